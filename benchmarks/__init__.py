@@ -1,0 +1,1 @@
+"""Compare models by accuracy, latency and size, and run whole recipes."""

@@ -1,0 +1,86 @@
+"""The commands that benchmarks adds to `edgecifar`."""
+
+from pathlib import Path
+
+import click
+
+from edgecifar.train.data.options import data_options
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    default="report.html",
+    show_default=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write the page.",
+)
+@click.option("--title", help="The page's title; by default it names models and data.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The images that the runs were evaluated on, to show examples of errors.",
+)
+@click.option("--markdown", type=click.Path(path_type=Path), help="Also write tables as Markdown.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Also write the figures as CSV.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+def report(
+    *,
+    inputs: tuple[Path, ...],
+    out: Path,
+    title: str | None,
+    data: Path | None,
+    markdown: Path | None,
+    csv: Path | None,
+    force: bool,
+) -> None:
+    """Write one HTML page on INPUTS: run folders and results of `edgecifar bench`."""
+    from edgecifar.benchmarks.report.publish import publish
+
+    for path in publish(
+        inputs, out, title=title, data=data, markdown=markdown, csv=csv, force=force
+    ):
+        click.echo(f"wrote {path}")
+
+
+def _run_recipe(name: str, out: Path | None, force: bool, source: dict) -> None:
+    import shutil
+
+    from edgecifar.benchmarks import recipe as recipes
+    from edgecifar.benchmarks.pipeline import run_recipe
+    from edgecifar.train.backend import start_tensorflow
+    from edgecifar.train.data import load
+
+    recipe = recipes.read(name)
+    out = out or Path("runs") / Path(name).stem
+    if force and out.exists():
+        shutil.rmtree(out)
+    start_tensorflow()
+    outcome = run_recipe(recipe, load(**source), out)
+    click.echo(outcome.report.with_suffix(".md").read_text(encoding="utf-8"))
+    click.echo(f"report: {outcome.report}")
+
+
+@click.command()
+@click.argument("recipe")
+@data_options
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for all results.  [runs/RECIPE]"
+)
+@click.option("--force", is_flag=True, help="Start over instead of going on.")
+def run(*, recipe: str, out: Path | None, force: bool, **source) -> None:
+    """Carry out RECIPE, a name or a TOML file, from training to report.
+
+    The same command goes on after an interruption and skips what is finished.
+    """
+    _run_recipe(recipe, out, force, source)
+
+
+@click.command()
+@data_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for all results.  [runs/demo]")
+@click.option("--force", is_flag=True, help="Start over instead of going on.")
+def demo(*, out: Path | None, force: bool, **source) -> None:
+    """Train, quantize, export, measure and report a small net, in minutes."""
+    _run_recipe("demo", out, force, source)

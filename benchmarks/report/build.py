@@ -1,0 +1,161 @@
+"""Write the report: one HTML file that needs nothing else."""
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from edgecifar.benchmarks.report import sections, words
+from edgecifar.benchmarks.report.figures import MARKERS
+from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
+from edgecifar.benchmarks.report.svg import SERIES_COUNT
+from edgecifar.benchmarks.report.tables import as_csv, markdown, parity
+from edgecifar.benchmarks.report.verdict import bench_rows, decide, run_rows
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import refuse_existing, replace_file
+
+_FOLDER = Path(__file__).parent
+
+
+def build_report(
+    runs: Sequence[Path],
+    benches: Sequence[Path],
+    out: Path,
+    *,
+    title: str | None = None,
+    images: np.ndarray | None = None,
+    force: bool = False,
+) -> Path:
+    """Write one self-contained HTML page on run folders and bench results; return its path.
+
+    Any part may be missing: one run without a bench, or one bench without runs, is enough.
+    `images` are the test images, uint8 [n, height, width, 3] in the stored order, for examples
+    beside the most confused pairs. Without `title` the page names the data set and the models.
+
+    Raises EdgecifarError if there is no input, one is damaged, or `out` exists without `force`.
+    """
+    refuse_existing(out, force=force)
+    loaded = load(runs, benches)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, page(*loaded, title=title, images=images).encode())
+    return out
+
+
+def load(runs: Sequence[Path], benches: Sequence[Path]) -> tuple[list[Run], list[Bench]]:
+    """Read the inputs of a report."""
+    if not runs and not benches:
+        raise EdgecifarError("nothing to report: give a run folder or a bench result")
+    return [load_run(Path(path)) for path in runs], [load_bench(Path(path)) for path in benches]
+
+
+def page(
+    runs: Sequence[Run],
+    benches: Sequence[Bench],
+    *,
+    title: str | None = None,
+    images: np.ndarray | None = None,
+) -> str:
+    """Return the report as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = breakable
+    context = _context(runs, benches, images) | {"title": full_title(runs, benches, title)}
+    return environment.get_template("page.html").render(context)
+
+
+def breakable(name: str) -> Markup:
+    """Let a long name break after its hyphens, dots and underscores."""
+    return Markup(re.sub(r"([-_.])", r"\1<wbr>", str(escape(name))))
+
+
+def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
+    """Return verdicts and tables as Markdown."""
+    views = [sections.bench_view(bench, "bench") for bench in benches]
+    parts = [f"**{v.verdict.headline}** on {v.device}. {v.verdict.reason}" for v in views]
+    parts += [markdown(view.table) for view in views]
+    if runs:
+        parts.append(markdown(sections.training_table(runs)[0]))
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def results_csv(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
+    """Return the rows of all benches, or of the runs where there is no bench, as CSV."""
+    rows = [row for bench in benches for row in bench_rows(bench)]
+    return as_csv(rows or run_rows(runs))
+
+
+def full_title(runs: Sequence[Run], benches: Sequence[Bench], title: str | None) -> str:
+    """Return the page's title, which always says so when the images are digits."""
+    names = _dataset_names(runs, benches)
+    if title is None:
+        models = list(dict.fromkeys(run.info.get("architecture") or run.name for run in runs))
+        what = models[0] if len(models) == 1 else "Image classifiers"
+        title = f"{what} on {words.dataset(names[0])}" if names else f"{what}, measured"
+    if _on_digits(names) and "digits" not in title.lower():
+        title += " (on digits)"
+    return title
+
+
+def _context(
+    runs: Sequence[Run], benches: Sequence[Bench], images: np.ndarray | None
+) -> dict[str, Any]:
+    bench_views = [sections.bench_view(bench, f"b{i}") for i, bench in enumerate(benches)]
+    run_views = [sections.run_view(run, f"r{i}", images) for i, run in enumerate(runs)]
+    entries = sections.parity_entries(runs, benches)
+    table, rows = sections.training_table(runs) if runs else (None, ())
+    run_verdict = decide(rows) if runs and not benches else None
+    return {
+        "benches": bench_views,
+        "runs": run_views,
+        "run_verdict": run_verdict,
+        "run_tiles": sections.tiles(run_verdict) if run_verdict else (),
+        "training": table,
+        "parity": parity(entries, "Exported files against the Keras model") if entries else None,
+        "notices": _notices(runs, benches),
+        "datasets": [words.dataset(name) for name in _dataset_names(runs, benches)],
+        "written": datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
+        "css": (_FOLDER / "page.css").read_text(encoding="utf-8"),
+        "marks": [path for _, path in MARKERS],
+        "series_count": SERIES_COUNT,
+    }
+
+
+def _dataset_names(runs: Sequence[Run], benches: Sequence[Bench]) -> list[str]:
+    named = [run.dataset.get("name") for run in runs] + [b.data.get("name") for b in benches]
+    return list(dict.fromkeys(name for name in named if name))
+
+
+def _on_digits(names: Sequence[str]) -> bool:
+    return any("digits" in name.lower() for name in names)
+
+
+def _notices(runs: Sequence[Run], benches: Sequence[Bench]) -> list[str]:
+    """Say what a reader must know before the figures."""
+    found = []
+    if _on_digits(_dataset_names(runs, benches)):
+        found.append(
+            "These figures are of the small digit images that scikit-learn carries, not of "
+            "CIFAR-10: they show that the pipeline works, not how good a model is."
+        )
+    if len({run.dataset.get("fingerprint") for run in runs}) > 1:
+        found.append("These runs saw different data sets, so their accuracies don't compare.")
+    if len({bench.data.get("fingerprint") for bench in benches if bench.data}) > 1:
+        found.append("These benches read different images, so their accuracies don't compare.")
+    early = [run.name for run in runs if run.split != "test"]
+    if early:
+        found.append(
+            f"Without test figures yet: {', '.join(early)}. What is shown is of the validation "
+            "images, on which the epoch was chosen; `edgecifar evaluate` reads the test set."
+        )
+    return found

@@ -1,0 +1,279 @@
+"""What a report is made of: run folders and bench results, read into typed views.
+
+Only what identifies an input is required; every other part may be missing and is None or empty.
+"""
+
+import base64
+import binascii
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import read_json
+
+SCHEMA = 1
+FORMATS = ("float32", "float16", "dynamic", "int8")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 in percent with its 95 % interval; `correct` bool [n] where it was kept."""
+
+    top1: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    correct: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one inference in microseconds; `low` and `high` bound the median."""
+
+    median: float
+    p90: float | None = None
+    p99: float | None = None
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than the first file of the bench, with its interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def faster(self) -> bool:
+        """Whether the whole interval says so."""
+        return (self.low or self.value) > 1
+
+    @property
+    def slower(self) -> bool:
+        """Whether the whole interval says so."""
+        return (self.high or self.value) < 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model file in a bench; `error` says why it could not be measured."""
+
+    name: str
+    raw: Mapping[str, Any]
+    latency: Latency | None
+    speedup: Speedup | None
+    accuracy: Accuracy | None
+    error: str | None = None
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Size of the file as it ships."""
+        return self.raw.get("file_bytes")
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the file says of itself."""
+        return self.raw.get("metadata") or {}
+
+    @property
+    def kind(self) -> str:
+        """Number format and file format, such as `int8 TFLite`."""
+        suffix = Path(str(self.raw.get("file", ""))).suffix.lower()
+        container = {".tflite": "TFLite", ".onnx": "ONNX"}.get(suffix, "")
+        named = [part for part in self.name.replace("_", "-").split("-") if part in FORMATS]
+        number = named[-1] if named else (self.raw.get("input") or {}).get("dtype", "")
+        return f"{number} {container}".strip()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One bench result: several files, measured in one run on one device."""
+
+    source: Path
+    raw: Mapping[str, Any]
+    models: tuple[Measured, ...]
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Where it was measured."""
+        return self.raw.get("environment") or {}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How it was measured."""
+        return self.raw.get("settings") or {}
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Name, fingerprint and number of the images; empty if accuracy was not measured."""
+        return self.raw.get("data") or {}
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file of a run and what it says of itself."""
+
+    name: str
+    path: Path
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    `history` has a float array for each column of history.csv; `metrics` one entry a split;
+    `probabilities` float [n, C] and `labels` int [n] belong to the test images, if kept.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    history: Mapping[str, np.ndarray]
+    metrics: Mapping[str, Mapping[str, Any]]
+    probabilities: np.ndarray | None
+    labels: np.ndarray | None
+    exports: tuple[Export, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name, such as `resnet8-qat`."""
+        return self.info.get("name") or self.path.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return tuple(self.info.get("classes") or ())
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """Name and fingerprint of the images."""
+        return self.info.get("dataset") or {}
+
+    @property
+    def split(self) -> str | None:
+        """The split whose figures the report shows: the test images, else those of validation."""
+        return next((split for split in ("test", "validation") if split in self.metrics), None)
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """Top-1 on `split`, with the right answers image by image where predictions were kept."""
+        if self.split is None:
+            return None
+        correct = None
+        if self.split == "test" and self.probabilities is not None:
+            correct = self.probabilities.argmax(axis=1) == self.labels
+        return _accuracy(self.metrics[self.split], correct)
+
+
+def sort_inputs(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell run folders from bench results: (folders, files)."""
+    runs, benches = [], []
+    for path in paths:
+        if not path.exists():
+            raise EdgecifarError(f"{path}: no such run folder or bench result: check the path")
+        (runs if path.is_dir() else benches).append(path)
+    return runs, benches
+
+
+def load_run(path: Path) -> Run:
+    """Read the run folder `path`; an unfinished run is shown as far as it came."""
+    if not (path / "run.json").exists():
+        raise EdgecifarError(f"{path} is not a run: give a folder that `edgecifar train` wrote")
+    info = read_json(path / "run.json")
+    _require_schema(path / "run.json", info)
+    metrics = read_json(path / "metrics.json") if (path / "metrics.json").exists() else {}
+    probabilities, labels = _predictions(path / "predictions-test.npz")
+    exports = tuple(_export(file) for file in sorted((path / "exports").glob("[!.]*.*")))
+    history = _history(path / "history.csv")
+    return Run(path, info, history, metrics, probabilities, labels, exports)
+
+
+def load_bench(path: Path) -> Bench:
+    """Read the bench result `path`."""
+    raw = read_json(path)
+    if not isinstance(raw, dict) or raw.get("kind") != "bench":
+        raise EdgecifarError(f"{path} is not a bench result: `edgecifar bench --json` writes one")
+    _require_schema(path, raw)
+    entries = raw.get("models") or []
+    if not entries:
+        raise EdgecifarError(f"{path} has no models: run the bench again")
+    try:
+        return Bench(path, raw, tuple(_measured(entry) for entry in entries))
+    except (KeyError, TypeError, ValueError, binascii.Error, ZeroDivisionError) as error:
+        raise EdgecifarError(f"{path} is damaged at {error}: run the bench again") from error
+
+
+def _require_schema(path: Path, raw: Mapping[str, Any]) -> None:
+    if raw.get("schema") != SCHEMA:
+        raise EdgecifarError(
+            f"{path} has schema {raw.get('schema')} and this edgecifar reads {SCHEMA}: "
+            "write it again with this version"
+        )
+
+
+def _measured(entry: Mapping[str, Any]) -> Measured:
+    latency, ratio = entry.get("latency_us"), entry.get("ratio")
+    accuracy = entry.get("accuracy")
+    correct = None
+    if accuracy and accuracy.get("correct"):
+        bits = np.frombuffer(base64.b64decode(accuracy["correct"], validate=True), dtype=np.uint8)
+        correct = np.unpackbits(bits, count=accuracy["n"]).astype(bool)
+    return Measured(
+        name=entry["name"],
+        raw=entry,
+        latency=Latency(**_known(Latency, latency)) if latency else None,
+        speedup=_speedup(ratio) if ratio else None,
+        accuracy=_accuracy(accuracy, correct) if accuracy else None,
+        error=entry.get("error"),
+    )
+
+
+def _accuracy(values: Mapping[str, Any], correct: np.ndarray | None) -> Accuracy:
+    return Accuracy(values["top1"], values.get("low"), values.get("high"), values["n"], correct)
+
+
+def _speedup(ratio: Mapping[str, Any]) -> Speedup:
+    """Turn a bench's ratio of latencies, below 1 where faster, into a speed-up."""
+    low, high = (1 / ratio[key] if ratio.get(key) else None for key in ("high", "low"))
+    return Speedup(1 / ratio["value"], low, high)
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in kind.__dataclass_fields__ if key in values}
+
+
+def _history(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    try:
+        columns = rows[0] if rows else ()
+        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in columns}
+    except (TypeError, ValueError) as error:
+        raise EdgecifarError(f"{path} is damaged: {error}: repeat the training") from error
+
+
+def _predictions(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if not path.exists():
+        return None, None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["probabilities"], arrays["labels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise EdgecifarError(f"{path} is damaged: run `edgecifar evaluate` again") from error
+
+
+def _export(path: Path) -> Export:
+    from edgecifar.runtime import modelfile
+
+    file = modelfile.read(path)
+    return Export(file.name, path, file.metadata or {})

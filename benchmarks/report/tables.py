@@ -1,0 +1,213 @@
+"""The results as tables: cells for the page, Markdown for a README, CSV for a spreadsheet."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.load import Run
+from edgecifar.benchmarks.report.verdict import Row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and on a second, smaller line; `mark` is a data series to be shown."""
+
+    text: str
+    detail: str = ""
+    mark: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A captioned table. The first column names the row; all others hold numbers."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def results(rows: Sequence[Row], caption: str) -> Table:
+    """Tabulate the files of a bench; columns that would be empty are left out."""
+    columns = (
+        "File", "Top-1", "Against the first", "Median", "p90", "Speed", "Size", "Peak memory"
+    )  # fmt: skip
+    # One unit a column, that of the fastest, so that numbers can be compared at a glance.
+    unit = words.time_unit(min((row.latency.median for row in rows if row.latency), default=0))
+    return _without_empty(Table(caption, columns, tuple(_result(row, unit) for row in rows)))
+
+
+def training(runs: Sequence[Run], rows: Sequence[Row], caption: str) -> Table:
+    """Tabulate runs: what was trained, how good it is, what it took."""
+    columns = (
+        "Run", "Top-1", "Against the first", "Validation", "Loss", "ECE", "Parameters", "Epochs",
+        "Training time",
+    )  # fmt: skip
+    cells = tuple(_run(run, row) for run, row in zip(runs, rows, strict=True))
+    return _without_empty(Table(caption, columns, cells))
+
+
+def parity(entries: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
+    """Tabulate what each exported file's metadata says of its agreement with Keras."""
+    columns = (
+        "File", "Same class as Keras", "Largest difference", "Mean difference",
+        "Most changed class", "Images",
+    )  # fmt: skip
+    rows = tuple(_parity(name, values) for name, values in entries.items())
+    return _without_empty(Table(caption, columns, rows))
+
+
+def markdown(table: Table) -> str:
+    """Give the table as GitHub's Markdown."""
+    lines = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)]]
+    lines += [[_one_line(cell) for cell in row] for row in table.rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Give rows as CSV with plain numbers: percent, points, microseconds and bytes."""
+    text = io.StringIO()
+    records = [_record(row) for row in rows]
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _result(row: Row, unit: str) -> tuple[Cell, ...]:
+    name = Cell(row.name, f"failed: {row.error}" if row.error else row.kind, row.index)
+    return (
+        name,
+        _accuracy(row),
+        _difference(row),
+        *_times(row, unit),
+        _speed(row),
+        _size(row),
+        Cell(words.size(row.peak_bytes)),
+    )
+
+
+def _run(run: Run, row: Row) -> tuple[Cell, ...]:
+    info, metrics = run.info, run.metrics.get(run.split or "", {})
+    validation = run.metrics.get("validation", {})
+    kept, architecture = info.get("best_epoch"), info.get("architecture") or ""
+    loss, ece, speed = metrics.get("loss"), metrics.get("ece"), info.get("images_per_second")
+    return (
+        Cell(run.name, "" if architecture == run.name else architecture),
+        _accuracy(row),
+        _difference(row),
+        Cell(words.percent(validation.get("top1"))),
+        Cell(words.NOTHING if loss is None else f"{loss:.3f}"),
+        Cell(words.NOTHING if ece is None else words.percent(100 * ece)),
+        Cell(
+            f"{info['parameters']:,}" if info.get("parameters") else words.NOTHING,
+            f"{words.count(info['macs'])} MACs" if info.get("macs") else "",
+        ),
+        Cell(_epochs(run), "" if kept is None else f"epoch {kept} kept"),
+        Cell(words.duration(info.get("train_seconds")), f"{speed:,.0f} images/s" if speed else ""),
+    )
+
+
+def _parity(name: str, values: Mapping[str, Any]) -> tuple[Cell, ...]:
+    changes = values.get("per_class") or {}
+    most = max(changes, key=lambda label: abs(changes[label]), default=None)
+    differences = (values.get("largest_difference"), values.get("mean_difference"))
+    return (
+        Cell(name),
+        Cell(words.percent(values.get("agreement"))),
+        *(Cell(words.NOTHING if d is None else f"{d:.2g}") for d in differences),
+        Cell(words.NOTHING if most is None else f"{most} {words.signed(changes[most])}"),
+        Cell(f"{values['n']:,}" if values.get("n") else words.NOTHING),
+    )
+
+
+def _epochs(run: Run) -> str:
+    epochs = run.history.get("epoch")
+    return words.NOTHING if epochs is None else str(len(epochs))
+
+
+def _accuracy(row: Row) -> Cell:
+    if row.accuracy is None:
+        return Cell(words.NOTHING)
+    detail = words.interval(row.accuracy.low, row.accuracy.high, lambda value: f"{value:.2f}")
+    if row.own_word:
+        detail = f"{detail}, by its own word ({row.own_word})".lstrip(", ")
+    return Cell(words.percent(row.accuracy.top1), detail)
+
+
+def _difference(row: Row) -> Cell:
+    if row.gap is None:
+        return Cell(words.NOTHING)
+    if row.difference is None:
+        return Cell(words.signed(row.gap), "no paired test")
+    span = words.interval(row.difference.low, row.difference.high, words.signed)
+    return Cell(words.signed(row.gap), f"{span}\n{words.p_value(row.difference.test.p)}")
+
+
+def _times(row: Row, unit: str) -> tuple[Cell, Cell]:
+    """Give the median with its interval, and the slowest tenth and hundredth."""
+    if row.latency is None:
+        return Cell(words.NOTHING), Cell(words.NOTHING)
+    time = row.latency
+    span = words.interval(time.low, time.high, lambda value: words.microseconds(value, unit))
+    tail = f"p99 {words.microseconds(time.p99, unit)}" if time.p99 is not None else ""
+    median = Cell(
+        words.microseconds(time.median, unit), span.replace(f"{words.SPACE}{unit} to", " to")
+    )
+    return median, Cell(words.microseconds(time.p90, unit), tail)
+
+
+def _speed(row: Row) -> Cell:
+    if row.speedup is None:
+        return Cell("1" if row.latency else words.NOTHING, "the first" if row.latency else "")
+    span = words.ratios(row.speedup.low, row.speedup.high)
+    return Cell(words.times(row.speedup.value), span)
+
+
+def _size(row: Row) -> Cell:
+    smaller = f"{words.times(row.size_ratio)} smaller" if (row.size_ratio or 0) > 1.05 else ""
+    return Cell(words.size(row.file_bytes), smaller)
+
+
+def _without_empty(table: Table) -> Table:
+    keep = [i for i in range(len(table.columns)) if any(_says(row[i]) for row in table.rows)]
+    rows = tuple(tuple(row[i] for i in keep) for row in table.rows)
+    return Table(table.caption, tuple(table.columns[i] for i in keep), rows)
+
+
+def _says(cell: Cell) -> bool:
+    return cell.text != words.NOTHING
+
+
+def _one_line(cell: Cell) -> str:
+    text = f"{cell.text} ({', '.join(cell.detail.splitlines())})" if cell.detail else cell.text
+    return text.replace("|", "\\|")
+
+
+def _record(row: Row) -> dict[str, Any]:
+    accuracy, latency, speed, paired = row.accuracy, row.latency, row.speedup, row.difference
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "top1": accuracy and accuracy.top1,
+        "top1_low": accuracy and accuracy.low,
+        "top1_high": accuracy and accuracy.high,
+        "n": accuracy and accuracy.n,
+        "difference": row.gap,
+        "difference_low": paired and paired.low,
+        "difference_high": paired and paired.high,
+        "mcnemar_p": paired and paired.test.p,
+        "median_us": latency and latency.median,
+        "median_us_low": latency and latency.low,
+        "median_us_high": latency and latency.high,
+        "p90_us": latency and latency.p90,
+        "p99_us": latency and latency.p99,
+        "speedup": speed and speed.value,
+        "speedup_low": speed and speed.low,
+        "speedup_high": speed and speed.high,
+        "file_bytes": row.file_bytes,
+        "peak_memory_bytes": row.peak_bytes,
+        "error": row.error,
+    }

@@ -1,0 +1,241 @@
+"""Which file to ship and why: each file against the first, and the outcome in plain words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Run, Speedup
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
+
+MAX_LOSS = 1.0  # points of top-1 that a file may lose against the first and still be recommended
+_SAME_SIZE = 1.05  # a ratio of sizes within this of one is no news
+RULE = (
+    f"Rule: the fastest file that loses at most {MAX_LOSS:g} point of top-1 against the first; "
+    "where latency intervals overlap, the smallest of those."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file or run beside the first; `gap` is the difference in top-1 in points.
+
+    `difference` is there where both kept their answers image by image. `own_word` is the
+    split of an accuracy that the file says of itself and this bench did not measure.
+    """
+
+    index: int
+    name: str
+    kind: str = ""
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    speedup: Speedup | None = None
+    file_bytes: int | None = None
+    peak_bytes: int | None = None
+    difference: PairedDifference | None = None
+    gap: float | None = None
+    size_ratio: float | None = None
+    own_word: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One sentence about one file."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The recommendation: `action` says what to do with `chosen`, `reason` why.
+
+    `first` is what it was compared with, `rule` the grounds of the choice, and `others` has a
+    sentence on each other file.
+    """
+
+    action: str
+    chosen: Row
+    first: Row
+    reason: str
+    rule: str = ""
+    others: tuple[Statement, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The recommendation in a few words."""
+        return f"{self.action} {self.chosen.name}".strip()
+
+
+def bench_rows(bench: Bench) -> tuple[Row, ...]:
+    """Compare the files of a bench with its first."""
+    rows = []
+    for index, model in enumerate(bench.models):
+        accuracy, own_word = model.accuracy, ""
+        if accuracy is None and not model.error:
+            accuracy, own_word = _own_accuracy(model.metadata)
+        rows.append(
+            Row(
+                index,
+                model.name,
+                model.kind,
+                accuracy,
+                model.latency,
+                model.speedup if index else None,
+                model.file_bytes,
+                model.raw.get("peak_memory_bytes"),
+                own_word=own_word,
+                error=model.error,
+            )
+        )
+    first = reference(rows)
+    return tuple(_against(row, first) for row in rows)
+
+
+def reference(rows: Sequence[Row]) -> Row:
+    """Return the row that the others are compared with: the first that could be measured."""
+    return next((row for row in rows if not row.error), rows[0])
+
+
+def run_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
+    """Compare runs with the first: paired where the test images are the same."""
+    rows = [Row(i, run.name, "Keras float32", run.accuracy) for i, run in enumerate(runs)]
+    return tuple(
+        _against(row, rows[0]) if _comparable(run, runs[0]) else row
+        for row, run in zip(rows, runs, strict=True)
+    )
+
+
+def decide(rows: Sequence[Row]) -> Verdict:
+    """Choose the file to ship by `RULE` and say how each compares with the first."""
+    first = reference(rows)
+    measured = [row for row in rows if row.latency]
+    chosen = _choose(first, measured) if measured else max(rows, key=_top1)
+    others = tuple(
+        Statement(row.name, compare(row, first)) for row in rows if row not in (first, chosen)
+    )
+    if len(rows) == 1:
+        return Verdict("", chosen, first, _absolute(chosen))
+    if not measured:
+        return Verdict("Most accurate:", chosen, first, _reason(chosen, first), "", others)
+    if any(row.accuracy is None for row in measured):
+        rule = "Chosen by speed alone: accuracy was not measured for every file."
+        return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
+    return Verdict("Ship", chosen, first, _reason(chosen, first), RULE, others)
+
+
+def compare(row: Row, first: Row) -> str:
+    """Say in a sentence how `row` compares with `first`."""
+    if row.error:
+        return f"could not be measured: {row.error}"
+    speed, small = _speed(row), _size(row)
+    costs = " and ".join(part for part in (speed, small) if part)
+    if not costs:
+        return f"{accuracy_words(row)}, against {first.name}."
+    return "; ".join(filter(None, (f"{costs} than {first.name}", accuracy_words(row)))) + "."
+
+
+def accuracy_words(row: Row) -> str:
+    """Say what happened to top-1, with the test behind it."""
+    if row.gap is None:
+        return "" if row.accuracy is None else f"{words.percent(row.accuracy.top1)} top-1"
+    amount = f"{abs(row.gap):.2f} points"
+    change = (
+        f"{amount} lost" if row.gap < 0 else f"{amount} gained" if row.gap else "top-1 the same"
+    )
+    if row.difference is None:
+        return f"{change} (not compared image by image, so without a test)"
+    n, test = f"n = {row.difference.n:,}", row.difference.test
+    if not test.only_first + test.only_second:
+        return f"right and wrong on the same images ({n})"
+    verdict = "significant" if test.significant else "not significant"
+    return f"{change}, {verdict} ({n}, McNemar {words.p_value(test.p)})"
+
+
+def _against(row: Row, first: Row) -> Row:
+    if row.index == first.index:
+        return row
+    difference = gap = ratio = None
+    if row.accuracy and first.accuracy:
+        gap = row.accuracy.top1 - first.accuracy.top1
+        answers = first.accuracy.correct, row.accuracy.correct
+        if answers[0] is not None and answers[1] is not None and len(answers[0]) == len(answers[1]):
+            difference = paired_difference(*answers)
+    if row.file_bytes and first.file_bytes:
+        ratio = first.file_bytes / row.file_bytes
+    return replace(row, difference=difference, gap=gap, size_ratio=ratio)
+
+
+def _comparable(run: Run, first: Run) -> bool:
+    """Tell whether both runs were evaluated on the same images in the same order."""
+    same_data = run.dataset.get("fingerprint") == first.dataset.get("fingerprint")
+    return same_data and run.split == first.split
+
+
+def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str]:
+    own = (metadata.get("accuracy") or {}).get("this")
+    if not own:
+        return None, ""
+    accuracy = Accuracy(own["top1"], own.get("low"), own.get("high"), own.get("n"))
+    return accuracy, own.get("split") or "split unknown"
+
+
+def _choose(first: Row, measured: Sequence[Row]) -> Row:
+    good = [row for row in measured if row.gap is None or row.gap >= -MAX_LOSS] or list(measured)
+    fastest = min(good, key=lambda row: row.latency.median)
+    limit = fastest.latency.high or fastest.latency.median
+    equals = [row for row in good if (row.latency.low or row.latency.median) <= limit]
+    return min(equals, key=lambda row: (row.file_bytes or float("inf"), row.latency.median))
+
+
+def _top1(row: Row) -> float:
+    return row.accuracy.top1 if row.accuracy else float("-inf")
+
+
+def _reason(chosen: Row, first: Row) -> str:
+    if chosen.index != first.index:
+        return _capital(compare(chosen, first))
+    why = "No other file is faster without losing more. " if chosen.latency else ""
+    return f"{why}{_absolute(chosen)}"
+
+
+def _absolute(row: Row) -> str:
+    parts = []
+    if row.accuracy:
+        low_high = words.interval(row.accuracy.low, row.accuracy.high, lambda v: f"{v:.2f}")
+        n = f"n = {row.accuracy.n:,}" if row.accuracy.n else ""
+        detail = ", ".join(part for part in (low_high and f"95 % interval {low_high}", n) if part)
+        parts.append(
+            f"{words.percent(row.accuracy.top1)} top-1" + (f" ({detail})" if detail else "")
+        )
+    if row.latency:
+        parts.append(f"{words.microseconds(row.latency.median)} median")
+    if row.file_bytes:
+        parts.append(words.size(row.file_bytes))
+    return _capital(", ".join(parts)) + "." if parts else ""
+
+
+def _speed(row: Row) -> str:
+    if row.speedup is None:
+        return ""
+    low, high = row.speedup.low or row.speedup.value, row.speedup.high or row.speedup.value
+    if row.speedup.faster:
+        return f"{words.times(row.speedup.value)} faster"
+    if row.speedup.slower:
+        slower = f"{words.times(1 / row.speedup.value)} slower"
+        surprise = (row.size_ratio or 1) > _SAME_SIZE  # a smaller file should have been faster
+        return f"not faster on this device but {slower}" if surprise else slower
+    return f"not measurably faster ({words.ratios(low, high)})"
+
+
+def _size(row: Row) -> str:
+    if row.size_ratio is None or 1 / _SAME_SIZE < row.size_ratio < _SAME_SIZE:
+        return ""
+    if row.size_ratio > 1:
+        return f"{words.times(row.size_ratio)} smaller"
+    return f"{words.times(1 / row.size_ratio)} larger"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,155 @@
+"""Comparisons of classifiers on the same images: which differences are more than chance.
+
+Intervals of a single accuracy or latency live in `edgecifar.runtime.statistics`, because a device
+needs those too; what compares two models on a workstation is here. NumPy only.
+"""
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.evaluate import expected_calibration_error
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Exact McNemar test: images that only one of two classifiers gets right, and the p value."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the two classifiers differ at the 5 % level."""
+        return self.p < SIGNIFICANCE
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Second minus first top-1 in points (percent), its interval, and the McNemar test."""
+
+    points: float
+    low: float
+    high: float
+    n: int
+    test: McNemar
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A reliability diagram: mean confidence, accuracy (0..1) and images a bin, and the ECE (0..1).
+
+    Bins without images have NaN for confidence and accuracy.
+    """
+
+    edges: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+    ece: float
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Images of class `true` that were taken for class `predicted`; `rate` is of the true class."""
+
+    true: int
+    predicted: int
+    count: int
+    rate: float
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
+    """Test whether two classifiers err equally often on the same images.
+
+    `first` and `second` are bool [N]: right or wrong, image by image. Under the null hypothesis
+    the images on which they differ fall to either side like a fair coin, so the two-sided exact
+    p value is binomial (McNemar 1947; exact form as in Agresti, Categorical Data Analysis, 10.1).
+    """
+    first, second = _paired(first, second)
+    only_first = int(np.count_nonzero(first & ~second))
+    only_second = int(np.count_nonzero(second & ~first))
+    discordant = only_first + only_second
+    tail = sum(comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    # Python divides integers of any length correctly rounded, where floats would overflow.
+    return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**discordant))
+
+
+def paired_difference(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 20_000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Difference in top-1, second minus first, in points, with a paired bootstrap interval.
+
+    `first` and `second` are bool [N] for the same images. An image contributes -1, 0 or 1, so
+    drawing N images with replacement is one multinomial draw of those three counts: the same
+    percentile bootstrap without the N x resamples matrix. Where the two never differ, the interval
+    is [0, 0]: then N says how much that is worth.
+    """
+    first, second = _paired(first, second)
+    n = len(first)
+    test = mcnemar(first, second)
+    shares = np.array([test.only_first, n - test.only_first - test.only_second, test.only_second])
+    draws = np.random.default_rng(seed).multinomial(n, shares / n, size=resamples)
+    points = (draws[:, 2] - draws[:, 0]) * (100 / n)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(points, [tail, 100 - tail])
+    difference = 100 * (test.only_second - test.only_first) / n
+    return PairedDifference(difference, float(low), float(high), n, test)
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> Calibration:
+    """Reliability of the top-1 confidence, with the expected calibration error.
+
+    `probabilities` float [N, C], `labels` int [N]; equal-width bins of the winning probability,
+    as in `edgecifar.train.evaluate.expected_calibration_error`, so that the two agree.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    filled = np.where(count > 0, count, np.nan)
+    return Calibration(
+        edges=np.linspace(0, 1, bins + 1),
+        confidence=np.bincount(which, confidence, minlength=bins) / filled,
+        accuracy=np.bincount(which, correct, minlength=bins) / filled,
+        count=count,
+        ece=expected_calibration_error(probabilities, labels, bins=bins),
+    )
+
+
+def confused_pairs(confusion: np.ndarray, *, top: int = 5) -> tuple[ConfusedPair, ...]:
+    """Return the `top` largest off-diagonal cells of a confusion matrix, most frequent first.
+
+    `confusion` int [C, C]: rows are true classes, columns predictions. Cells of 0 are left out.
+    """
+    confusion = np.asarray(confusion)
+    support = confusion.sum(axis=1)
+    errors = confusion.copy()
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(errors, axis=None, kind="stable")[::-1][:top]
+    cells = zip(*np.unravel_index(order, errors.shape), strict=True)
+    return tuple(
+        ConfusedPair(int(i), int(j), int(errors[i, j]), float(errors[i, j] / support[i]))
+        for i, j in cells
+        if errors[i, j] > 0
+    )
+
+
+def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise EdgecifarError(
+            f"a paired comparison of {first.shape} and {second.shape} answers: "
+            "measure both models on the same images"
+        )
+    return first, second

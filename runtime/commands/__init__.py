@@ -1,0 +1,140 @@
+"""The command ``edgecifar``: this distribution's commands and those that plug into it.
+
+Commands are imported when they are called. Those of the workstation come from the
+entry-point group ``edgecifar.commands``, whose values are click commands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from edgecifar.runtime import __version__
+from edgecifar.runtime.errors import EdgecifarError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+_OURS = ("bench", "classify", "info")
+_WORKSTATION = frozenset(
+    [
+        "compare",
+        "data",
+        "demo",
+        "evaluate",
+        "export",
+        "models",
+        "prune",
+        "quantize",
+        "report",
+        "run",
+        "train",
+    ]
+)
+_INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT
+
+
+class CommandGroup(click.Group):
+    """A click group that loads its commands late and prints our errors on one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands that are installed."""
+        return sorted({*_OURS, *_plugins(), *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None if no installed package has it."""
+        if cmd_name in _OURS:
+            return getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        plugin = _plugins().get(cmd_name)
+        return _load(plugin) if plugin else super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which package has it or what it may have meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            if name in _WORKSTATION:
+                raise EdgecifarError(
+                    f"'{name}' is a workstation command: `pip install edgecifar` brings it"
+                )
+            known = {*self.list_commands(ctx), *_WORKSTATION}
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{name}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; one that can't be loaded doesn't take the help with it."""
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                command = self.get_command(ctx, name)
+                rows.append((name, command.get_short_help_str(90) if command else ""))
+            except EdgecifarError as error:
+                rows.append((name, f"({error})"))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what users can mend into one line and an exit status."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if ctx.params.get("debug") or _is_broken_pipe(error):
+                raise
+            _explain(error)
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgecifar")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Train, compress, measure and run image classifiers for low-power devices."""
+
+
+def _explain(error: BaseException) -> NoReturn:
+    if isinstance(error, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        raise click.exceptions.Exit(_INTERRUPTED) from None
+    raise click.ClickException(_one_line(error)) from None
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.errno == errno.ENOSPC:
+            return f"no space left on the disk{_on(error)}: free some and run it again"
+        return f"{error.strerror}{_on(error)}"
+    text = " ".join(str(error).split())
+    if isinstance(error, EdgecifarError):
+        return text
+    return f"unexpected {type(error).__name__} ({text}): `edgecifar --debug` shows where"
+
+
+def _on(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE  # click knows what to do
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # 15 ms that our own commands never pay
+
+    return {point.name: point for point in entry_points(group="edgecifar.commands")}
+
+
+def _load(plugin: EntryPoint) -> click.Command:
+    try:
+        return plugin.load()
+    except (ImportError, AttributeError) as error:  # not installed, or of another version
+        raise EdgecifarError(
+            f"'{plugin.name}' can't be loaded ({error}): `pip install edgecifar` mends it"
+        ) from error

@@ -1,0 +1,20 @@
+"""``edgecifar info``: what a model file says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--backend", help="litert, tflite-runtime, tensorflow or onnxruntime.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(file: Path | None, backend: str | None, as_json: bool) -> None:
+    """Show what a model FILE says of itself, by default the model that ships with the runtime."""
+    from edgecifar.runtime.description import describe, lines
+
+    description = describe(file, backend=backend)
+    click.echo(json.dumps(description, indent=1) if as_json else "\n".join(lines(description)))

@@ -1,0 +1,97 @@
+"""Describe a model file: its tensors, and what it says of itself."""
+
+from pathlib import Path
+from typing import Any
+
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.classifier import default_model
+from edgecifar.runtime.interpreters import TensorSpec, open_model
+from edgecifar.runtime.tables import human_bytes
+
+
+def describe(path: Path | None = None, *, backend: str | None = None) -> dict[str, Any]:
+    """Return the file's tensors, sizes, hash, labels and metadata as JSON holds them.
+
+    Raises:
+        EdgecifarError: the file can't be read, verified or loaded.
+
+    """
+    model = modelfile.read(path or default_model())
+    interpreter = open_model(model, backend=backend)
+    return {
+        "file": str(model.path),
+        "name": model.name,
+        "kind": model.kind,
+        "file_bytes": model.file_bytes,
+        "payload_bytes": len(model.payload),
+        "sha256": model.sha256,
+        "verified": model.is_verified,
+        "backend": interpreter.backend,
+        "input": _tensor(interpreter.input),
+        "output": _tensor(interpreter.output),
+        "labels": list(model.labels) if model.labels else None,
+        "metadata": model.metadata,
+    }
+
+
+def lines(description: dict[str, Any]) -> list[str]:
+    """Lay out a description for a terminal."""
+    metadata = description["metadata"] or {}
+    fields = {
+        "file": description["file"],
+        "name": description["name"],
+        "architecture": metadata.get("architecture"),
+        "size": f"{human_bytes(description['file_bytes'])}, "
+        f"{description['payload_bytes']:,} bytes without its description",
+        "SHA-256": f"{description['sha256']} ({_verdict(description)})",
+        "input": _tensor_text(description["input"]),
+        "output": _tensor_text(description["output"]),
+        "labels": ", ".join(description["labels"] or []) or "none in the file",
+        "dataset": (metadata.get("dataset") or {}).get("name"),
+        **{
+            f"top-1 {'of the float model' if which == 'float' else 'of this file'}": _top1(value)
+            for which, value in (metadata.get("accuracy") or {}).items()
+        },
+        **{f"parity {k}": _plain(v) for k, v in (metadata.get("parity") or {}).items()},
+        **{f"recipe {k}": _plain(v) for k, v in (metadata.get("recipe") or {}).items()},
+        "created": metadata.get("created"),
+        "loads in": description["backend"],
+    }
+    shown = {name: text for name, text in fields.items() if text}
+    width = max(map(len, shown))
+    return [f"{name.ljust(width)}  {text}" for name, text in shown.items()]
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "shape": list(spec.shape),
+        "dtype": str(spec.dtype),
+        "scale": spec.scale,
+        "zero_point": spec.zero_point,
+    }
+
+
+def _tensor_text(tensor: dict[str, Any]) -> str:
+    shape = "x".join(str(size) for size in tensor["shape"])
+    if not tensor["scale"]:
+        return f"{tensor['dtype']} {shape}"
+    return (
+        f"{tensor['dtype']} {shape}, scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
+    )
+
+
+def _verdict(description: dict[str, Any]) -> str:
+    return "verified" if description["verified"] else "the file doesn't say which it should be"
+
+
+def _top1(accuracy: Any) -> str | None:
+    if not isinstance(accuracy, dict) or "top1" not in accuracy:
+        return None
+    text = f"{accuracy['top1']:.2f} %"
+    if {"low", "high", "n"} <= accuracy.keys():
+        text += f" ({accuracy['low']:.2f} to {accuracy['high']:.2f}, n = {accuracy['n']})"
+    return text
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,8 @@
+"""The one exception that the whole project raises for a mistake its user can mend."""
+
+
+class EdgecifarError(Exception):
+    """What is wrong and how to mend it, on one line: ``"what is wrong: mend"``.
+
+    The command line prints it after ``Error:`` and exits with 1, without a traceback.
+    """

@@ -1,0 +1,46 @@
+"""Write files so that a crash, a full disk or a Ctrl-C leaves the old one whole."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from edgecifar.runtime.errors import EdgecifarError
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``data`` under a temporary name beside ``path``, then rename it.
+
+    Raises:
+        EdgecifarError: the folder doesn't exist.
+        OSError: the disk is full, or the folder can't be written to.
+
+    """
+    if not path.parent.is_dir():
+        raise EdgecifarError(f"{path.parent}: no such folder: create it first")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, _mode_of(path))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise EdgecifarError if ``path`` exists and the user didn't say ``--force``."""
+    if path.exists() and not force:
+        raise EdgecifarError(f"{path} exists: --force overwrites it")
+
+
+def _mode_of(path: Path) -> int:
+    """Permissions of the file to be replaced, or those that the umask leaves a new one."""
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask

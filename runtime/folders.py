@@ -1,0 +1,262 @@
+"""Class folders: which labelled images a folder or a zip archive holds.
+
+Recognised are one set (`cat/1.png`, `dog/2.png`), parts (`train/cat/1.png`, `test/cat/2.png`,
+optionally `validation/`), and a folder with `train.zip` and `test.zip`; any of them inside
+wrapping folders. Images in folders below a class folder belong to that class.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.images import ImageError, is_image_name
+
+WHOLE = "all"
+"""Name of the only part of a data set that isn't divided into train and test."""
+
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder and zip names, in lower case, and the part of a data set that each stands for."""
+
+_MAX_FILE_BYTES = 512 << 20
+_MAC_LEFTOVERS = "__MACOSX"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One labelled image: the class it lies in, and where its bytes are."""
+
+    label: str
+    name: str
+    container: Path
+    member: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    parts: tuple[str, ...]
+    container: Path
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        if self.member is None:
+            return str(self.container)
+        return f"{self.container.name}: {self.member}"
+
+
+class EntryReader:
+    """Reads the bytes of entries; keeps each zip open once; threads may share it."""
+
+    def __init__(self):
+        self._archives: dict[Path, zipfile.ZipFile] = {}
+
+    def __enter__(self) -> EntryReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for archive in self._archives.values():
+            archive.close()
+
+    def open_zips(self, entries: Iterable[Entry]) -> None:
+        """Open the archives that the entries lie in (from one thread, before reading)."""
+        for path in {entry.container for entry in entries if entry.member is not None}:
+            self._archives[path] = open_zip(path)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the file's bytes; ImageError if they can't be had or fail the zip's CRC."""
+        try:
+            if entry.member is None:
+                return entry.container.read_bytes()
+            return self._archives[entry.container].read(entry.member)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ImageError(
+                f"{entry.name} is truncated or damaged ({error})", "replace it"
+            ) from None
+
+
+def scan(path: Path) -> dict[str, tuple[Entry, ...]]:
+    """Find the labelled images of a folder or zip.
+
+    Returns the entries of each part: "train", "validation" and "test" as far as they are there,
+    or WHOLE alone. No image is opened. Raises EdgecifarError if there are no images, if one lies
+    outside of a class folder, and for a zip that is damaged, encrypted or has unsafe paths.
+    """
+    if not path.exists():
+        raise EdgecifarError(f"{path} does not exist: check the path")
+    if path.is_file():
+        return _arrange(_members(path), path)
+    archives = _part_archives(path)
+    if not archives:
+        return _arrange(_walk(path), path)
+    return {part: _single_part(archive) for part, archive in archives.items()}
+
+
+def class_names(parts: dict[str, tuple[Entry, ...]], path: Path) -> tuple[str, ...]:
+    """Return the classes in their order (numbers by value, else alphabetical).
+
+    Raises EdgecifarError if parts disagree about them or there are fewer than two.
+    """
+    names = {part: {entry.label for entry in entries} for part, entries in parts.items()}
+    first, *others = names
+    for other in others:
+        for a, b in ((first, other), (other, first)):
+            if missing := sorted(names[a] - names[b]):
+                raise EdgecifarError(
+                    f"class {missing[0]} is in {a} and not in {b} of {path}: "
+                    "give both parts the same class folders"
+                )
+    if len(names[first]) < 2:
+        raise EdgecifarError(
+            f"{path} has only one class ({next(iter(names[first]))}): "
+            "a classifier needs a folder for each of two or more"
+        )
+    numbers = all(name.isdecimal() for name in names[first])
+    return tuple(sorted(names[first], key=(lambda name: (int(name), name)) if numbers else None))
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive; EdgecifarError if it isn't a whole one."""
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        raise EdgecifarError(
+            f"{path} is not a whole zip archive ({error}): copy or download it again"
+        ) from None
+    except OSError as error:
+        raise EdgecifarError(
+            f"{path} can't be read ({error.strerror or error}): check its permissions"
+        ) from None
+
+
+def _part_archives(folder: Path) -> dict[str, Path]:
+    found = {}
+    for child in sorted(folder.iterdir()):
+        part = PART_NAMES.get(child.stem.lower() if child.suffix.lower() == ".zip" else "")
+        if part and child.is_file():
+            found[part] = child
+    unpacked = any((folder / name).is_dir() for name in PART_NAMES)
+    return {} if unpacked else found
+
+
+def _single_part(archive: Path) -> tuple[Entry, ...]:
+    parts = _arrange(_members(archive), archive)
+    if len(parts) > 1:
+        raise EdgecifarError(
+            f"{archive} holds {' and '.join(parts)}: give that file itself, not its folder"
+        )
+    return next(iter(parts.values()))
+
+
+def _walk(folder: Path) -> Iterator[_File]:
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
+        real = os.path.realpath(parent)
+        if real in seen:  # A link back to a folder above would never end.
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(parent).relative_to(folder).parts
+        for name in sorted(filter(is_image_name, files)):
+            yield _File((*below, name), Path(parent, name))
+
+
+def _unreadable(error: OSError) -> None:
+    raise EdgecifarError(f"{error.filename} can't be read ({error.strerror}): check permissions")
+
+
+def _members(path: Path) -> Iterator[_File]:
+    with open_zip(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.replace("\\", "/")
+            parts = tuple(part for part in name.split("/") if part not in ("", "."))
+            if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name):
+                raise EdgecifarError(
+                    f"{path} has a path that leads out of the archive ({info.filename}): "
+                    "don't trust it, get it from its source again"
+                )
+            if info.is_dir() or parts[0] == _MAC_LEFTOVERS or not is_image_name(parts[-1]):
+                continue
+            _check_member(path, info)
+            yield _File(parts, path, info.filename)
+
+
+def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & 1:
+        raise EdgecifarError(f"{path} is encrypted: unpack it and give the folder")
+    if info.file_size > _MAX_FILE_BYTES:
+        raise EdgecifarError(
+            f"{path}: {info.filename} unpacks to {info.file_size >> 20} MiB, "
+            f"more than {_MAX_FILE_BYTES >> 20}: remove it from the archive"
+        )
+
+
+def _arrange(found: Iterable[_File], source: Path) -> dict[str, tuple[Entry, ...]]:
+    files = _without_wrappers(list(found))
+    if not files:
+        raise EdgecifarError(f"no images in {source}: {_hint(source)}")
+    parts = _part_folders(files)
+    arranged: dict[str, list[Entry]] = {}
+    for file in files:
+        part = parts.get(file.parts[0], None if parts else WHOLE)
+        below = file.parts[1:] if parts else file.parts
+        if part is None:
+            raise EdgecifarError(
+                f"{file.name} lies outside of {' and '.join(sorted(parts))}: move or remove it"
+            )
+        if len(below) < 2:
+            raise EdgecifarError(
+                f"{file.name} lies in no class folder: put every image into a folder "
+                "named after its class"
+            )
+        arranged.setdefault(part, []).append(
+            Entry(below[0], file.name, file.container, file.member)
+        )
+    return {part: tuple(arranged[part]) for part in sorted(arranged)}
+
+
+def _without_wrappers(files: list[_File]) -> list[_File]:
+    """Drop folders that hold everything, down to the parts or the classes."""
+    while files and all(len(file.parts) > 2 for file in files):
+        top = files[0].parts[0]
+        if top.lower() in PART_NAMES or any(file.parts[0] != top for file in files):
+            break
+        files = [_File(file.parts[1:], file.container, file.member) for file in files]
+    return files
+
+
+def _part_folders(files: list[_File]) -> dict[str, str]:
+    """Map the top folders that are parts of the set to their part; {} if it has none.
+
+    A part holds class folders: `train` full of images, beside `plane`, is a class.
+    """
+    tops = {file.parts[0] for file in files}
+    flat = {file.parts[0] for file in files if len(file.parts) < 3}
+    named = {top: PART_NAMES[top.lower()] for top in tops if top.lower() in PART_NAMES}
+    only_parts = set(named) == tops and not flat
+    return named if only_parts or {"train", "test"} <= set(named.values()) else {}
+
+
+def _hint(source: Path) -> str:
+    if source.is_dir():
+        archives = sorted(
+            child.name for child in source.iterdir() if child.suffix in (".zip", ".npz", ".gz")
+        )
+        if archives:
+            return f"it holds {archives[0]}; give the path of that file"
+    return "give a folder or zip with a folder of images for each class"

@@ -1,0 +1,235 @@
+"""One face for every interpreter: LiteRT, tflite-runtime, TensorFlow's and onnxruntime."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.modelfile import ModelFile
+from edgecifar.runtime.quiet import quiet_stderr
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape, dtype and quantization of a tensor: ``real = scale * (stored - zero_point)``.
+
+    ``scale`` is 0.0 for a tensor that isn't quantized. A free dimension counts as 1.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+class Interpreter(Protocol):
+    """A loaded model with one input and one output. It isn't thread-safe."""
+
+    input: TensorSpec
+    output: TensorSpec
+
+    @property
+    def backend(self) -> str:
+        """Name and version of the library, as in "litert 2.3.0"."""
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Compute the output for one input of exactly ``input.shape`` and ``input.dtype``."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An interpreter library: how to import it and which pip command brings it."""
+
+    name: str
+    kind: str
+    distributions: tuple[str, ...]
+    load: Callable[[], Any]
+
+    @property
+    def version(self) -> str:
+        """Version of the installed distribution, "unknown" if it has none."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        for distribution in self.distributions:
+            try:
+                return version(distribution)
+            except PackageNotFoundError:
+                continue
+        return "unknown"
+
+
+def _litert() -> Any:
+    from ai_edge_litert.interpreter import Interpreter as LiteRT
+
+    return LiteRT
+
+
+def _tflite_runtime() -> Any:
+    from tflite_runtime.interpreter import Interpreter as TfliteRuntime
+
+    return TfliteRuntime
+
+
+def _tensorflow() -> Any:
+    import tensorflow as tf
+
+    return tf.lite.Interpreter
+
+
+def _onnxruntime() -> Any:
+    import onnxruntime
+
+    return onnxruntime
+
+
+BACKENDS = {  # in the order in which they are tried
+    backend.name: backend
+    for backend in (
+        Backend("litert", "tflite", ("ai-edge-litert", "ai-edge-litert-nightly"), _litert),
+        Backend("tflite-runtime", "tflite", ("tflite-runtime",), _tflite_runtime),
+        Backend(
+            "tensorflow", "tflite", ("tensorflow", "tensorflow-cpu", "tf-nightly"), _tensorflow
+        ),
+        Backend("onnxruntime", "onnx", ("onnxruntime", "onnxruntime-gpu"), _onnxruntime),
+    )
+}
+
+
+def open_model(model: ModelFile, *, threads: int = 1, backend: str | None = None) -> Interpreter:
+    """Load a model into the first interpreter that imports, or into the named one.
+
+    A model that no hash vouches for is tried in a child process first: a damaged FlatBuffer
+    can kill the process that opens it.
+
+    Raises:
+        EdgecifarError: no interpreter imports, or this one can't load or run the model.
+
+    """
+    if threads < 1:
+        raise EdgecifarError(f"{threads} threads: give 1 or more")
+    chosen = choose_backend(model.kind, backend)
+    if not model.is_verified:
+        from edgecifar.runtime.probe import check_once
+
+        check_once(model, chosen.name)
+    return open_unchecked(model, chosen, threads=threads)
+
+
+def choose_backend(kind: str, name: str | None = None) -> Backend:
+    """Return the named backend, or the first that imports among those for ``kind`` of file.
+
+    Raises:
+        EdgecifarError: none does; it says why and which pip command mends it.
+
+    """
+    candidates = [b for b in BACKENDS.values() if b.kind == kind]
+    if name is not None:
+        known = ", ".join(b.name for b in candidates)
+        candidates = [b for b in candidates if b.name == name.replace("_", "-")]
+        if not candidates:
+            raise EdgecifarError(f"no interpreter {name!r} for .{kind} files: take one of {known}")
+    reasons = []
+    for candidate in candidates:
+        try:
+            candidate.load()
+        except Exception as error:  # an extension module built for another NumPy raises anything
+            reasons.append(f"{candidate.name}: {error}")
+        else:
+            return candidate
+    wanted = candidates[0].distributions[0]
+    raise EdgecifarError(
+        f"no interpreter for .{kind} files imports ({'; '.join(reasons)}): `pip install {wanted}`"
+    )
+
+
+def open_unchecked(model: ModelFile, backend: Backend, *, threads: int) -> Interpreter:
+    """Load a model into this process without the trial in a child; see `open_model`."""
+    adapter = OnnxInterpreter if backend.kind == "onnx" else TfliteInterpreter
+    try:
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT replaces it
+            return adapter(model.payload, backend, threads)
+    except EdgecifarError as error:
+        raise EdgecifarError(f"{model.path}: {error}") from error
+    except Exception as error:  # each library has its own classes; onnxruntime's aren't importable
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EdgecifarError(
+            f"{model.path}: {backend.name} can't load it ({reason[0]}): export it again, "
+            "or update the interpreter"
+        ) from error
+
+
+class TfliteInterpreter:
+    """A .tflite model in LiteRT, tflite-runtime or TensorFlow, which share one interface."""
+
+    def __init__(self, payload: bytes, backend: Backend, threads: int):
+        self._backend = backend
+        self._interpreter = backend.load()(model_content=payload, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        _require_one(len(inputs), len(outputs))
+        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+        self.input, self.output = _tflite_spec(inputs[0]), _tflite_spec(outputs[0])
+
+    @property
+    def backend(self) -> str:
+        """Name and version of the library."""
+        return f"{self._backend.name} {self._backend.version}"
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Compute the output (a copy) for one input."""
+        self._interpreter.set_tensor(self._input, array)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)
+
+
+class OnnxInterpreter:
+    """An .onnx model in onnxruntime, on the CPU."""
+
+    def __init__(self, payload: bytes, backend: Backend, threads: int):
+        self._backend = backend
+        onnxruntime = backend.load()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        self._session = onnxruntime.InferenceSession(
+            payload, options, providers=["CPUExecutionProvider"]
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        _require_one(len(inputs), len(outputs))
+        self._input, self._outputs = inputs[0].name, [outputs[0].name]
+        self.input, self.output = _onnx_spec(inputs[0]), _onnx_spec(outputs[0])
+
+    @property
+    def backend(self) -> str:
+        """Name and version of the library."""
+        return f"{self._backend.name} {self._backend.version}"
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        """Compute the output for one input."""
+        return self._session.run(self._outputs, {self._input: array})[0]
+
+
+def _require_one(inputs: int, outputs: int) -> None:
+    if (inputs, outputs) != (1, 1):
+        raise EdgecifarError(
+            f"it has {inputs} inputs and {outputs} outputs: give an image classifier, "
+            "which has one of each"
+        )
+
+
+def _tflite_spec(details: dict[str, Any]) -> TensorSpec:
+    scale, zero_point = details["quantization"]
+    shape = tuple(int(size) for size in details["shape"])
+    return TensorSpec(shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
+
+
+def _onnx_spec(node: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) and size > 0 else 1 for size in node.shape)
+    name = node.type.removeprefix("tensor(").removesuffix(")")
+    return TensorSpec(shape, np.dtype({"float": "float32", "double": "float64"}.get(name, name)))

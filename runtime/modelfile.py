@@ -1,0 +1,213 @@
+"""Model files that describe themselves: read them, verify them, describe one.
+
+A file of ours is a bare model (the payload) followed by ``edgecifar.json`` and
+``labels.txt``: in a zip archive after a .tflite, in metadata_props after an .onnx. The JSON
+carries the payload's SHA-256, which is checked before an interpreter sees the bytes.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecifar.runtime import onnx_container, tflite_container
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+
+SCHEMA = 1  # of edgecifar.json; a reader refuses a newer one
+METADATA_NAME = "edgecifar.json"
+LABELS_NAME = "labels.txt"
+_SECTIONS = ("input", "dataset", "recipe", "accuracy", "parity", "versions")
+_OURS = frozenset({METADATA_NAME, LABELS_NAME})
+_NOT_MODELS = {
+    b"<": "it is an HTML or XML page, as failed downloads leave: download it again",
+    b"version https://git-lfs": "it is a Git LFS pointer: run `git lfs pull`",
+    b"PK\x03\x04": "it is a zip archive: unpack it",
+    b"\x89HDF": "it is a Keras file: export it first",
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file, read and verified.
+
+    ``payload`` holds the bytes for an interpreter, ``metadata`` is edgecifar.json or None
+    for a foreign file, and ``labels`` has one name a class, or None.
+    """
+
+    path: Path
+    kind: Literal["tflite", "onnx"]
+    payload: bytes
+    metadata: dict[str, Any] | None
+    labels: tuple[str, ...] | None
+    file_bytes: int
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the payload in hexadecimal."""
+        return hashlib.sha256(self.payload).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The name that the file gives itself, else its file name without the suffix."""
+        return str((self.metadata or {}).get("name") or self.path.stem)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether a hash vouches for the payload."""
+        return self.metadata is not None
+
+
+def read(path: Path | str) -> ModelFile:
+    """Read a .tflite or .onnx file and check its hash, if it has one.
+
+    Raises:
+        EdgecifarError: there is no such file, or it is empty, truncated, altered, of a newer
+            schema or no model at all.
+
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    kind = _kind(path, data)
+    try:
+        payload, attachments = _split(kind, data)
+        (tflite_container if kind == "tflite" else onnx_container).check(payload)
+        metadata = _metadata(path, payload, attachments)
+        labels = _labels(attachments, metadata)
+    except ValueError as error:
+        raise EdgecifarError(f"{path}: {error}: copy or export it again") from error
+    return ModelFile(path, kind, payload, metadata, labels, len(data))
+
+
+def append(path: Path | str, metadata: dict[str, Any], labels: tuple[str, ...] | None) -> None:
+    """Describe the model in ``path``: add metadata and labels, or replace those it has.
+
+    ``schema``, ``payload_sha256`` and ``payload_bytes`` are filled in, ``created`` (ISO 8601,
+    UTC) and ``labels`` too unless given. The file is replaced in one step.
+
+    Raises:
+        EdgecifarError: ``path`` is no model, or a label has a line break in it.
+
+    """
+    path = Path(path)
+    for label in labels or ():
+        if _lines(label.encode()) != (label,):
+            raise EdgecifarError(
+                f"label {label!r} is empty, or has line breaks or outer spaces: rename the class"
+            )
+    data = _read_bytes(path)
+    kind = _kind(path, data)
+    container = tflite_container if kind == "tflite" else onnx_container
+    try:
+        payload, _ = _split(kind, data)
+        container.check(payload)
+    except ValueError as error:
+        raise EdgecifarError(f"{path}: {error}: export it again") from error
+    full = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **({"labels": list(labels)} if labels else {}),
+        **metadata,
+        "schema": SCHEMA,
+        "payload_sha256": hashlib.sha256(payload).hexdigest(),
+        "payload_bytes": len(payload),
+    }
+    text = json.dumps(full, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    attachments = {METADATA_NAME: text.encode()}
+    if labels:
+        attachments[LABELS_NAME] = "".join(f"{label}\n" for label in labels).encode()
+    replace_file(path, container.join(payload, attachments))
+
+
+def read_labels(path: Path | str) -> tuple[str, ...]:
+    """Read a text file with one label a line."""
+    try:
+        return _lines(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
+        raise EdgecifarError(f"{path}: {reason}: give a text file with one label a line") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise EdgecifarError(f"{path}: no such model file: check the path") from None
+    except OSError as error:
+        raise EdgecifarError(f"{path}: {error.strerror}: give a model file") from error
+
+
+def _kind(path: Path, data: bytes) -> Literal["tflite", "onnx"]:
+    """Tell the format by what is inside; the suffix only decides for ONNX, which has no mark."""
+    if not data:
+        raise EdgecifarError(f"{path}: it is empty: copy or export it again")
+    if data[4:8] == tflite_container.IDENTIFIER:
+        return "tflite"
+    head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for start, reason in _NOT_MODELS.items():
+        if head.startswith(start):
+            raise EdgecifarError(f"{path}: {reason}")
+    if path.suffix.lower() == ".onnx":
+        return "onnx"
+    raise EdgecifarError(
+        f"{path}: neither a TensorFlow Lite nor an ONNX model, or damaged: copy or export it again"
+    )
+
+
+def _split(kind: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    if kind == "onnx":
+        payload, attachments = onnx_container.split(data, _OURS)
+    else:
+        payload, attachments = tflite_container.split(data)
+    if METADATA_NAME not in attachments and METADATA_NAME.encode() in data:
+        raise ValueError("what it says of itself is truncated or altered")
+    return payload, attachments
+
+
+def _metadata(path: Path, payload: bytes, attachments: dict[str, bytes]) -> dict[str, Any] | None:
+    if METADATA_NAME not in attachments:
+        return None
+    try:
+        metadata = json.loads(attachments[METADATA_NAME])
+    except ValueError as error:
+        raise ValueError(f"{METADATA_NAME} in it can't be read") from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
+        raise ValueError(f"{METADATA_NAME} in it isn't ours")
+    if metadata["schema"] > SCHEMA:
+        least = metadata.get("minimum_runtime", "a newer version")
+        raise EdgecifarError(
+            f"{path}: it needs edgecifar-runtime {least}: `pip install -U edgecifar-runtime`"
+        )
+    if hashlib.sha256(payload).hexdigest() != metadata.get("payload_sha256"):
+        raise ValueError("its SHA-256 isn't the recorded one, so the file is damaged")
+    _check_types(metadata)
+    return metadata
+
+
+def _check_types(metadata: dict[str, Any]) -> None:
+    """Spare every reader the question whether a section is one."""
+    for key in _SECTIONS:
+        if not isinstance(metadata.get(key, {}), dict):
+            raise ValueError(f"{key} in its {METADATA_NAME} isn't a section")
+    labels = metadata.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels in its {METADATA_NAME} aren't a list of names")
+
+
+def _labels(
+    attachments: dict[str, bytes], metadata: dict[str, Any] | None
+) -> tuple[str, ...] | None:
+    """Labels of the attachment; a foreign file's may have another name (labelmap.txt)."""
+    names = [LABELS_NAME, *sorted(n for n in attachments if "label" in n and n.endswith(".txt"))]
+    found = next((_lines(attachments[name]) for name in names if name in attachments), None)
+    listed = (metadata or {}).get("labels")
+    if found and listed and tuple(listed) != found:
+        raise ValueError(f"{LABELS_NAME} and {METADATA_NAME} in it name different classes")
+    return found or (tuple(listed) if listed else None)
+
+
+def _lines(text: bytes) -> tuple[str, ...]:
+    lines = (line.strip() for line in text.decode("utf-8-sig").split("\n"))
+    return tuple(line for line in lines if line)

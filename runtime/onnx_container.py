@@ -1,0 +1,93 @@
+"""An .onnx file: a ModelProto, with what it says of itself in metadata_props.
+
+Concatenated protobuf messages merge, so metadata is written by appending fields and read
+by walking over the top-level fields: neither needs the onnx package.
+https://protobuf.dev/programming-guides/encoding/
+"""
+
+from collections.abc import Iterator
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GRAPH, _METADATA_PROPS = 7, 14  # ModelProto's field numbers in onnx.proto
+_KEY, _VALUE = 1, 2  # StringStringEntryProto's
+
+
+def split(data: bytes, names: frozenset[str]) -> tuple[bytes, dict[str, bytes]]:
+    """Part a file into the model and the attachments among ``names`` that were appended to it.
+
+    Raises:
+        ValueError: the bytes aren't a whole protobuf message.
+
+    """
+    fields = list(_fields(data, 0, len(data)))
+    end, attachments = len(data), {}
+    for number, start, value, stop in reversed(fields):
+        if number != _METADATA_PROPS:
+            break
+        entry = {key: data[a:b] for key, _, a, b in _fields(data, value, stop)}
+        name = entry.get(_KEY, b"").decode("utf-8", "replace")
+        if name not in names:
+            break
+        end, attachments[name] = start, entry.get(_VALUE, b"")
+    return data[:end], attachments
+
+
+def join(payload: bytes, attachments: dict[str, bytes]) -> bytes:
+    """Append attachments to a model as metadata_props."""
+    entries = (
+        _bytes(_KEY, name.encode()) + _bytes(_VALUE, content)
+        for name, content in attachments.items()
+    )
+    return payload + b"".join(_bytes(_METADATA_PROPS, entry) for entry in entries)
+
+
+def check(payload: bytes) -> None:
+    """Raise ValueError unless the bytes are whole top-level fields with a graph among them."""
+    if not any(number == _GRAPH for number, *_ in _fields(payload, 0, len(payload))):
+        raise ValueError("it holds no graph")
+
+
+def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, start, start of the value and end of each field; ValueError if broken."""
+    while position < end:
+        start = position
+        tag, position = _varint(data, position, end)
+        kind, value = tag & 7, position
+        if kind == _VARINT:
+            _, position = _varint(data, position, end)
+        elif kind == _BYTES:
+            length, value = _varint(data, position, end)
+            position = value + length
+        elif kind in (_FIXED32, _FIXED64):
+            position += 4 if kind == _FIXED32 else 8
+        else:
+            raise ValueError("it isn't an ONNX model")
+        if position > end:
+            raise ValueError("it is truncated, or it isn't an ONNX model")
+        yield tag >> 3, start, value, position
+
+
+def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("it is truncated, or it isn't an ONNX model")
+
+
+def _bytes(number: int, content: bytes) -> bytes:
+    return _encode(number << 3 | _BYTES) + _encode(len(content)) + content
+
+
+def _encode(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,100 @@
+"""Intervals for accuracies and latencies, with NumPy alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
+_RESAMPLES = 2000  # puts the ends of a 95 % bootstrap interval within a few percent of its width
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval, in the unit of the value."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Microseconds a call over ``n`` calls; ``low`` to ``high`` is the median's 95 % interval."""
+
+    median: float
+    p90: float
+    p99: float
+    n: int
+    low: float
+    high: float
+
+
+def wilson(correct: int, total: int) -> Estimate:
+    """Return a proportion with its 95 % Wilson score interval, in percent.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 22 (1927), 209-212. Unlike the normal approximation it holds near 0 and 100 %.
+
+    Raises:
+        ValueError: not 0 <= correct <= total, or total is 0.
+
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"{correct} of {total} is no proportion")
+    share, z2 = correct / total, _Z95**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    spread = share * (1 - share) / total + z2 / (4 * total**2)
+    half = _Z95 * math.sqrt(spread) / (1 + z2 / total)
+    low = 0.0 if correct == 0 else centre - half  # exactly 0 and 100 but for rounding
+    high = 1.0 if correct == total else centre + half
+    return Estimate(100 * share, 100 * low, 100 * high)
+
+
+def latency(rounds: Sequence[np.ndarray], *, seed: int = 0) -> Latency:
+    """Summarise one model's rounds of nanoseconds as microseconds.
+
+    Calls of one round share its clock and temperature, so the interval comes from resampling
+    whole rounds, never single calls.
+    """
+    calls = np.concatenate(rounds) / 1e3
+    median, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
+    medians = _round_medians(rounds)
+    low, high = _interval(np.median(medians[_resamples(len(medians), seed)], axis=1))
+    return Latency(median, p90, p99, len(calls), min(low, median), max(high, median))
+
+
+def ratio(
+    rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray], *, seed: int = 0
+) -> Estimate:
+    """How many times the baseline's median latency a model takes; below 1 it is faster.
+
+    Rounds are paired: slice i of both ran within moments, so the i-th medians are resampled
+    together.
+
+    Raises:
+        ValueError: the two have different numbers of rounds.
+
+    """
+    ours, theirs = _round_medians(rounds), _round_medians(baseline)
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} rounds can't be paired with {len(theirs)}")
+    value = float(np.median(np.concatenate(rounds)) / np.median(np.concatenate(baseline)))
+    picks = _resamples(len(ours), seed)
+    low, high = _interval(np.median(ours[picks], axis=1) / np.median(theirs[picks], axis=1))
+    return Estimate(value, min(low, value), max(high, value))
+
+
+def _round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Median microseconds of each round."""
+    return np.array([np.median(samples) for samples in rounds]) / 1e3
+
+
+def _resamples(rounds: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, rounds, (_RESAMPLES, rounds))
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float(low), float(high)

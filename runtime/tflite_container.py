@@ -1,0 +1,102 @@
+"""A .tflite file: a FlatBuffer, and a zip archive appended to it with what it says of itself.
+
+The zip is the convention of TensorFlow Lite's own metadata for associated files; an
+interpreter reads offsets from the front and never sees it.
+"""
+
+import io
+import struct
+
+IDENTIFIER = b"TFL3"  # bytes 4 to 8, file_identifier in TensorFlow Lite's schema.fbs
+_END_OF_ZIP = b"PK\x05\x06"
+_LONGEST_ZIP_TAIL = 22 + 65535  # end record and the longest comment it can have
+_LARGEST_ATTACHMENT = 16 << 20
+_MODEL_SUBGRAPHS, _MODEL_BUFFERS, _BUFFER_DATA = 2, 4, 0  # field numbers in schema.fbs
+
+
+def split(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Part a file into the FlatBuffer and its attachments by name.
+
+    Raises:
+        ValueError: there is an archive and it is damaged.
+
+    """
+    if data.rfind(_END_OF_ZIP, max(0, len(data) - _LONGEST_ZIP_TAIL)) < 0:
+        return data, {}
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if any(entry.file_size > _LARGEST_ATTACHMENT for entry in entries):
+                raise ValueError("an attachment is larger than 16 MiB")
+            start = min((entry.header_offset for entry in entries), default=len(data))
+            return data[:start], {entry.filename: archive.read(entry) for entry in entries}
+    # zipfile raises NotImplementedError, RuntimeError and struct.error too on altered bytes.
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, struct.error) as error:
+        raise ValueError(f"the archive appended to it is damaged ({error})") from error
+
+
+def join(payload: bytes, attachments: dict[str, bytes]) -> bytes:
+    """Append attachments to a FlatBuffer, uncompressed; equal input gives equal bytes."""
+    import zipfile
+
+    stream = io.BytesIO(payload)
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name, content in attachments.items():
+            entry = zipfile.ZipInfo(name)  # its date is 1980-01-01: the bytes don't depend on now
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+    return stream.getvalue()
+
+
+def check(payload: bytes) -> None:
+    """Check what can be checked in a millisecond: identifier, root, and that all buffers end.
+
+    Raises:
+        ValueError: says what is wrong.
+
+    """
+    if payload[4:8] != IDENTIFIER:
+        raise ValueError("it isn't a TensorFlow Lite model")
+    try:
+        (root,) = struct.unpack_from("<I", payload)
+        if not any(True for _ in _tables(payload, root, _MODEL_SUBGRAPHS)):
+            raise ValueError("it holds no graph")
+        for buffer in _tables(payload, root, _MODEL_BUFFERS):
+            _check_vector_of_bytes(payload, _field(payload, buffer, _BUFFER_DATA))
+    except struct.error as error:
+        raise ValueError("it is truncated or altered") from error
+
+
+def _field(data: bytes, table: int, number: int) -> int | None:
+    """Position of a table's field, or None if it is left at its default."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    if vtable < 0:
+        raise ValueError("it is altered")
+    (size,) = struct.unpack_from("<H", data, vtable)
+    entry = 4 + 2 * number
+    if entry + 2 > size:
+        return None
+    (offset,) = struct.unpack_from("<H", data, vtable + entry)
+    return table + offset if offset else None
+
+
+def _tables(data: bytes, table: int, number: int):
+    """Positions of the tables in a field that is a vector of tables."""
+    field = _field(data, table, number)
+    if field is None:
+        return
+    vector = field + struct.unpack_from("<I", data, field)[0]
+    (length,) = struct.unpack_from("<I", data, vector)
+    for position in range(vector + 4, vector + 4 + 4 * length, 4):
+        yield position + struct.unpack_from("<I", data, position)[0]
+
+
+def _check_vector_of_bytes(data: bytes, field: int | None) -> None:
+    if field is None:
+        return
+    vector = field + struct.unpack_from("<I", data, field)[0]
+    (length,) = struct.unpack_from("<I", data, vector)
+    if vector + 4 + length > len(data):
+        raise ValueError(f"it is truncated: {len(data)} of at least {vector + 4 + length} bytes")

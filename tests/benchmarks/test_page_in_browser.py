@@ -1,0 +1,175 @@
+"""The report as a browser shows it: on a desktop and a phone, light and dark.
+
+The browser is driven over a pair of pipes (--remote-debugging-pipe), which needs no package: each
+message is JSON ended by a zero byte.
+"""
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+
+import pytest
+
+from edgecifar.benchmarks.report.build import build_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--disable-dev-shm-usage --remote-debugging-pipe"
+).split()
+# Chromium reads its end of the pipes as descriptors 3 and 4.
+WIRE = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, number in zip(ends, (3, 4)):
+    os.dup2(end, number)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+# What is wrong with a page, in the page's own words.
+LOOK = """(() => {
+  const wrong = [];
+  for (const image of document.images)
+    if (!image.complete || !image.naturalWidth) wrong.push('missing image: ' + image.alt);
+  const width = document.documentElement.clientWidth;
+  if (width !== innerWidth) wrong.push(`laid out ${width} wide, not ${innerWidth}`);
+  if (document.documentElement.scrollWidth > width)
+    wrong.push(`body scrolls sideways: ${document.documentElement.scrollWidth} > ${width}`);
+  for (const drawing of document.querySelectorAll('.plot svg')) {
+    const frame = drawing.getBoundingClientRect();
+    if (frame.width < 200) wrong.push('a drawing is only ' + frame.width + ' wide');
+    for (const text of drawing.querySelectorAll('text')) {
+      const box = text.getBoundingClientRect();
+      if (box.left < frame.left - 1 || box.right > frame.right + 1 ||
+          box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+        wrong.push('text leaves its drawing: ' + text.textContent);
+    }
+  }
+  for (const element of document.querySelectorAll('main *:not(svg *)')) {
+    const box = element.getBoundingClientRect();
+    if (box.right > width + 1 && !element.closest('.scroll')) wrong.push('sticks out: ' + element.outerHTML.slice(0, 80));
+  }
+  return wrong;
+})()"""
+
+
+class Browser:
+    """A headless Chromium with one tab and a profile of its own."""
+
+    def __init__(self, profile):
+        self._profile = profile
+
+    def __enter__(self):
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
+        wired = [sys.executable, "-c", WIRE, str(theirs_in), str(theirs_out), *command]
+        self._process = subprocess.Popen(
+            wired,
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._buffer, self._waiting, self._number, self._session = b"", deque(), 0, None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._out)  # Chromium ends when its pipe does
+        os.close(self._in)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def visit(self, url, width, scheme):
+        """Load a page and return what is wrong with it."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=844,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+        self._waiting.clear()
+        self.call("Page.navigate", url=url)
+        wrong = []
+        while (event := self._next())["method"] != "Page.loadEventFired":
+            wrong += _complaint(event, url)
+        wrong += self.evaluate(LOOK)
+        return wrong + [text for event in self._waiting for text in _complaint(event, url)]
+
+    def evaluate(self, expression):
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"]["value"]
+
+    def screenshot(self):
+        """The whole page as PNG."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(shot["data"])
+
+    def call(self, method, **parameters):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._number:
+            self._waiting.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _next(self):
+        return self._waiting.popleft() if self._waiting else self._read()
+
+    def _read(self, seconds=60):
+        deadline = time.monotonic() + seconds
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"chromium says nothing for {seconds} s"
+            chunk = os.read(self._in, 1 << 20)
+            assert chunk, f"chromium has ended with {self._process.poll()}"
+            self._buffer += chunk
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+
+def _complaint(event, url):
+    """What an event says is wrong: errors and warnings on the console, or use of a network."""
+    method, details = event.get("method"), event.get("params", {})
+    if method == "Runtime.consoleAPICalled" and details["type"] in ("error", "warning", "assert"):
+        return [f"console: {details['args']}"]
+    if method == "Runtime.exceptionThrown":
+        return [f"exception: {details['exceptionDetails']['text']}"]
+    if method == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
+        return [f"log: {details['entry']['text']}"]
+    if method == "Network.requestWillBeSent":
+        asked = details["request"]["url"]
+        return [] if asked == url or asked.startswith("data:") else [f"asks for {asked}"]
+    return []
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

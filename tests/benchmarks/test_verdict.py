@@ -1,0 +1,109 @@
+import json
+
+import pytest
+
+from edgecifar.benchmarks.report.load import Accuracy, Latency, Speedup, load_bench
+from edgecifar.benchmarks.report.verdict import Row, bench_rows, compare, decide
+from edgecifar.benchmarks.statistics import McNemar, PairedDifference
+
+
+def row(index, name, median, **values):
+    """A row with an interval of 2 % to either side of its median."""
+    latency = Latency(median, low=0.98 * median, high=1.02 * median)
+    return Row(index, name, latency=latency, **values)
+
+
+def paired(points, p):
+    return PairedDifference(points, points - 0.3, points + 0.3, 10_000, McNemar(10, 8, p))
+
+
+FLOAT = row(0, "net-float32", 130.0, accuracy=Accuracy(87.19, 86.5, 87.8, 10_000))
+INT8 = row(
+    1,
+    "net-int8",
+    41.3,
+    accuracy=Accuracy(87.15, 86.5, 87.8, 10_000),
+    speedup=Speedup(3.15, 3.0, 3.2),
+    size_ratio=3.4,
+    gap=-0.04,
+    difference=paired(-0.04, 0.8),
+)
+
+
+def test_says_what_was_won_and_what_was_lost():
+    said = compare(INT8, FLOAT).replace("\N{NO-BREAK SPACE}", " ")
+    assert said == (
+        "3.1× faster and 3.4× smaller than net-float32; "  # noqa: RUF001
+        "0.04 points lost, not significant (n = 10,000, McNemar p = 0.80)."
+    )
+    assert decide([FLOAT, INT8]).headline == "Ship net-int8"
+
+
+def test_is_honest_when_int8_is_slower():
+    slow = row(1, "net-int8", 143.0, speedup=Speedup(0.91, 0.89, 0.93), size_ratio=3.4, gap=-0.04)
+    said = compare(slow, FLOAT)
+    assert said.startswith("not faster on this device but 1.10")
+    verdict = decide([FLOAT, slow])
+    assert verdict.chosen is FLOAT or verdict.headline != "Ship net-int8"
+
+
+def test_does_not_call_noise_a_speed_up():
+    same = row(1, "net-int8", 129.0, speedup=Speedup(1.01, 0.97, 1.05), size_ratio=3.4, gap=-0.04)
+    assert compare(same, FLOAT).startswith("not measurably faster (0.97 to 1.05)")
+
+
+def test_a_tie_in_speed_goes_to_the_smaller_file():
+    accuracy = Accuracy(87.0, 86.3, 87.6, 10_000)
+    big = row(0, "big", 100.0, accuracy=accuracy, file_bytes=400)
+    small = row(1, "small", 101.0, accuracy=accuracy, file_bytes=100, gap=0.0)
+    assert decide([big, small]).chosen is small
+
+
+def test_speed_does_not_buy_more_than_a_point():
+    poor = row(1, "poor", 10.0, accuracy=Accuracy(80.0), speedup=Speedup(13, 12, 14), gap=-7.19)
+    verdict = decide([FLOAT, poor])
+    assert verdict.chosen is FLOAT
+    assert "7.19 points lost" in verdict.others[0].text
+
+
+def test_without_accuracy_it_only_says_what_is_fastest():
+    rows = [row(0, "a", 50.0), row(1, "b", 20.0, speedup=Speedup(2.5, 2.4, 2.6))]
+    verdict = decide(rows)
+    assert verdict.headline == "Fastest: b"
+    assert "accuracy was not measured" in verdict.rule
+
+
+def test_pairs_the_answers_that_the_bench_kept(bench_file, bench_result):
+    rows = bench_rows(load_bench(bench_file))
+    measured = [model["accuracy"]["top1"] for model in bench_result["models"]]
+    assert [r.difference is not None for r in rows] == [False, True, True]
+    assert rows[2].difference.points == pytest.approx(measured[2] - measured[0])
+    assert rows[2].difference.test.significant, "8 hidden units against 32"
+    assert rows[1].size_ratio == pytest.approx(4.0)
+
+
+def test_speed_up_is_the_inverse_of_the_ratio(bench_file, bench_result):
+    speedup = bench_rows(load_bench(bench_file))[2].speedup
+    ratio = bench_result["models"][2]["ratio"]
+    assert speedup.value == pytest.approx(1 / ratio["value"])
+    assert speedup.low <= speedup.value <= speedup.high
+
+
+def test_a_failed_file_is_told_and_the_next_is_compared_with(tmp_path, bench_result):
+    broken = {"name": "broken", "file": "broken.tflite", "error": "it is truncated"}
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(bench_result | {"models": [broken, *bench_result["models"]]}))
+    verdict = decide(bench_rows(load_bench(path)))
+    assert verdict.first.name == "mlp32-float32"
+    assert verdict.others[0].text == "could not be measured: it is truncated"
+
+
+def test_accuracy_by_its_own_word_is_marked(tmp_path, bench_result):
+    model = dict(bench_result["models"][0])
+    own = {"this": {"top1": 88.0, "low": 87.0, "high": 89.0, "n": 1000, "split": "validation"}}
+    model |= {"accuracy": None, "metadata": {"accuracy": own}}
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(bench_result | {"models": [model]}))
+    (found,) = bench_rows(load_bench(path))
+    assert found.accuracy.top1 == 88.0
+    assert found.own_word == "validation"

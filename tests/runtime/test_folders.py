@@ -1,0 +1,189 @@
+import os
+import zipfile
+
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.folders import Entry, EntryReader, class_names, scan
+from edgecifar.runtime.images import ImageError
+
+ONE_SET = ("cat/1.png", "cat/2.jpg", "dog/1.PNG")
+PARTS = ("train/cat/1.png", "train/dog/1.png", "test/cat/2.png", "test/dog/2.png")
+
+
+def folder(root, names):
+    root.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def archive(path, names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, name)
+    return path
+
+
+def labels(parts):
+    return {part: [entry.label for entry in entries] for part, entries in parts.items()}
+
+
+@pytest.fixture(params=["folder", "zip"])
+def make(request, tmp_path):
+    """Give images by their names, in a folder and in a zip."""
+    if request.param == "folder":
+        return lambda names: folder(tmp_path / "set", names)
+    return lambda names: archive(tmp_path / "set.zip", names)
+
+
+@pytest.mark.parametrize("wrapper", ["", "data/", "a/b/"])
+def test_one_set(make, wrapper):
+    found = scan(make([wrapper + name for name in (*ONE_SET, "cat/note.txt", "cat/.x.png")]))
+    assert labels(found) == {"all": ["cat", "cat", "dog"]}
+    assert class_names(found, "x") == ("cat", "dog")
+
+
+@pytest.mark.parametrize("wrapper", ["", "data/"])
+def test_parts(make, wrapper):
+    found = scan(make([wrapper + name for name in (*PARTS, "Val/cat/3.png", "Val/dog/3.png")]))
+    assert labels(found) == {part: ["cat", "dog"] for part in ("train", "validation", "test")}
+
+
+def test_images_below_a_class_folder_belong_to_it(make):
+    assert labels(scan(make(("cat/a/1.png", "cat/2.png", "dog/1.png"))))["all"].count("cat") == 2
+
+
+def test_a_class_may_be_called_train(make):
+    found = scan(make(("train/1.png", "plane/1.png", "car/1.png")))
+    assert class_names(found, "x") == ("car", "plane", "train")
+
+
+@pytest.mark.parametrize("inner", ["", "train/", "stuff/"])
+def test_folder_of_part_archives(tmp_path, inner):
+    archive(tmp_path / "train.zip", [inner + name for name in ONE_SET])
+    archive(tmp_path / "test.zip", ONE_SET)
+    assert labels(scan(tmp_path)) == {
+        "train": ["cat", "cat", "dog"],
+        "test": ["cat", "cat", "dog"],
+    }
+
+
+def test_part_archive_with_both_parts(tmp_path):
+    archive(tmp_path / "train.zip", PARTS)
+    with pytest.raises(EdgecifarError, match=r"train\.zip holds test and train: give that file"):
+        scan(tmp_path)
+
+
+def test_reader_gives_the_bytes(make):
+    entries = scan(make(ONE_SET))["all"]
+    with EntryReader() as reader:
+        reader.open_zips(entries)
+        assert [reader.read(entry).decode()[-9:] for entry in entries] == list(ONE_SET)
+
+
+def test_reader_names_an_altered_member(tmp_path):
+    path = archive(tmp_path / "set.zip", ONE_SET)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(b"cat/2.jpgcat/2.jpg") + 9] ^= 1  # inside the member's content
+    path.write_bytes(damaged)
+    entries = scan(path)["all"]
+    with EntryReader() as reader:
+        reader.open_zips(entries)
+        with pytest.raises(ImageError, match=r"set\.zip: cat/2\.jpg is truncated or damaged"):
+            reader.read(entries[1])
+
+
+def test_reader_names_a_file_that_has_gone(tmp_path):
+    with EntryReader() as reader, pytest.raises(ImageError, match=r"gone\.png is truncated"):
+        reader.read(Entry("cat", "gone.png", tmp_path / "gone.png"))
+
+
+def test_number_classes_stand_in_numerical_order(make):
+    found = scan(make([f"{number}/1.png" for number in (10, 2, 1)]))
+    assert class_names(found, "x") == ("1", "2", "10")
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    folder(tmp_path / "real", ONE_SET)
+    os.symlink(tmp_path / "real", tmp_path / "real" / "dog" / "loop")
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    assert len(scan(tmp_path / "link")["all"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "no images in .*: give a folder or zip with"),
+        (("readme.txt",), "no images in "),
+        (("1.png", "cat/1.png"), r"1\.png lies in no class folder: put"),
+        ((*PARTS, "extra/dog/9.png"), r"9\.png lies outside of test and train: move"),
+        (("train/cat/1.png", "test/cat/1.png", "train/2.png", "test/3.png"), "lies in no class"),
+    ],
+)
+def test_what_is_wrong_with_a_set(make, names, message):
+    with pytest.raises(EdgecifarError, match=message) as caught:
+        class_names(scan(make(names)), "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_class_only(make):
+    with pytest.raises(EdgecifarError, match=r"has only one class \(cat\): "):
+        class_names(scan(make(("cat/1.png", "cat/2.png"))), "x")
+
+
+@pytest.mark.parametrize(("extra", "lacking"), [("train", "test"), ("test", "train")])
+def test_parts_with_different_classes(make, extra, lacking):
+    found = scan(make((*PARTS, f"{extra}/eel/1.png")))
+    with pytest.raises(EdgecifarError, match=f"class eel is in {extra} and not in {lacking} of x"):
+        class_names(found, "x")
+
+
+def test_missing_path(tmp_path):
+    with pytest.raises(EdgecifarError, match=r"nowhere does not exist: check"):
+        scan(tmp_path / "nowhere")
+
+
+def test_a_folder_that_holds_an_archive_says_so(tmp_path):
+    archive(tmp_path / "pets.zip", ONE_SET)
+    with pytest.raises(EdgecifarError, match=r"it holds pets\.zip; give the path of that file"):
+        scan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/cat/1.png", "../cat/1.png", "cat/../../1.png", "C:/a/1.png"]
+)
+def test_paths_out_of_an_archive(tmp_path, name):
+    path = archive(tmp_path / "evil.zip", (*ONE_SET, name))
+    with pytest.raises(EdgecifarError, match=r"evil\.zip has a path that leads out"):
+        scan(path)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.95])
+def test_truncated_archive(tmp_path, keep):
+    path = archive(tmp_path / "cut.zip", ONE_SET)
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    with pytest.raises(EdgecifarError, match=r"cut\.zip is not a whole zip archive .*: copy or"):
+        scan(path)
+
+
+def test_encrypted_archive(tmp_path):
+    path = archive(tmp_path / "secret.zip", ONE_SET)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag in the first directory entry
+    path.write_bytes(content)
+    with pytest.raises(EdgecifarError, match=r"secret\.zip is encrypted: unpack it"):
+        scan(path)
+
+
+def test_member_that_unpacks_to_far_too_much(tmp_path):
+    path = archive(tmp_path / "bomb.zip", ONE_SET)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"PK\x01\x02") + 24  # uncompressed size in the first directory entry
+    content[start : start + 4] = (3 << 30).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(EdgecifarError, match=r"cat/1\.png unpacks to 3072 MiB"):
+        scan(path)

@@ -1,0 +1,212 @@
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.images import MAX_PIXELS, ImageError, find_images, read_image, resize
+
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [90, 90, 90], [0, 0, 0]]])
+PIXELS = np.repeat(np.repeat(COLOURS.astype(np.uint8), 8, axis=0), 8, axis=1)  # 16x24
+GREY = np.tile(np.arange(0, 240, 10, dtype=np.uint8), (16, 1))
+
+
+def encoded(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_header(width, height):
+    """A PNG file that declares a size and has no pixels."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF"])
+def test_lossless_kinds_keep_pixels(kind):
+    assert np.array_equal(read_image(encoded(Image.fromarray(PIXELS), kind)), PIXELS)
+
+
+def test_lossless_webp_keeps_pixels():
+    assert np.array_equal(
+        read_image(encoded(Image.fromarray(PIXELS), "WEBP", lossless=True)), PIXELS
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_jpeg_is_close(mode):
+    smooth = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
+    image = Image.fromarray(smooth).convert(mode)
+    found = read_image(encoded(image, "JPEG", quality=98))
+    assert found.shape == smooth.shape
+    assert np.abs(found.astype(int) - smooth).max() <= 12
+
+
+def test_grey_becomes_three_equal_channels():
+    found = read_image(encoded(Image.fromarray(GREY)))
+    assert np.array_equal(found, np.stack([GREY] * 3, axis=2))
+
+
+def test_one_bit():
+    found = read_image(encoded(Image.fromarray(GREY).convert("1", dither=0)))
+    assert found.shape == (16, 24, 3)
+    assert set(np.unique(found)) == {0, 255}
+
+
+def test_palette():
+    assert np.array_equal(read_image(encoded(Image.fromarray(PIXELS).quantize(6))), PIXELS)
+
+
+def test_sixteen_bits_keep_the_high_byte():
+    wide = GREY.astype(np.uint16) * 257
+    for kind in ("PNG", "TIFF"):
+        found = read_image(encoded(Image.fromarray(wide), kind))
+        assert np.array_equal(found[..., 0], GREY)
+
+
+@pytest.mark.parametrize(("values", "scale"), [(GREY / 255, 255), (GREY / 1.0, 1)])
+def test_float_tiff(values, scale):
+    found = read_image(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"))
+    assert np.array_equal(found[..., 1], np.rint(values * scale).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_shows_white(mode):
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0)).convert(mode)
+    kind = "PNG" if mode != "PA" else "TIFF"
+    try:
+        content = encoded(image, kind)
+    except OSError:  # Pillow can't write every mode that it can hold.
+        content = encoded(image.convert("RGBA"))
+    assert (read_image(content) == 255).all()
+
+
+def test_half_transparent_is_blended():
+    content = encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 128)))
+    assert (read_image(content) == 127).all()
+
+
+def test_transparent_palette_entry_shows_white():
+    image = Image.new("P", (4, 4))
+    image.putpalette([200, 10, 10] + [0] * 765)
+    assert (read_image(encoded(image, transparency=0)) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(PIXELS), exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert np.array_equal(read_image(content), np.asarray(expected))
+
+
+def test_broken_exif_is_ignored():
+    content = encoded(Image.fromarray(PIXELS), exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    assert np.array_equal(read_image(content), PIXELS)
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (read_image(content) == (255, 0, 0)).all()
+
+
+def test_reads_paths_and_streams(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(PIXELS).save(path)
+    with path.open("rb") as stream:
+        assert np.array_equal(read_image(path), read_image(stream))
+        assert not stream.closed
+
+
+@pytest.mark.parametrize("side", [int(MAX_PIXELS**0.5) + 1, 9_700, 60_000])
+def test_bombs_are_refused_without_a_warning(side):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match=r"^bomb\.png has more than 80 million pixels: "):
+            read_image(png_header(side, side), name="bomb.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_truncated_is_named(kind):
+    random = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    content = encoded(Image.fromarray(random), kind)
+    with pytest.raises(ImageError, match=r"^cut\.img is (truncated or damaged|not an image)"):
+        read_image(content[: len(content) // 2], name="cut.img")
+
+
+@pytest.mark.parametrize("content", [b"", b"just text\n", b"<html></html>", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_an_image_is_named(tmp_path, content):
+    path = tmp_path / "notes.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"notes\.png is (not an image|truncated)") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def outcome(content):
+    try:
+        found = read_image(content)
+    except ImageError as error:
+        return "one line" if str(error).count("\n") == 0 else str(error)
+    return str(found.dtype), found.ndim
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_damage_anywhere_gives_pixels_or_one_line(kind):
+    random = np.random.default_rng(1)
+    content = encoded(Image.fromarray(PIXELS), kind)
+    outcomes = set()
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 3):
+            damaged[place] ^= int(random.integers(1, 256))
+        outcomes.add(outcome(bytes(damaged)))
+    assert outcomes <= {("uint8", 3), "one line"}
+    assert "one line" in outcomes
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"gone\.png can't be read \(No such file"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_resize_scales_the_whole_image():
+    found = resize(PIXELS, 4, 6)
+    assert found.shape == (4, 6, 3)
+    assert found.dtype == np.uint8
+    assert found[0, 0, 0] > 200  # red corner
+    assert found[0, -1, 2] > 200  # blue corner
+    assert resize(PIXELS, 16, 24) is PIXELS
+
+
+def test_find_images(tmp_path):
+    for name in ("b/2.PNG", "a/1.jpg", ".hidden/x.png", "a/.y.png", "notes.txt", "top.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(*paths):
+        return [path.relative_to(tmp_path).as_posix() for path in find_images(paths)]
+
+    assert names(tmp_path) == ["top.webp", "a/1.jpg", "b/2.PNG"]
+    assert names(f"{tmp_path}/*/*.jpg", tmp_path / "notes.txt") == ["a/1.jpg", "notes.txt"]
+
+
+@pytest.mark.parametrize("path", ["empty", "gone.png", "*.gif"])
+def test_find_images_names_what_is_missing(tmp_path, path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EdgecifarError, match=r"no images in|does not exist"):
+        list(find_images([tmp_path / path]))

@@ -1,0 +1,102 @@
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.labelled import read_labelled
+
+RANDOM = np.random.default_rng(5)
+IMAGES = RANDOM.integers(0, 256, (60, 8, 8, 3), np.uint8)
+LABELS = np.arange(60) % 2
+CLASSES = ("cat", "dog")
+
+
+def write_folder(root, rows):
+    for row in rows:
+        path = root / CLASSES[LABELS[row]] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[row]).save(path)
+    return root
+
+
+def pixels(images):
+    return {image.tobytes() for image in images}
+
+
+def test_test_part_is_read_whole(tmp_path):
+    write_folder(tmp_path / "train", range(40))
+    write_folder(tmp_path / "test", range(40, 60))
+    found = read_labelled(tmp_path)
+    assert found.classes == CLASSES
+    assert pixels(found.images) == pixels(IMAGES[40:])
+    by_pixels = {image.tobytes(): label for image, label in zip(IMAGES, LABELS, strict=True)}
+    assert [by_pixels[image.tobytes()] for image in found.images] == found.labels.tolist()
+
+
+def test_splits_of_one_set_do_not_overlap(tmp_path):
+    write_folder(tmp_path, range(60))
+    found = {name: read_labelled(tmp_path, split=name) for name in ("train", "validation", "test")}
+    assert [len(split.labels) for split in found.values()] == [42, 6, 12]
+    assert len(set.union(*(pixels(split.images) for split in found.values()))) == 60
+
+
+def test_containers_agree(tmp_path):
+    folder = write_folder(tmp_path / "set", range(60))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.png"), reverse=True):
+            archive.write(path, path.relative_to(tmp_path))
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, classes=CLASSES)
+    found = [read_labelled(path) for path in (folder, tmp_path / "set.zip", tmp_path / "set.npz")]
+    assert len({one.fingerprint for one in found}) == 1
+    assert all(np.array_equal(one.images, found[0].images) for one in found)
+    assert {one.name for one in found} == {"set"}
+
+
+def test_scaling_leaves_the_split_as_it_is(tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
+    plain = read_labelled(tmp_path / "set.npz")
+    small = read_labelled(tmp_path / "set.npz", image_size=(4, 4))
+    assert small.images.shape == (12, 4, 4, 3)
+    assert np.array_equal(small.labels, plain.labels)
+    assert small.fingerprint != plain.fingerprint
+
+
+def test_packed_file_is_one_split(tmp_path):
+    path = tmp_path / "pack.npz"
+    np.savez(path, images=IMAGES, labels=LABELS, split="train", name="pets")
+    found = read_labelled(path, split="train")
+    assert len(found.labels) == 60
+    assert found.name == "pets"
+    with pytest.raises(EdgecifarError, match="packed from train: give a file packed from test"):
+        read_labelled(path)
+
+
+def test_skipped_images_are_told(tmp_path):
+    write_folder(tmp_path, range(60))
+    (tmp_path / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(EdgecifarError, match=r"0\.png is not an image"):
+        read_labelled(tmp_path)
+    assert len(read_labelled(tmp_path, skip_corrupt=True).skipped) == 1
+
+
+@pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "cifar-10-batches-py/test_batch"])
+def test_official_archives_are_for_the_workstation(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    given = path if path.suffix else path.parent
+    with pytest.raises(EdgecifarError, match=r"run `edgecifar data pack --data .*` on the work"):
+        read_labelled(given)
+
+
+def test_unknown_split(tmp_path):
+    with pytest.raises(EdgecifarError, match="unknown split exam: choose one of train"):
+        read_labelled(tmp_path, split="exam")
+
+
+def test_absent_split(tmp_path):
+    write_folder(tmp_path / "test", range(20))
+    with pytest.raises(EdgecifarError, match="has only test images"):
+        read_labelled(tmp_path, split="train")

@@ -1,0 +1,126 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.data import cache as cache_module
+from edgecifar.train.data import load, sources
+
+
+@pytest.fixture
+def no_reading(monkeypatch):
+    """Return a function after which nothing may be decoded any more."""
+
+    def forbid():
+        def refuse(*_, **__):
+            raise AssertionError("decoded again")
+
+        monkeypatch.setattr(sources, "decode", refuse)
+
+    return forbid
+
+
+def held(cache):
+    """Every file and folder in the cache, hidden ones too."""
+    return sorted(path.relative_to(cache).as_posix() for path in cache.rglob("*"))
+
+
+def test_second_time_comes_from_the_cache(containers, no_reading):
+    first = load(containers["zips"])
+    no_reading()
+    second = load(containers["zips"])
+    assert second.fingerprint == first.fingerprint
+    assert isinstance(second.train.images, np.memmap)
+    assert not second.train.images.flags.writeable
+    assert second.train.images.base is not None
+
+
+def test_containers_share_what_is_stored(containers, cache):
+    load(containers["zips"])
+    load(containers["python tar"])
+    assert len(list((cache / "datasets").iterdir())) == 1
+    assert len(list((cache / "index").iterdir())) == 2
+
+
+def test_changed_files_are_read_again(helpers, sample, tmp_path):
+    folder = helpers.images(tmp_path / "set", *sample.train)
+    first = load(folder)
+    (folder / "one" / "0001.png").unlink()
+    assert load(folder).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "meta.json"])
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_damaged_cache_is_built_again(containers, cache, name, damage):
+    first = load(containers["zips"])
+    expected = np.array(first.test.images)
+    (file,) = cache.glob(f"datasets/*/{name}")
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-40])
+    again = load(containers["zips"])
+    assert again.fingerprint == first.fingerprint
+    assert np.array_equal(again.test.images, expected)
+
+
+def test_large_sets_are_decoded_on_disk(containers, cache, monkeypatch):
+    expected = load(containers["zips"])
+    pixels = np.array(expected.train.images)
+    monkeypatch.setattr(cache_module, "_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(cache_module, "_FORMAT", 99)
+    again = load(containers["zips"])
+    assert again.fingerprint == expected.fingerprint
+    assert np.array_equal(again.train.images, pixels)
+    assert not [name for name in held(cache) if ".building" in name]
+
+
+@pytest.mark.parametrize("where", ["decoding", "writing"])
+def test_full_disk_leaves_nothing(containers, cache, monkeypatch, where):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if where == "decoding":
+        monkeypatch.setattr(cache_module, "_IN_MEMORY_BYTES", 1000)
+        monkeypatch.setattr(os, "posix_fallocate", full)
+    else:
+        monkeypatch.setattr(np, "save", full)
+    with pytest.raises(EdgecifarError, match=r"^no space left for .*: free some there, or set"):
+        load(containers["zips"])
+    assert held(cache) == ["datasets"]
+
+
+def test_interruption_leaves_nothing(containers, cache, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load(containers["zips"])
+    assert held(cache) == ["datasets"]
+
+
+def test_leftovers_of_a_killed_process_go_after_a_day(containers, cache):
+    for name, age in ((".building-old", 2 * 86_400), (".building-new", 60)):
+        left = cache / "datasets" / name
+        left.mkdir(parents=True)
+        (left / "part").write_bytes(b"x")
+        changed = left.stat().st_mtime - age
+        os.utime(left, (changed, changed))
+    load(containers["zips"])
+    assert not (cache / "datasets" / ".building-old").exists()
+    assert (cache / "datasets" / ".building-new").exists()
+
+
+def test_cache_that_cannot_be_written(containers, cache):
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(EdgecifarError, match=r"can't write to .* or set EDGECIFAR_CACHE"):
+        load(containers["zips"])
+
+
+def test_cache_root(monkeypatch, tmp_path):
+    monkeypatch.delenv("EDGECIFAR_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_module.cache_root() == tmp_path / ".cache" / "edgecifar"

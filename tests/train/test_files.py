@@ -1,0 +1,43 @@
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import read_json, write_json, write_rows, write_whole
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "figures.json"
+    write_json(path, {"top1": 1})
+
+    def fail(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, fail)
+    assert read_json(path) == {"top1": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_an_older_one(tmp_path):
+    for text in ("old", "new"):
+
+        def fill(partial, text=text):
+            partial.mkdir()
+            (partial / text).write_text(text)
+
+        write_whole(tmp_path / "state", fill)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["new"]
+
+
+def test_rows_become_csv(tmp_path):
+    write_rows(tmp_path / "history.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss\n1,0.5\n2,0.25\n"
+
+
+def test_broken_json_is_named(tmp_path):
+    path = tmp_path / "run.json"
+    with pytest.raises(EdgecifarError, match=r"run\.json is missing"):
+        read_json(path)
+    path.write_text("{")
+    with pytest.raises(EdgecifarError, match=r"run\.json is not valid JSON"):
+        read_json(path)

@@ -1,0 +1,113 @@
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.checkpoint import newest_checkpoint
+from edgecifar.train.recipe import Augmentation, Training
+from edgecifar.train.session import train
+
+# baseline has dropout, whose random state is the hardest thing to take up again.
+SHORT = Training(
+    epochs=4,
+    batch_size=128,
+    learning_rate=0.05,
+    ema=0.9,
+    augment=Augmentation(flip="none", crop=2, mixup=0.2),
+)
+
+
+def history(run):
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+    return np.array([[float(row[name]) for name in names] for row in rows])
+
+
+def command(out):
+    settings = dataclasses.asdict(SHORT)
+    augment = settings.pop("augment")
+    pairs = settings | {f"augment.{key}": value for key, value in augment.items()}
+    options = [part for pair in pairs.items() for part in ("--set", "{}={}".format(*pair))]
+    script = [sys.executable, "-m", "edgecifar.runtime", "train", "baseline"]
+    return [*script, "--data", "digits", "--out", str(out), *options]
+
+
+def test_training_learns(digits_run):
+    figures = digits_run.metrics["validation"]
+    assert figures["top1"] > 60  # chance is 10
+    assert digits_run.info["best_epoch"] == 1 + history(digits_run.path)[:, 3].argmax()
+
+
+def test_the_stored_model_is_the_one_that_was_measured(digits, digits_run):
+    from edgecifar.train.evaluate import predict
+
+    stored = np.load(digits_run.path / "predictions-validation.npz")["probabilities"]
+    np.testing.assert_allclose(
+        predict(digits_run.load_model(), digits.validation), stored, atol=1e-5
+    )
+
+
+def test_killed_training_ends_as_if_it_had_not_been(digits, tmp_path):
+    whole = train("baseline", digits, SHORT, tmp_path / "whole")
+    out = tmp_path / "killed"
+    process = subprocess.Popen(command(out), stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while newest_checkpoint(out) is None:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(history(out)) < SHORT.epochs, "it finished before it could be killed"
+
+    subprocess.run(command(out), check=True, capture_output=True)
+    # Equal up to the order in which threads add float32 numbers.
+    np.testing.assert_allclose(history(out), history(whole.path), rtol=1e-4, atol=1e-6)
+    ours, theirs = (
+        np.load(path / "predictions-validation.npz")["probabilities"]
+        for path in (out, whole.path)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
+    hot = dataclasses.replace(SHORT, learning_rate=1e12, schedule="constant", weight_decay=0.0)
+    with pytest.raises(EdgecifarError, match="no longer finite in epoch 1.*lower --learning-rate"):
+        train("baseline", digits, hot, tmp_path / "hot")
+    assert newest_checkpoint(tmp_path / "hot") is None
+
+
+def test_early_stopping_waits_its_patience(digits, tmp_path):
+    # A rate too small to change any prediction: no epoch after the first is better.
+    still = dataclasses.replace(
+        SHORT, epochs=9, learning_rate=1e-12, schedule="constant", early_stopping=2, ema=0.0
+    )
+    run = train("baseline", digits, still, tmp_path / "still")
+    assert run.info["best_epoch"] + 2 == run.info["epochs"] < 9
+
+
+def test_the_last_checkpoint_replaces_the_others(digits_run, quick_training):
+    kept = sorted((digits_run.path / "checkpoints").iterdir())
+    assert [path.name for path in kept] == [f"epoch-{quick_training.epochs:05d}"]
+
+
+def test_too_few_images_for_a_batch(digits, tmp_path):
+    with pytest.raises(EdgecifarError, match="don't fill a batch of 100000: use --batch-size"):
+        train("baseline", digits, Training(batch_size=100_000), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16"])
+def test_low_precision_ends_in_a_float32_model(digits, tmp_path, precision):
+    settings = dataclasses.replace(SHORT, epochs=1, precision=precision)
+    model = train("resnet8", digits, settings, tmp_path / "run").load_model()
+    assert {weight.dtype.name for weight in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}

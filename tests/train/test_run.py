@@ -1,0 +1,59 @@
+import dataclasses
+
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.run import Run, open_run
+from edgecifar.train.session import train
+
+
+def test_a_run_says_how_it_came_about(digits, digits_run, quick_training):
+    info = digits_run.info
+    assert info["architecture"] == "resnet8"
+    assert info["parameters"] == 78_666
+    assert info["dataset"] == {"name": "digits", "fingerprint": digits.fingerprint}
+    assert info["recipe"] == dataclasses.asdict(quick_training)
+    assert info["versions"]["tensorflow"].startswith("2.")
+    assert info["images_per_second"] > 0
+
+
+def test_the_test_images_are_not_read_by_training(digits_run):
+    assert "test" not in digits_run.metrics
+
+
+def test_a_finished_run_is_not_overwritten(digits, digits_run, quick_training):
+    with pytest.raises(EdgecifarError, match="is finished: --force starts it again"):
+        train("resnet8", digits, quick_training, digits_run.path)
+
+
+def test_other_settings_do_not_continue_a_run(digits, digits_run, quick_training):
+    other = dataclasses.replace(quick_training, epochs=50)
+    with pytest.raises(EdgecifarError, match="was begun with recipe"):
+        train("resnet8", digits, other, digits_run.path)
+
+
+def test_a_folder_of_something_else_is_left_alone(digits, quick_training, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(EdgecifarError, match="exists and is not a run"):
+        train("resnet8", digits, quick_training, tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_an_unknown_architecture_leaves_no_folder(digits, quick_training, tmp_path):
+    with pytest.raises(EdgecifarError, match="did you mean resnet8"):
+        train("resnet88", digits, quick_training, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_opening_what_is_no_run(tmp_path):
+    with pytest.raises(EdgecifarError, match="is not a run"):
+        open_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(EdgecifarError, match="is unfinished"):
+        open_run(tmp_path)
+
+
+def test_other_data_are_refused(digits, digits_run):
+    other = dataclasses.replace(digits, name="others", fingerprint="0" * 64)
+    with pytest.raises(EdgecifarError, match="was trained on digits.*give the same --data"):
+        Run(digits_run.path).require_data(other)

@@ -1,0 +1,132 @@
+"""Checkpoints: one whole folder an epoch, from which a killed run goes on exactly."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.train.files import read_json, write_json, write_rows, write_whole
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.ema import WeightAverage
+    from edgecifar.train.loop import Fit
+
+
+class Checkpoints:
+    """The state of a fit in `folder/checkpoints`, and the best weights seen so far.
+
+    Each checkpoint holds the model, the optimizer, the weight average, the best weights and the
+    history. Only the newest is kept: a rename makes it visible, then the older one goes.
+    """
+
+    def __init__(self, folder: Path, model: "keras.Model", average: "WeightAverage | None"):
+        self.folder = folder
+        self.model = model
+        self.average = average
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+
+    def restore(self) -> int:
+        """Prepare for fitting, load the newest checkpoint if any; return the epochs done."""
+        import tensorflow as tf
+
+        if self.average:
+            self.average.set_model(self.model)
+        self.model.optimizer.build(self.model.trainable_variables)
+        self._best = [tf.Variable(w, trainable=False) for w in self.model.weights]
+        self._state = tf.train.Checkpoint(
+            model=self.model,
+            optimizer=self.model.optimizer,
+            best=self._best,
+            dropout=_random_states(self.model),
+            **(
+                {"averages": self.average.averages, "step": self.average.step}
+                if self.average
+                else {}
+            ),
+        )
+        newest = newest_checkpoint(self.folder)
+        if newest is None:
+            return 0
+        self._state.read(str(newest / "state")).assert_consumed()
+        record = read_json(newest / "progress.json")
+        self.history, self.best_epoch = record["history"], record["best_epoch"]
+        return len(self.history)
+
+    def callback(self) -> "keras.callbacks.Callback":
+        """Return the Keras callback that saves after each epoch."""
+        import tf_keras as keras
+
+        return keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: self._epoch_end(logs))
+
+    def finish(self) -> "Fit":
+        """Give the model its best weights and return the record of the fit."""
+        from edgecifar.train.loop import Fit
+
+        for weight, best in zip(self.model.weights, self._best, strict=True):
+            weight.assign(best)
+        seconds = sum(row["seconds"] for row in self.history)
+        speeds = sorted(row["images_per_second"] for row in self.history)
+        return Fit(tuple(self.history), self.best_epoch, seconds, speeds[len(speeds) // 2])
+
+    def _epoch_end(self, logs: dict[str, float]) -> None:
+        row = {"epoch": len(self.history) + 1} | {key: float(logs[key]) for key in _COLUMNS}
+        self.history.append(row)
+        best = max(self.history, key=lambda r: (r["val_accuracy"], -r["val_loss"]))
+        if best is row:
+            self.best_epoch = row["epoch"]
+            self._keep_best()
+        write_whole(_checkpoint(self.folder, row["epoch"]), self._save)
+        for old in _checkpoints(self.folder)[:-1]:
+            shutil.rmtree(old)
+        write_rows(self.folder / "history.csv", self.history)
+
+    def _keep_best(self) -> None:
+        """Copy what was validated: the average where there is one."""
+        if self.average:
+            self.average.exchange()
+        for best, weight in zip(self._best, self.model.weights, strict=True):
+            best.assign(weight)
+        if self.average:
+            self.average.exchange()
+
+    def _save(self, folder: Path) -> None:
+        folder.mkdir()
+        self._state.write(str(folder / "state"))
+        record = {"history": self.history, "best_epoch": self.best_epoch}
+        write_json(folder / "progress.json", record)
+
+
+_COLUMNS = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+    "images_per_second",
+)
+
+
+def _random_states(model: "keras.Model") -> list:
+    """Return the generators of dropout layers, which Keras leaves out of checkpoints.
+
+    Without them a resumed run would drop other units. Keras has no public way to them.
+    """
+    holders = [getattr(layer, "layer", layer) for layer in model.layers]
+    holders = [layer._random_generator for layer in holders if hasattr(layer, "_random_generator")]
+    return [holder._generator for holder in holders if holder._generator is not None]
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint under a run's folder, or None."""
+    return next(reversed(_checkpoints(folder)), None)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("epoch-*"))
+
+
+def _checkpoint(folder: Path, epoch: int) -> Path:
+    return folder / "checkpoints" / f"epoch-{epoch:05d}"

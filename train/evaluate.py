@@ -1,0 +1,89 @@
+"""Predictions of a model on a split, and the figures that follow from them."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset, Split
+    from edgecifar.train.run import Run
+
+
+def predict(model: "keras.Model", split: "Split", *, batch_size: int = 500) -> np.ndarray:
+    """Return class probabilities, float32 [n, classes], for the images of a split in order."""
+    from edgecifar.train.pipeline import evaluation_batches
+
+    batches = evaluation_batches(split, 1, batch_size=batch_size).map(lambda x, _: x)
+    return model.predict(batches, verbose=0).astype(np.float32)
+
+
+def evaluate(
+    model: "keras.Model", split: "Split", classes: Sequence[str]
+) -> tuple[dict, np.ndarray]:
+    """Return (figures as `metrics` gives them with the seconds it took, probabilities)."""
+    start = time.perf_counter()
+    probabilities = predict(model, split)
+    seconds = time.perf_counter() - start
+    return metrics(probabilities, split.labels, classes) | {"seconds": seconds}, probabilities
+
+
+def metrics(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the figures of a classifier as plain values, ready for JSON.
+
+    `probabilities` float [n, classes], `labels` int [n]. top1, low and high are percent, the
+    latter two Wilson's 95 % interval; loss is the mean cross-entropy in nats; ece the expected
+    calibration error; confusion counts have the true class in rows.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    from edgecifar.runtime.statistics import wilson
+
+    indices = np.arange(len(classes))
+    predicted = probabilities.argmax(axis=1)
+    top1 = wilson(int((predicted == labels).sum()), len(labels))
+    scores = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
+    likelihood = np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1)
+    return {
+        "top1": top1.value,
+        "low": top1.low,
+        "high": top1.high,
+        "n": len(labels),
+        "loss": float(-np.log(likelihood).mean()),
+        "ece": expected_calibration_error(probabilities, labels),
+        "per_class": [
+            {"name": name, "precision": p, "recall": r, "f1": f, "support": int(s)}
+            for name, p, r, f, s in zip(classes, *(x.tolist() for x in scores), strict=True)
+        ],
+        "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
+    }
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15
+) -> float:
+    """Return the mean gap between confidence and accuracy over equal bins of confidence.
+
+    A fraction 0..1, each bin weighted by its images. Source: Guo et al., "On Calibration of
+    Modern Neural Networks", 2017.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, weights=confidence - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def evaluate_run(run: "Run", dataset: "Dataset", split: str) -> dict[str, Any]:
+    """Measure a run's model on a split by name; store figures and predictions in the run."""
+    run.require_data(dataset)
+    chosen = dataset.splits[split]
+    figures, probabilities = evaluate(run.load_model(), chosen, dataset.classes)
+    run.save_predictions(split, probabilities, chosen.labels)
+    run.save_metrics({split: figures})
+    return figures

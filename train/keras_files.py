@@ -1,0 +1,39 @@
+"""Keras model files: saving and loading them, and saying which can't be loaded."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.runtime.errors import EdgecifarError
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+
+def load_model(path: Path) -> "keras.Model":
+    """Load a Keras 2 model (.keras, .h5 or a SavedModel folder), uncompiled, in float32.
+
+    Models fine-tuned with quantization in the loop load too. Raises EdgecifarError for anything
+    else.
+    """
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+
+    if not path.exists():
+        raise EdgecifarError(f"{path} is missing")
+    try:
+        with tfmot.quantization.keras.quantize_scope():
+            return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EdgecifarError(f"{path} can't be loaded as a Keras 2 model: {reason}") from error
+
+
+def save_model(model: "keras.Model", path: Path) -> None:
+    """Save `model` as HDF5, the one format in which quantization wrappers survive.
+
+    In Keras' own format the toolkit's input quantizer can't be loaded again.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+        model.save(path, save_format="h5", include_optimizer=False)

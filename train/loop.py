@@ -1,0 +1,158 @@
+"""The training loop: fit a model, validate each epoch, keep the best, survive interruptions."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.checkpoint import Checkpoints
+from edgecifar.train.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from edgecifar.train.recipe import Training
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting ended with. `history` holds a dict an epoch, as history.csv does."""
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int  # counted from 1
+    seconds: float  # of all epochs, those before an interruption included
+    images_per_second: float
+
+
+def fit(
+    model: "keras.Model",
+    dataset: "Dataset",
+    settings: Training,
+    folder: Path,
+    *,
+    seed: int,
+    tensorboard: bool = False,
+    callbacks: tuple = (),
+) -> Fit:
+    """Fit `model` in place and leave it with the weights of the best validated epoch.
+
+    Checkpoints and history.csv go to `folder`, one an epoch; if some are there, training goes on
+    after the newest. Raises EdgecifarError when the loss stops being finite; the last checkpoint
+    stays.
+    """
+    import tf_keras as keras
+
+    from edgecifar.train.callbacks import DivergenceGuard, EarlyStop, EpochClock, ProgressBar
+    from edgecifar.train.ema import WeightAverage
+
+    keras.utils.set_random_seed(seed)
+    steps = steps_per_epoch(dataset.train, settings)
+    compile_for(model, settings, steps=steps)
+    average = WeightAverage(settings.ema) if settings.ema else None
+    checkpoints = Checkpoints(folder, model, average)
+    first_epoch = checkpoints.restore()
+    stop = EarlyStop(checkpoints, settings.early_stopping)
+    bar = ProgressBar(settings.epochs, steps, first_epoch)
+    # Keras calls these in order: the clock completes the logs that the checkpoint then records.
+    watchers = [
+        *([average] if average else []),
+        *callbacks,
+        DivergenceGuard(),
+        EpochClock(images=steps * settings.batch_size),
+        checkpoints.callback(),
+        stop,
+        bar,
+    ]
+    if tensorboard:
+        watchers.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+    if first_epoch < settings.epochs and not stop.is_due():
+        classes = len(dataset.classes)
+        try:
+            model.fit(
+                training_batches(
+                    dataset.train, classes, settings, seed=seed, first_epoch=first_epoch
+                ),
+                epochs=settings.epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=steps,
+                validation_data=evaluation_batches(dataset.validation, classes, batch_size=500),
+                callbacks=watchers,
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            done = len(checkpoints.history)
+            bar.say(f"{done} of {settings.epochs} epochs are kept: the same command goes on")
+            raise
+        finally:
+            bar.close()
+    return checkpoints.finish()
+
+
+def compile_for(model: "keras.Model", settings: Training, *, steps: int) -> None:
+    """Compile `model` with the optimizer, schedule and loss of `settings`.
+
+    `steps` is the number of batches an epoch, from which the schedule takes its length.
+    """
+    import tf_keras as keras
+
+    model.compile(
+        optimizer=_optimizer(model, settings, steps * settings.epochs),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+
+
+def apply_precision(precision: str) -> str:
+    """Set Keras' policy for models built from now on, and return its name.
+
+    `auto` is float16 with loss scaling on a GPU, whose tensor cores want it, and float32 on a CPU.
+    """
+    import tensorflow as tf
+    import tf_keras as keras
+
+    if precision == "auto":
+        precision = "float16" if tf.config.list_physical_devices("GPU") else "float32"
+    policy = precision if precision == "float32" else f"mixed_{precision}"
+    keras.mixed_precision.set_global_policy(policy)
+    # Dropout's random state becomes a variable that checkpoints hold, so that a resumed run drops
+    # what the uninterrupted one would have dropped.
+    keras.backend.experimental.enable_tf_random_generator()
+    return policy
+
+
+def _optimizer(model: "keras.Model", settings: Training, total_steps: int):
+    import tf_keras as keras
+
+    rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        warmup = math.ceil(settings.warmup * total_steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            max(1, total_steps - warmup),
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    decay = settings.weight_decay or None
+    if settings.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    elif settings.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=decay or 0.0)
+    else:
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+    if decay:
+        spared = [v for v in model.trainable_variables if v.shape.rank < 2]
+        if spared:  # biases and batch-norm scales
+            optimizer.exclude_from_weight_decay(var_list=spared)
+    return optimizer
+
+
+def require_batches(dataset: "Dataset", settings: Training) -> None:
+    """Raise EdgecifarError if the training images don't fill one batch."""
+    count = len(dataset.train.labels)
+    if count < settings.batch_size:
+        raise EdgecifarError(
+            f"{count} training images don't fill a batch of {settings.batch_size}: "
+            f"use --batch-size {max(1, count // 4)} or less"
+        )

@@ -1,0 +1,77 @@
+"""Training batches as a tf.data pipeline that two cores can keep up with."""
+
+from typing import TYPE_CHECKING
+
+from edgecifar.train.augment import Draw, augment, draw, mix_up
+from edgecifar.train.normalisation import normalise
+from edgecifar.train.recipe import Training
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from edgecifar.train.data import Split
+
+
+def training_batches(
+    split: "Split", classes: int, settings: Training, *, seed: int, first_epoch: int = 0
+) -> "tf.data.Dataset":
+    """Return endless batches (images, one-hot targets) from `first_epoch` on.
+
+    Images are float32 [batch, height, width, 3], augmented and normalised; targets float32
+    [batch, classes]. What an epoch holds depends on (seed, epoch) alone, so that a resumed run
+    continues exactly. Every epoch has `steps_per_epoch` full batches.
+    """
+    import tensorflow as tf
+
+    count, steps = len(split.labels), steps_per_epoch(split, settings)
+    labels = tf.constant(split.labels, tf.int32)
+
+    def epoch_steps(epoch):
+        epoch_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
+        order = tf.reshape(order[: steps * settings.batch_size], [steps, settings.batch_size])
+        numbers = draw(count, settings.augment, epoch_seed)
+        batches = Draw(*(tf.gather(table, order) for table in numbers))
+        step_seeds = tf.random.stateless_uniform([steps, 2], epoch_seed, None, None, tf.int32)
+        return tf.data.Dataset.from_tensor_slices((order, batches, step_seeds))
+
+    def read(index):
+        return tf.numpy_function(lambda i: split.images[i], [index], tf.uint8, stateful=False)
+
+    def batch(index, numbers, step_seed):
+        images = tf.ensure_shape(read(index), [settings.batch_size, *split.images.shape[1:]])
+        images = normalise(augment(images, numbers, settings.augment))
+        targets = tf.one_hot(tf.gather(labels, index), classes)
+        if settings.augment.mixup:
+            images, targets = mix_up(images, targets, settings.augment.mixup, step_seed)
+        return images, targets
+
+    epochs = tf.data.Dataset.range(first_epoch, settings.epochs)
+    return epochs.flat_map(epoch_steps).map(batch, num_parallel_calls=1).prefetch(2)
+
+
+def steps_per_epoch(split: "Split", settings: Training) -> int:
+    """Return the number of full batches in an epoch."""
+    return len(split.labels) // settings.batch_size
+
+
+def evaluation_batches(split: "Split", classes: int, *, batch_size: int) -> "tf.data.Dataset":
+    """Return the images of a split once, in order, normalised, with one-hot targets."""
+    import tensorflow as tf
+
+    def batch(start):
+        images, labels = tf.numpy_function(
+            lambda first: (
+                split.images[first : first + batch_size],
+                split.labels[first : first + batch_size],
+            ),
+            [start],
+            [tf.uint8, tf.int64],
+            stateful=False,
+        )
+        images = tf.ensure_shape(images, [None, *split.images.shape[1:]])
+        return normalise(tf.cast(images, tf.float32)), tf.one_hot(
+            tf.ensure_shape(labels, [None]), classes
+        )
+
+    return tf.data.Dataset.range(0, len(split.labels), batch_size).map(batch).prefetch(2)

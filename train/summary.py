@@ -1,0 +1,31 @@
+"""What a run came to, as a table for the terminal."""
+
+from edgecifar.train.run import Run
+
+
+def print_run(run: Run) -> None:
+    """Print a run's figures and where it lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    info = run.info
+    table = Table(title=run.name, show_header=False)
+    table.add_row("architecture", info["architecture"])
+    table.add_row("parameters", f"{info['parameters']:,}")
+    table.add_row("MACs", f"{info['macs']:,}")
+    table.add_row("best epoch", f"{info['best_epoch']} of {info['epochs']}")
+    table.add_row(
+        "training", f"{info['train_seconds']:.0f} s, {info['images_per_second']:.0f} images/s"
+    )
+    for split, figures in run.metrics.items():
+        table.add_row(split, describe_accuracy(figures))
+    table.add_row("folder", str(run.path))
+    Console().print(table)
+
+
+def describe_accuracy(figures: dict) -> str:
+    """Return such as `89.10 % (88.2 to 89.9, n = 5,000)`: top-1 with its 95 % interval."""
+    return (
+        f"{figures['top1']:.2f} % ({figures['low']:.2f} to {figures['high']:.2f}, "
+        f"n = {figures['n']:,})"
+    )
