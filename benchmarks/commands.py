@@ -49,8 +49,10 @@ def _run_recipe(name: str, out: Path | None, force: bool, source: dict) -> None:
 
     from edgecifar.benchmarks import recipe as recipes
     from edgecifar.benchmarks.pipeline import run_recipe
+    from edgecifar.runtime.commands.bench import render
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
+    from edgecifar.train.files import read_json
 
     recipe = recipes.read(name)
     out = out or Path("runs") / Path(name).stem
@@ -58,8 +60,8 @@ def _run_recipe(name: str, out: Path | None, force: bool, source: dict) -> None:
         shutil.rmtree(out)
     start_tensorflow()
     outcome = run_recipe(recipe, load(**source), out)
-    click.echo(outcome.report.with_suffix(".md").read_text(encoding="utf-8"))
-    click.echo(f"report: {outcome.report}")
+    click.echo(render(read_json(outcome.bench)))
+    click.echo(f"\nreport: {outcome.report}")
 
 
 @click.command()

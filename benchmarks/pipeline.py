@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecifar.benchmarks.recipe import Recipe
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json
 from edgecifar.train.run import Run, is_finished, open_run
 
@@ -53,6 +54,9 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path) -> Outcome:
     )
     result = bench(files, data=test, threads=recipe.threads)
     write_json(out / "bench.json", result)
+    for row in result["models"]:
+        if "error" in row:
+            raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
     paths = tuple(run.path for run in runs)
     report = build_report(
         paths,

@@ -124,12 +124,12 @@ def _fix_input_range(model: "keras.Model") -> None:
 
     The quantizer widens its range when it sees more, and never does: no image exceeds it.
     """
-    layer = model.layers[1]
-    values = {"quantize_layer_min": RANGE[0], "quantize_layer_max": RANGE[1]}
-    for variable in layer.weights:
-        name = variable.name.split("/")[-1].split(":")[0]
-        if name in values:
-            variable.assign(values[name])
+    low, high = (
+        next(w for w in model.layers[1].weights if w.name.endswith(end))
+        for end in ("_min:0", "_max:0")
+    )
+    low.assign(RANGE[0])
+    high.assign(RANGE[1])
 
 
 def _calibrate(model: "keras.Model", inputs: np.ndarray) -> None:

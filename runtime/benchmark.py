@@ -47,7 +47,7 @@ class _Row:
 def bench(
     files: Sequence[Path],
     *,
-    data: Path | None = None,
+    data: "Path | Labelled | None" = None,
     threads: int = 1,
     backend: str | None = None,
     plan: TimingPlan | None = None,
@@ -57,7 +57,8 @@ def bench(
 
     Latency is that of set tensor, invoke, get tensor for one image, in rounds that take turns
     (see `timing`). Peak memory, load time and first inference come from a child process a
-    model. Accuracy is top-1 in percent over the test images in ``data``, with a 95 % interval.
+    model. Accuracy is top-1 in percent over ``data``, a path with test images in it or images
+    already read, with a 95 % interval.
 
     Returns:
         The result as JSON holds it. The entry of a file that failed has an ``error``.
@@ -129,11 +130,17 @@ def _load(row: _Row, threads: int, backend: str | None) -> None:
     row.interpreter = interpreter
 
 
-def _read_images(rows: Sequence[_Row], data: Path) -> dict[tuple[int, int], "Labelled"]:
+def _read_images(
+    rows: Sequence[_Row], data: "Path | Labelled"
+) -> dict[tuple[int, int], "Labelled"]:
     """Read the test images at each size that a model takes, (height, width)."""
     from edgecifar.runtime.labelled import read_labelled
 
     sizes = dict.fromkeys(row.classifier.image_shape[:2] for row in rows if row.classifier)
+    if not isinstance(data, Path):
+        if set(sizes) - {data.images.shape[1:3]}:
+            raise EdgecifarError("a model takes images of another size: give the images by path")
+        return dict.fromkeys(sizes, data)
     return {size: read_labelled(data, image_size=size) for size in sizes}
 
 

@@ -9,6 +9,7 @@ import struct
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 8, file_identifier in TensorFlow Lite's schema.fbs
 _END_OF_ZIP = b"PK\x05\x06"
+_START_OF_ENTRY = b"PK\x03\x04\x14\x00"  # with the version: weights won't hold it by chance
 _LONGEST_ZIP_TAIL = 22 + 65535  # end record and the longest comment it can have
 _LARGEST_ATTACHMENT = 16 << 20
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _BUFFER_DATA = 2, 4, 0  # field numbers in schema.fbs
@@ -22,6 +23,8 @@ def split(data: bytes) -> tuple[bytes, dict[str, bytes]]:
 
     """
     if data.rfind(_END_OF_ZIP, max(0, len(data) - _LONGEST_ZIP_TAIL)) < 0:
+        if data.rfind(_START_OF_ENTRY) >= 0:
+            raise ValueError("the archive appended to it is truncated")
         return data, {}
     import zipfile
 

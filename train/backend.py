@@ -16,6 +16,7 @@ def start_tensorflow() -> ModuleType:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+        tf.get_logger().setLevel("ERROR")
     except ModuleNotFoundError as error:
         raise EdgecifarError(
             f"TensorFlow can't be imported ({error}): `pip install edgecifar` brings it"

@@ -111,16 +111,22 @@ def _run(run: Run, row: Row) -> tuple[Cell, ...]:
 
 
 def _parity(name: str, values: Mapping[str, Any]) -> tuple[Cell, ...]:
-    changes = values.get("per_class") or {}
-    most = max(changes, key=lambda label: abs(changes[label]), default=None)
     differences = (values.get("largest_difference"), values.get("mean_difference"))
     return (
         Cell(name),
         Cell(words.percent(values.get("agreement"))),
         *(Cell(words.NOTHING if d is None else f"{d:.2g}") for d in differences),
-        Cell(words.NOTHING if most is None else f"{most} {words.signed(changes[most])}"),
+        Cell(_most_changed(values.get("per_class"))),
         Cell(f"{values['n']:,}" if values.get("n") else words.NOTHING),
     )
+
+
+def _most_changed(changes: Mapping[str, float] | None) -> str:
+    """Name the class whose accuracy the export moved most, with the change in points."""
+    if not changes:
+        return words.NOTHING
+    most = max(changes, key=lambda label: abs(changes[label]))
+    return f"{most}: {words.signed(changes[most])}" if changes[most] else "none"
 
 
 def _epochs(run: Run) -> str:
@@ -151,19 +157,19 @@ def _times(row: Row, unit: str) -> tuple[Cell, Cell]:
     if row.latency is None:
         return Cell(words.NOTHING), Cell(words.NOTHING)
     time = row.latency
+    bare = f"{words.SPACE}{unit}"  # once a cell is enough
     span = words.interval(time.low, time.high, lambda value: words.microseconds(value, unit))
     tail = f"p99 {words.microseconds(time.p99, unit)}" if time.p99 is not None else ""
-    median = Cell(
-        words.microseconds(time.median, unit), span.replace(f"{words.SPACE}{unit} to", " to")
-    )
-    return median, Cell(words.microseconds(time.p90, unit), tail)
+    median = Cell(words.microseconds(time.median, unit), span.replace(bare, ""))
+    return median, Cell(words.microseconds(time.p90, unit), tail.replace(bare, ""))
 
 
 def _speed(row: Row) -> Cell:
     if row.speedup is None:
         return Cell("1" if row.latency else words.NOTHING, "the first" if row.latency else "")
     span = words.ratios(row.speedup.low, row.speedup.high)
-    return Cell(words.times(row.speedup.value), span)
+    value = row.speedup.value
+    return Cell(f"{value:.{words.ratio_places(value)}f}{words.TIMES}", span)
 
 
 def _size(row: Row) -> Cell:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edgecifar.benchmarks.report import words
@@ -71,6 +72,7 @@ class Verdict:
 def bench_rows(bench: Bench) -> tuple[Row, ...]:
     """Compare the files of a bench with its first."""
     rows = []
+    names = _distinct_names(bench)
     for index, model in enumerate(bench.models):
         accuracy, own_word = model.accuracy, ""
         if accuracy is None and not model.error:
@@ -78,7 +80,7 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
         rows.append(
             Row(
                 index,
-                model.name,
+                names[index],
                 model.kind,
                 accuracy,
                 model.latency,
@@ -171,6 +173,20 @@ def _comparable(run: Run, first: Run) -> bool:
     """Tell whether both runs were evaluated on the same images in the same order."""
     same_data = run.dataset.get("fingerprint") == first.dataset.get("fingerprint")
     return same_data and run.split == first.split
+
+
+def _distinct_names(bench: Bench) -> list[str]:
+    """Name files as they name themselves, else by file name or interpreter where that repeats."""
+    names = [model.name for model in bench.models]
+    files = [Path(str(model.raw.get("file", model.name))).name for model in bench.models]
+    backends = [
+        f"{file} ({m.raw.get('backend')})" for file, m in zip(files, bench.models, strict=True)
+    ]
+    choices = zip(names, files, backends, strict=True)
+    return [
+        name if names.count(name) == 1 else file if files.count(file) == 1 else backend
+        for name, file, backend in choices
+    ]
 
 
 def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str]:

@@ -15,7 +15,9 @@ _TITLES = {
     "macs": "MACs",
     "ece": "ECE",
     "ema": "EMA",
-    "os": "OS",
+    "mhz": "MHz",
+    "c": "°C",
+    "us": "µs",
     "top1": "top-1",
 }
 
@@ -101,11 +103,16 @@ def p_value(p: float) -> str:
     return f"p{SPACE}{told}"
 
 
+def ratio_places(value: float) -> int:
+    """Return the decimals that a ratio needs beside its interval: more of them near one."""
+    return 3 if 0.95 < value < 1.05 else 2
+
+
 def ratios(low: float | None, high: float | None) -> str:
-    """Give an interval of ratios, with a third place where two would make its ends the same."""
+    """Give an interval of ratios."""
     if low is None or high is None:
         return ""
-    places = 3 if high - low < 0.02 else 2
+    places = ratio_places((low + high) / 2)
     return interval(low, high, lambda value: f"{value:.{places}f}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class _Status:
     """One line on the terminal that says what is being done; nothing if stderr is a file."""
 
     def __init__(self) -> None:
-        self._stream = click.get_text_stream("stderr")
+        self._stream = sys.stderr
         self._live = self._stream.isatty()
 
     def __enter__(self) -> _Status:

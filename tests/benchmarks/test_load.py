@@ -59,7 +59,7 @@ def test_bad_benches_are_named(tmp_path, bench_result, change, message):
 def test_what_is_no_bench_is_refused(tmp_path, content):
     path = tmp_path / "bench.json"
     path.write_text(content)
-    with pytest.raises(EdgecifarError, match="bench.json"):
+    with pytest.raises(EdgecifarError, match=r"bench\.json"):
         load_bench(path)
 
 

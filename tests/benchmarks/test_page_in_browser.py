@@ -22,10 +22,18 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--disable-dev-shm-usage --remote-debugging-pipe"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)
 # Chromium reads its end of the pipes as descriptors 3 and 4.
 WIRE = """
 import fcntl, os, sys
@@ -55,7 +63,8 @@ LOOK = """(() => {
   }
   for (const element of document.querySelectorAll('main *:not(svg *)')) {
     const box = element.getBoundingClientRect();
-    if (box.right > width + 1 && !element.closest('.scroll')) wrong.push('sticks out: ' + element.outerHTML.slice(0, 80));
+    if (box.right > width + 1 && !element.closest('.scroll'))
+      wrong.push('sticks out: ' + element.outerHTML.slice(0, 80));
   }
   return wrong;
 })()"""
@@ -173,3 +182,53 @@ def _complaint(event, url):
 def browser(tmp_path_factory):
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, run_folders, bench_result, digits):
+    """The fullest page: two runs, two benches with names as long as they get, and images."""
+    folder = tmp_path_factory.mktemp("report")
+    models = [dict(model) for model in bench_result["models"]]
+    models[1]["name"] = "mobilenetv2-96x96-distilled-p50-qat-int8-per-channel-onnxruntime"
+    (folder / "a.json").write_text(json.dumps(bench_result))
+    (folder / "b.json").write_text(json.dumps(bench_result | {"models": models}))
+    benches = [folder / "a.json", folder / "b.json"]
+    return build_report(run_folders, benches, folder / "report.html", images=digits.images)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_is_sound(browser, report, width, scheme):
+    assert browser.visit(report.as_uri(), width, scheme) == []
+
+
+def test_colours_follow_the_scheme(browser, report):
+    look = """[getComputedStyle(document.body).backgroundColor,
+      getComputedStyle(document.querySelector('.plot svg text')).fill].join()"""
+    browser.visit(report.as_uri(), 1280, "light")
+    light = browser.evaluate(look)
+    browser.visit(report.as_uri(), 1280, "dark")
+    assert browser.evaluate(look) != light
+
+
+def test_wide_tables_scroll_inside_their_box(browser, report):
+    browser.visit(report.as_uri(), 390, "light")
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].some(box => box.scrollWidth > box.clientWidth)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("<script>console.error('no')</script>", "console"),
+        ("<script>throw new Error('no')</script>", "exception"),
+        ("<main><img alt='x' src='data:image/png;base64,AAAA'></main>", "missing image"),
+        ("<main><p style='width: 3000px'>wide</p></main>", "sideways"),
+        ("<link rel=stylesheet href='https://invalid.test/a.css'>", "asks for"),
+    ],
+)
+def test_these_tests_would_notice(browser, tmp_path, body, complaint):
+    page = tmp_path / "bad.html"
+    page.write_text(f"<!doctype html><meta name=viewport content='width=device-width'>{body}")
+    assert any(complaint in wrong for wrong in browser.visit(page.as_uri(), 390, "light"))

@@ -14,8 +14,13 @@ def test_metrics_of_known_predictions():
     assert figures["confusion"] == [[2, 0], [1, 1]]
     assert figures["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.7, 0.4]).mean(), rel=1e-6)
     cat, dog = figures["per_class"]
-    assert cat == {"name": "cat", "precision": pytest.approx(2 / 3), "recall": 1.0,
-                   "f1": pytest.approx(0.8), "support": 2}
+    assert cat == {
+        "name": "cat",
+        "precision": pytest.approx(2 / 3),
+        "recall": 1.0,
+        "f1": pytest.approx(0.8),
+        "support": 2,
+    }
     assert dog["recall"] == 0.5
 
 

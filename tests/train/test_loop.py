@@ -72,15 +72,14 @@ def test_killed_training_ends_as_if_it_had_not_been(digits, tmp_path):
     # Equal up to the order in which threads add float32 numbers.
     np.testing.assert_allclose(history(out), history(whole.path), rtol=1e-4, atol=1e-6)
     ours, theirs = (
-        np.load(path / "predictions-validation.npz")["probabilities"]
-        for path in (out, whole.path)
+        np.load(path / "predictions-validation.npz")["probabilities"] for path in (out, whole.path)
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
     hot = dataclasses.replace(SHORT, learning_rate=1e12, schedule="constant", weight_decay=0.0)
-    with pytest.raises(EdgecifarError, match="no longer finite in epoch 1.*lower --learning-rate"):
+    with pytest.raises(EdgecifarError, match=r"no longer finite in epoch 1.*lower --learning-rate"):
         train("baseline", digits, hot, tmp_path / "hot")
     assert newest_checkpoint(tmp_path / "hot") is None
 

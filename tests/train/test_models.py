@@ -31,7 +31,9 @@ def test_other_sizes_and_class_counts(name):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(EdgecifarError, match="unknown architecture 'resnet9': did you mean resnet8"):
+    with pytest.raises(
+        EdgecifarError, match="unknown architecture 'resnet9': did you mean resnet8"
+    ):
         models.find("resnet9")
 
 

@@ -55,5 +55,5 @@ def test_opening_what_is_no_run(tmp_path):
 
 def test_other_data_are_refused(digits, digits_run):
     other = dataclasses.replace(digits, name="others", fingerprint="0" * 64)
-    with pytest.raises(EdgecifarError, match="was trained on digits.*give the same --data"):
+    with pytest.raises(EdgecifarError, match=r"was trained on digits.*give the same --data"):
         Run(digits_run.path).require_data(other)

@@ -93,7 +93,7 @@ def pickled(value, *, python2=True):
 
 def rows(images):
     """Images as CIFAR stores them: uint8 [N, 3072], channel after channel."""
-    return images.transpose(0, 3, 1, 2).reshape(len(images), -1).copy()
+    return np.array(images).transpose(0, 3, 1, 2).reshape(len(images), -1).copy()
 
 
 def python_files(sample, *, python2=True):

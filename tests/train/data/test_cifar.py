@@ -1,3 +1,4 @@
+import gzip
 import os
 import pickle
 
@@ -71,15 +72,22 @@ def test_truncated_tar(containers, tmp_path, share):
         cifar.read(path)
 
 
-def test_every_flipped_byte_of_a_tar_is_noticed(containers, tmp_path):
+def test_flipped_bits_of_a_tar_are_noticed(containers, tmp_path):
     content = containers["python tar"].read_bytes()
     path = tmp_path / "cifar-10-python.tar.gz"
-    for place in np.linspace(12, len(content) - 9, 8).astype(int):
+    noticed = 0
+    # Behind the gzip header, whose file name and time are not content.
+    for place in np.linspace(100, len(content) - 5, 20).astype(int):
         altered = bytearray(content)
         altered[place] ^= 4
         path.write_bytes(altered)
-        with pytest.raises(EdgecifarError, match=r"truncated or altered"):
+        try:
             cifar.read(path)
+        except EdgecifarError:
+            noticed += 1
+        else:  # Deflate has padding, and more than one way to say the same.
+            assert gzip.decompress(altered) == gzip.decompress(content)
+    assert noticed > 10
 
 
 @pytest.mark.parametrize("name", ["data_batch_4", "batches.meta"])

@@ -1,0 +1,115 @@
+import dataclasses
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from edgecifar.compress import export as module
+from edgecifar.compress.export import FORMATS, export
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.classifier import Classifier
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.evaluate import predict
+
+
+@pytest.fixture(scope="module")
+def exported(digits, digits_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    return {item.path.name: item for item in export(digits_run, digits, FORMATS, folder=folder)}
+
+
+def test_names_say_what_a_file_is(exported):
+    assert sorted(exported) == [
+        "resnet8-dynamic.tflite",
+        "resnet8-float16.tflite",
+        "resnet8-float32.onnx",
+        "resnet8-float32.tflite",
+        "resnet8-int8.tflite",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [
+        ("resnet8-float32.tflite", 1e-5),
+        ("resnet8-float32.onnx", 1e-5),
+        ("resnet8-float16.tflite", 0.02),  # 11 bits of mantissa in every weight
+        ("resnet8-dynamic.tflite", 0.2),
+        ("resnet8-int8.tflite", 0.3),
+    ],
+)
+def test_files_compute_what_keras_computes(digits, digits_run, exported, name, tolerance):
+    keras = predict(digits_run.load_model(), digits.validation)
+    found = Classifier(exported[name].path).predict(digits.validation.images).probabilities
+    assert np.abs(found - keras).max() < tolerance
+    assert np.abs(found - keras).max() == pytest.approx(exported[name].parity.largest_difference)
+
+
+def test_a_file_describes_itself(digits, digits_run, exported):
+    path = exported["resnet8-int8.tflite"].path
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read("edgecifar.json"))
+        assert archive.read("labels.txt").decode().split() == list(digits.classes)
+    assert metadata["name"] == "resnet8-int8"
+    assert metadata["input"] == {"shape": [1, 32, 32, 3], "encoding": "pixel-128"}
+    assert metadata["dataset"] == digits_run.info["dataset"]
+    assert metadata["accuracy"]["float"]["split"] == "validation"
+    assert metadata["parity"]["n"] == len(digits.validation)
+    assert metadata["payload_bytes"] == exported["resnet8-int8.tflite"].payload_bytes
+
+
+def test_onnx_carries_the_same(exported):
+    model = modelfile.read(exported["resnet8-float32.onnx"].path)
+    assert model.metadata["name"] == "resnet8-float32"
+    assert model.labels == tuple(model.metadata["labels"])
+
+
+def test_the_fine_tuned_file_computes_what_training_simulated(digits, digits_qat_run, tmp_path):
+    (item,) = export(digits_qat_run, digits, ["int8"], folder=tmp_path)
+    assert item.path.name == "resnet8-qat-int8.tflite"
+    assert item.parity.agreement > 95
+
+
+def test_a_fine_tuned_run_has_no_float_export(digits, digits_qat_run, tmp_path):
+    with pytest.raises(EdgecifarError, match="export float32 from resnet8, the run it came from"):
+        export(digits_qat_run, digits, ["float32"], folder=tmp_path)
+
+
+def test_an_existing_file_is_kept(digits, digits_run, exported):
+    path = exported["resnet8-int8.tflite"].path
+    before = path.read_bytes()
+    with pytest.raises(EdgecifarError, match="exists: --force overwrites it"):
+        export(digits_run, digits, ["int8"], folder=path.parent)
+    assert path.read_bytes() == before
+
+
+def test_other_data_are_refused(digits, digits_run, tmp_path):
+    other = dataclasses.replace(digits, name="others", fingerprint="0" * 64)
+    with pytest.raises(EdgecifarError, match="give the same --data"):
+        export(digits_run, other, ["int8"], folder=tmp_path)
+
+
+def test_a_wrong_conversion_leaves_no_file(digits, digits_run, tmp_path, monkeypatch):
+    """A converter that gives the graph of another model must not get past the comparison."""
+    right = FORMATS["float32"]
+
+    def convert(model, images):
+        model.layers[-2].set_weights([-w for w in model.layers[-2].get_weights()])
+        return right.convert(model, images)
+
+    wrong = dataclasses.replace(right, convert=convert)
+    monkeypatch.setitem(module.FORMATS, "float32", wrong)
+    with pytest.raises(EdgecifarError, match="differs from Keras by"):
+        export(digits_run, digits, ["float32"], folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_float_operation_fails_an_int8_export(digits, digits_run, tmp_path, monkeypatch):
+    dynamic = FORMATS["dynamic"].convert
+    monkeypatch.setitem(
+        module.FORMATS, "int8", dataclasses.replace(FORMATS["int8"], convert=dynamic)
+    )
+    with pytest.raises(EdgecifarError, match="not int8 throughout, these stay in float: MUL"):
+        export(digits_run, digits, ["int8"], folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,21 @@
+import numpy as np
+import pytest
+
+from edgecifar.compress.parity import compare
+
+
+def test_comparison_of_known_probabilities():
+    keras = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    file = np.array([[0.8, 0.2], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    parity = compare(keras, file, np.array([0, 0, 1, 1]), ("cat", "dog"))
+    assert parity.agreement == 75
+    assert parity.largest_difference == pytest.approx(0.2)
+    assert parity.mean_difference == pytest.approx((0.1 + 0.1 + 0.2 + 0.2) / 8)
+    assert parity.per_class == {"cat": -50, "dog": 0}
+    assert (parity.keras["top1"], parity.file["top1"]) == (100, 75)
+    assert parity.file["low"] < 75 < parity.file["high"]
+
+
+def test_a_class_without_images_is_left_out():
+    same = np.array([[0.9, 0.1]])
+    assert compare(same, same, np.array([0]), ("cat", "dog")).per_class == {"cat": 0}

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+QUICK = ("--rounds", 2)
+
+
+def test_table_and_file(edgecifar, described, labelled_npz, tmp_path):
+    files = (described / "float32.tflite", described / "int8.tflite")
+    out = tmp_path / "result.json"
+    result = edgecifar("bench", *files, "--data", labelled_npz, "--json", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:2] == ["model", "median"]
+    assert lines[1].startswith("tiny-float32")
+    assert lines[2].startswith("tiny-int8")
+    assert "64 images of insects" in result.stdout
+    stored = json.loads(out.read_text())
+    for row, line in zip(stored["models"], lines[1:3], strict=True):
+        assert f"{row['latency_us']['median']:.1f}" in line
+        assert f"{row['accuracy']['top1']:.2f} %" in line
+
+
+def test_existing_output_is_kept(fails, edgecifar, described, tmp_path):
+    out = tmp_path / "result.json"
+    out.write_text("mine")
+    assert "--force" in fails("bench", described / "int8.tflite", "--json", out, *QUICK)
+    assert out.read_text() == "mine"
+    done = edgecifar("bench", described / "int8.tflite", "--json", out, "--force", *QUICK)
+    assert done.exit_code == 0
+    assert json.loads(out.read_text())["kind"] == "bench"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\0" * 50])
+def test_bad_files_fail_their_row(edgecifar, described, tmp_path, content):
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(content)
+    result = edgecifar("bench", bad, described / "int8.tflite", *QUICK)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {bad}")
+    assert result.stderr.count("\n") == 1
+    assert "tiny-int8" in result.stdout
+    assert "failed" in result.stdout
+
+
+def test_the_environment_variable_is_not_taken_silently(
+    edgecifar, described, labelled_npz, monkeypatch
+):
+    monkeypatch.setenv("EDGECIFAR_DATA", str(labelled_npz))
+    result = edgecifar("bench", described / "int8.tflite", *QUICK)
+    assert result.exit_code == 0
+    assert "images of" not in result.stdout
+
+
+def test_unknown_backend(fails, described):
+    assert "take one of" in fails("bench", described / "int8.tflite", "--backend", "gpu", *QUICK)

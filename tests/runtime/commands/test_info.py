@@ -1,0 +1,25 @@
+import json
+
+
+def test_a_file_of_ours(edgecifar, described):
+    result = edgecifar("info", described / "int8.tflite")
+    assert result.exit_code == 0
+    text = result.stdout
+    assert "tiny-int8" in text
+    assert "verified" in text
+    assert "int8 1x16x16x3, scale 0.015625, zero point -8" in text
+    assert "ant, bee, cow, dog" in text
+
+
+def test_json_of_a_foreign_file(edgecifar, bare):
+    found = json.loads(edgecifar("info", bare / "float32.onnx", "--json").stdout)
+    assert found["kind"] == "onnx"
+    assert found["verified"] is False
+    assert found["metadata"] is None
+    assert found["input"]["shape"] == [1, 16, 16, 3]
+
+
+def test_a_damaged_file(fails, described):
+    path = described / "int8.tflite"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert str(path) in fails("info", path)

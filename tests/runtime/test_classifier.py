@@ -1,0 +1,158 @@
+import threading
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime import Classifier, classifier
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.images import resize
+
+FILES = ("float32.tflite", "int8.tflite", "float32.onnx")
+CLASSES = ("ant", "bee", "cow", "dog")
+
+
+@pytest.fixture(params=FILES)
+def model(request, described):
+    return Classifier(described / request.param)
+
+
+def test_one_image(model, images):
+    found = model.predict(images[0])
+    assert found.probabilities.shape == (1, 4)
+    assert found.probabilities.dtype == np.float32
+    assert found.probabilities.sum() == pytest.approx(1, abs=0.02)
+    assert found.indices.tolist() == [found.probabilities[0].argmax()]
+    assert found.labels == (CLASSES[found.indices[0]],)
+    assert len(found) == 1
+
+
+def test_batch_gives_what_single_images_give(model, images):
+    single = np.concatenate([model.predict(image).probabilities for image in images])
+    batch = model.predict(images)
+    assert np.array_equal(batch.probabilities, single)
+    assert len(set(batch.labels)) > 1  # or the comparison would say little
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_number_of_threads_changes_nothing(described, images, threads):
+    expected = Classifier(described / "int8.tflite").predict(images)
+    found = Classifier(described / "int8.tflite", threads=threads).predict(images)
+    assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_formats_agree(described, images):
+    results = {name: Classifier(described / name).predict(images) for name in FILES}
+    exact = results["float32.tflite"].probabilities
+    assert np.allclose(exact, results["float32.onnx"].probabilities, atol=1e-5)
+    # 8 bits of weights, activations and scores; this net's logits multiply their errors.
+    assert np.abs(exact - results["int8.tflite"].probabilities).max() < 0.15
+
+
+def test_any_memory_layout(model, images):
+    turned = images[0].transpose(1, 0, 2)[::-1]
+    plain = np.ascontiguousarray(turned)
+    found, expected = model.predict(turned), model.predict(plain)
+    assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_another_size_is_resized(model, images):
+    large = np.repeat(np.repeat(images[0], 3, axis=0), 2, axis=1)
+    expected = model.predict(resize(large, 16, 16))
+    assert np.array_equal(model.predict(large).probabilities, expected.probabilities)
+    assert len(model.predict(np.stack([large, large]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((16, 16, 3), np.float32), "uint8"),
+        (np.zeros((16, 16), np.uint8), "shape"),
+        (np.zeros((16, 16, 4), np.uint8), "shape"),
+        (np.zeros((0, 16, 16, 3), np.uint8), "shape"),
+        (np.zeros((1, 1, 16, 16, 3), np.uint8), "shape"),
+    ],
+)
+def test_what_is_no_image_is_refused(described, array, message):
+    with pytest.raises(EdgecifarError, match=message):
+        Classifier(described / "int8.tflite").predict(array)
+
+
+def test_top(model, images):
+    best = model.predict(images[:3]).top(2)
+    assert [len(row) for row in best] == [2, 2, 2]
+    assert all(row[0][1] >= row[1][1] for row in best)
+    assert [row[0][0] for row in best] == list(model.predict(images[:3]).labels)
+    assert len(model.predict(images[0]).top(9)[0]) == 4
+
+
+def test_calls_from_several_threads(described, images):
+    model = Classifier(described / "int8.tflite")
+    expected = model.predict(images).indices
+    found = np.full(len(images), -1)
+
+    def work(rows):
+        for row in rows:
+            found[row] = model.predict(images[row]).indices[0]
+
+    workers = [threading.Thread(target=work, args=(range(k, 64, 4),)) for k in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert np.array_equal(found, expected)
+
+
+def test_labels_from_elsewhere(bare, described, images, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("w\nx\ny\nz\n")
+    assert Classifier(described / "int8.tflite", labels=names).classes == ("w", "x", "y", "z")
+    assert Classifier(described / "int8.tflite", labels=["a", "b", "c", "d"]).classes[3] == "d"
+    assert Classifier(bare / "float32.tflite").predict(images[0]).labels[0].startswith("class ")
+
+
+def test_labels_that_do_not_fit(described, tmp_path):
+    with pytest.raises(EdgecifarError, match="4 classes and labels names 2"):
+        Classifier(described / "int8.tflite", labels=["a", "b"])
+    with pytest.raises(EdgecifarError, match=r"none\.txt: No such file"):
+        Classifier(described / "int8.tflite", labels=tmp_path / "none.txt")
+
+
+def test_a_bare_int8_file_that_hides_its_normalisation_is_refused(bare):
+    with pytest.raises(EdgecifarError, match="export it with edgecifar"):
+        Classifier(bare / "int8.tflite")
+
+
+def test_the_default_model(monkeypatch, described):
+    monkeypatch.setattr(classifier, "DEFAULT_MODEL", described / "int8.tflite")
+    assert Classifier().classes == CLASSES
+    monkeypatch.setattr(classifier, "DEFAULT_MODEL", described / "none.tflite")
+    with pytest.raises(EdgecifarError, match="no model ships"):
+        Classifier()
+
+
+@pytest.mark.slow
+def test_overhead_over_the_bare_loop(described, images):
+    from edgecifar.runtime.timing import TimingPlan, time_interleaved
+
+    model = Classifier(described / "int8.tflite", threads=1)
+    run, tensor, image = model._first.run, model.encode(images[0]), images[0]
+    plan = TimingPlan(rounds=20, slice_ms=20)
+    ours, bare_loop = time_interleaved([lambda: model.predict(image), lambda: run(tensor)], plan)
+    extra = [np.median(a) - np.median(b) for a, b in zip(ours, bare_loop, strict=True)]
+    assert np.median(extra) < 12_000  # nanoseconds
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow(described, images):
+    resource = pytest.importorskip("resource")
+    model = Classifier(described / "int8.tflite")
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    for _ in range(5_000):
+        model.predict(images[0])
+    before = peak()
+    for _ in range(100_000):
+        model.predict(images[0])
+    assert peak() - before < 1_000  # kB; 100,000 leaked results would take 100 times that

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from edgecifar.runtime.encoding import pixel_encoder, score_decoder
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import TensorSpec
+
+PIXELS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+OURS = {"input": {"encoding": "pixel-128"}}
+
+
+def spec(dtype, scale=0.0, zero_point=0):
+    return TensorSpec((1, 16, 16, 3), np.dtype(dtype), scale, zero_point)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "metadata"),
+    [
+        (spec("int8", 1 / 64, -8), OURS),
+        (spec("int8", 1.0, -128), None),
+        (spec("int8", 0.003921568859368563, -128), None),
+        (spec("int8", 1.0, -128), {"name": "without an encoding"}),
+    ],
+)
+def test_int8_input_is_the_pixel_minus_128(tensor, metadata):
+    encoded = pixel_encoder(tensor, metadata)(PIXELS)
+    assert encoded.dtype == np.int8
+    assert np.array_equal(encoded, PIXELS.astype(int) - 128)
+
+
+def test_foreign_int8_follows_its_own_scale():
+    encoded = pixel_encoder(spec("int8", 2.0, -100), None)(PIXELS)
+    expected = np.clip(np.round(PIXELS / 2.0) - 100, -128, 127)
+    assert np.array_equal(encoded, expected)
+
+
+@pytest.mark.parametrize("tensor", [spec("int8", 1 / 64, -8), spec("int8"), spec("int8", 0.5, 0)])
+def test_foreign_int8_that_cannot_hold_pixels_is_refused(tensor):
+    with pytest.raises(EdgecifarError, match="not pixels 0 to 255"):
+        pixel_encoder(tensor, None)
+
+
+def test_an_encoding_of_a_later_version_is_refused():
+    with pytest.raises(EdgecifarError, match=r"'yuv'.*update"):
+        pixel_encoder(spec("int8", 0.5, 3), {"input": {"encoding": "yuv"}})
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
+def test_other_inputs_take_plain_pixels(dtype):
+    encoded = pixel_encoder(spec(dtype), None)(PIXELS)
+    assert encoded.dtype == dtype
+    assert np.array_equal(encoded, PIXELS)
+
+
+def test_unknown_input_type_is_refused():
+    with pytest.raises(EdgecifarError, match="int32"):
+        pixel_encoder(spec("int32"), None)
+
+
+def test_int8_scores_become_probabilities():
+    decode = score_decoder(TensorSpec((1, 3), np.dtype(np.int8), 1 / 256, -128), None)
+    found = decode(np.array([[-128, 0, -1]], np.int8))
+    assert found.dtype == np.float32
+    assert found.tolist() == [[0.0, 0.5, 127 / 256]]
+
+
+def test_uint8_scores_become_probabilities():
+    decode = score_decoder(TensorSpec((1, 2), np.dtype(np.uint8), 1 / 256, 0), None)
+    assert decode(np.array([[64, 192]], np.uint8)).tolist() == [[0.25, 0.75]]
+
+
+def test_logits_of_foreign_files_go_through_softmax():
+    decode = score_decoder(TensorSpec((1, 2), np.dtype(np.float32)), None)
+    logits = np.array([[1.0, 3.0], [700.0, -700.0]], np.float32)
+    expected = [[1 / (1 + np.e**2), 1 / (1 + np.e**-2)], [1.0, 0.0]]
+    assert np.allclose(decode(logits), expected, atol=1e-6)
+    probabilities = np.array([[0.25, 0.75]], np.float32)
+    assert np.array_equal(decode(probabilities), probabilities)

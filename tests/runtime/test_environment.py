@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from edgecifar.runtime import environment
+
+PI_4 = {
+    "proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 108.00\n"
+    "Features\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
+    "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
+    "proc/meminfo": "MemTotal:        3884400 kB\nMemFree: 1 kB\n",
+    "proc/loadavg": "0.10 0.20 0.30 1/2 3\n",
+    "etc/os-release": 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1800000\n",
+    "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "1800000\n",
+    "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "sys/class/thermal/thermal_zone0/temp": "61341\n",
+    "sys/devices/platform/soc/soc:firmware/get_throttled": "50000\n",
+}
+
+
+@pytest.fixture
+def machine(tmp_path):
+    def build(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return build
+
+
+def test_a_raspberry_pi_4(machine):
+    found = environment.describe(machine(PI_4))
+    assert found["board"] == "Raspberry Pi 4 Model B Rev 1.4"
+    assert found["cpu"] == "Cortex-A72"
+    assert found["features"] == ["neon"]
+    assert found["system"] == "Debian GNU/Linux 12 (bookworm)"
+    assert found["memory_bytes"] == 3884400 * 1024
+    assert found["governor"] == "ondemand"
+    assert found["frequency_mhz"] == found["max_frequency_mhz"] == 1800
+    assert found["temperature_c"] == pytest.approx(61.341)
+    assert found["throttled"] == ["under-voltage earlier", "throttled earlier"]
+    assert found["load_average"] == 0.1
+    assert found["versions"]["numpy"]
+
+
+def test_an_x86_server(machine):
+    root = machine(
+        {
+            "proc/cpuinfo": "model name\t: AMD EPYC\ncpu MHz\t\t: 2445.4\n"
+            "flags\t\t: fpu avx2 fma avx512f avx512_vnni\n"
+        }
+    )
+    assert environment.cpu_model(root) == "AMD EPYC"
+    assert environment.frequency_mhz(root) == 2445.4
+    assert environment.cpu_features(root) == ["avx2", "avx512", "avx512 vnni", "fma"]
+    assert environment.throttled(root) is None
+
+
+def test_dot_product_and_unknown_parts(machine):
+    root = machine(
+        {"proc/cpuinfo": "Features : asimd asimddp\nCPU implementer : 0x61\nCPU part : 0x022\n"}
+    )
+    assert environment.cpu_features(root) == ["dot product", "neon"]
+    assert environment.cpu_model(root) == "implementer 0x61 part 0x22"
+
+
+def test_a_machine_that_tells_nothing(tmp_path):
+    found = environment.describe(tmp_path)
+    assert found["governor"] is found["temperature_c"] is found["throttled"] is None
+    assert found["features"] == []
+    json.dumps(found, allow_nan=False)
+
+
+def test_this_machine():
+    found = environment.describe()
+    assert found["cores"] >= 1
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({}, {}, None),
+        ({"throttled": []}, {"throttled": []}, None),
+        ({"throttled": ["throttled earlier"]}, {"throttled": ["throttled earlier"]}, None),
+        ({"throttled": []}, {"throttled": ["throttled earlier"]}, "throttled earlier"),
+        ({"throttled": []}, {"throttled": ["frequency capped"]}, "frequency capped"),
+        ({"throttled": ["throttled"]}, {"throttled": ["throttled"]}, "throttled"),
+        (
+            {"governor": "performance", "frequency_mhz": 1800.0},
+            {"frequency_mhz": 600.0},
+            "from 1800 to 600 MHz",
+        ),
+        ({"governor": "ondemand", "frequency_mhz": 1800.0}, {"frequency_mhz": 600.0}, None),
+    ],
+)
+def test_doubts(before, after, message):
+    nothing = {"throttled": None, "governor": None, "frequency_mhz": None}
+    found = environment.doubts(nothing | before, nothing | after)
+    assert len(found) == (0 if message is None else 1)
+    assert message is None or message in found[0]

@@ -1,0 +1,36 @@
+import os
+
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import refuse_existing, replace_file
+
+
+def test_replaces_in_one_step_and_keeps_permissions(tmp_path):
+    path = tmp_path / "result.json"
+    replace_file(path, b"one")
+    path.chmod(0o640)
+    replace_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_new_files_follow_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        replace_file(tmp_path / "new", b"")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_missing_folder_and_existing_file(tmp_path):
+    with pytest.raises(EdgecifarError, match="no such folder"):
+        replace_file(tmp_path / "none" / "file", b"")
+    path = tmp_path / "file"
+    refuse_existing(path, force=False)
+    path.touch()
+    refuse_existing(path, force=True)
+    with pytest.raises(EdgecifarError, match="--force"):
+        refuse_existing(path, force=False)

@@ -1,0 +1,65 @@
+import sys
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import BACKENDS, choose_backend, open_model
+
+
+def test_tensors_of_the_tiny_files(bare):
+    int8 = open_model(modelfile.read(bare / "int8.tflite"))
+    assert (int8.input.shape, int8.input.dtype) == ((1, 16, 16, 3), np.int8)
+    assert (int8.input.scale, int8.input.zero_point) == (1 / 64, -8)
+    assert (int8.output.scale, int8.output.zero_point) == (1 / 256, -128)
+    onnx = open_model(modelfile.read(bare / "float32.onnx"))
+    assert (onnx.input.shape, onnx.input.dtype) == ((1, 16, 16, 3), np.float32)
+    assert onnx.output.shape == (1, 4)
+    assert int8.backend.split()[0] in BACKENDS
+    assert onnx.backend.startswith("onnxruntime ")
+
+
+def test_backends_agree(bare, images):
+    model = modelfile.read(bare / "float32.tflite")
+    pixels = images[:1].astype(np.float32)
+    runs = [open_model(model, backend=name).run(pixels) for name in ("litert", "tensorflow")]
+    runs.append(open_model(modelfile.read(bare / "float32.onnx")).run(pixels))
+    # Float32 sums in another order; softmax keeps differences of 1e-6 about that size.
+    assert np.allclose(runs[0], runs[1], atol=1e-5)
+    assert np.allclose(runs[0], runs[2], atol=1e-5)
+
+
+def test_underscores_and_unknown_backends():
+    assert choose_backend("tflite", "litert").name == "litert"
+    with pytest.raises(EdgecifarError, match="take one of litert, tflite-runtime, tensorflow"):
+        choose_backend("tflite", "onnxruntime")
+
+
+def test_missing_interpreters_name_the_pip_command(monkeypatch):
+    for module in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EdgecifarError, match=r"litert: .*`pip install ai-edge-litert`"):
+        choose_backend("tflite")
+    with pytest.raises(EdgecifarError, match="`pip install tflite-runtime`"):
+        choose_backend("tflite", "tflite_runtime")
+
+
+def test_no_threads(bare):
+    with pytest.raises(EdgecifarError, match="0 threads"):
+        open_model(modelfile.read(bare / "int8.tflite"), threads=0)
+
+
+def test_opening_is_silent(bare, capfd):
+    open_model(modelfile.read(bare / "int8.tflite"))
+    captured = capfd.readouterr()
+    assert captured.err == captured.out == ""
+
+
+def test_a_graph_that_onnxruntime_rejects(bare, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bare / "float32.onnx")
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "strange.onnx")
+    with pytest.raises(EdgecifarError, match=r"strange\.onnx: .*NoSuchOperator"):
+        open_model(modelfile.read(tmp_path / "strange.onnx"))

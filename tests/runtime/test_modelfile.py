@@ -1,0 +1,203 @@
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime import modelfile, onnx_container, tflite_container
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import open_model
+
+FILES = ("float32.tflite", "int8.tflite", "float32.onnx")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_description_is_read_back_and_the_model_is_unchanged(bare, described, name):
+    before, after = modelfile.read(bare / name), modelfile.read(described / name)
+    assert before.metadata is None
+    assert before.labels is None
+    assert after.payload == before.payload == (bare / name).read_bytes()
+    assert after.labels == ("ant", "bee", "cow", "dog")
+    assert after.metadata["payload_sha256"] == before.sha256
+    assert after.metadata["payload_bytes"] == len(before.payload)
+    assert after.metadata["schema"] == modelfile.SCHEMA
+    assert after.name == f"tiny-{before.path.stem}"
+    assert after.file_bytes == (described / name).stat().st_size > before.file_bytes
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_new_description_replaces_the_old_one(described, name):
+    path = described / name
+    modelfile.append(path, {"created": "2026-01-01T00:00:00+00:00"}, ("a", "b", "c", "d"))
+    first = path.read_bytes()
+    modelfile.append(path, {"created": "2026-01-01T00:00:00+00:00"}, ("a", "b", "c", "d"))
+    assert path.read_bytes() == first
+    assert modelfile.read(path).labels == ("a", "b", "c", "d")
+    assert "architecture" not in modelfile.read(path).metadata
+
+
+def test_unaware_readers_read_described_files(described, images):
+    onnx = pytest.importorskip("onnx")
+    props = {p.key: p.value for p in onnx.load(described / "float32.onnx").metadata_props}
+    assert props["author"] == "someone else"
+    assert json.loads(props["edgecifar.json"])["architecture"] == "tiny"
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(
+        model_path=str(described / "int8.tflite")
+    )
+    interpreter.allocate_tensors()
+    with zipfile.ZipFile(described / "int8.tflite") as archive:
+        assert archive.read("labels.txt") == b"ant\nbee\ncow\ndog\n"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_flipped_byte_goes_unnoticed(described, name):
+    path = described / name
+    good = path.read_bytes()
+    labels = modelfile.read(path).labels
+    payload = len(modelfile.read(path).payload)
+    rng = np.random.default_rng(1)
+    for position in (*rng.integers(0, payload, 40), *range(payload, len(good), 7)):
+        data = bytearray(good)
+        data[position] ^= 0x41
+        path.write_bytes(data)
+        found, message = outcome(path)
+        if found is None:
+            assert "\n" not in message
+            assert str(path) in message
+        else:  # the byte was a date or the like in the zip's own records
+            assert position >= payload
+            assert found.payload == good[:payload]
+            assert found.labels == labels
+
+
+def outcome(path):
+    """What reading gives: a model file or the message of an error."""
+    try:
+        return modelfile.read(path), None
+    except EdgecifarError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_truncated_files_are_refused(described, name):
+    path = described / name
+    good = path.read_bytes()
+    payload = len(modelfile.read(path).payload)
+    for length in (1, 7, 8, 100, payload // 2, payload + 40, len(good) - 1):
+        path.write_bytes(good[:length])
+        with pytest.raises(EdgecifarError, match=r"truncated|damaged|altered|neither"):
+            modelfile.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "HTML"),
+        (b"\n\n  <html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"PK\x03\x04" + bytes(100), "zip archive"),
+        (bytes(1000), "neither"),
+        (b"\x1c\0\0\0TFL3" + bytes(1000), "no graph|truncated or altered"),
+        (b"\xff" * 4 + b"TFL3" + b"\xff" * 100, "truncated or altered"),
+    ],
+)
+def test_what_is_no_model_is_named(tmp_path, content, message):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    with pytest.raises(EdgecifarError, match=message):
+        modelfile.read(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(EdgecifarError, match="no such model file"):
+        modelfile.read(tmp_path / "missing.tflite")
+    with pytest.raises(EdgecifarError, match="directory"):
+        modelfile.read(tmp_path)
+
+
+def rewrite(path, **changes):
+    """Change the metadata of a file whose payload stays as it is."""
+    payload, attachments = tflite_container.split(path.read_bytes())
+    metadata = json.loads(attachments["edgecifar.json"]) | changes
+    attachments["edgecifar.json"] = json.dumps(metadata).encode()
+    path.write_bytes(tflite_container.join(payload, attachments))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 99, "minimum_runtime": "7.1"}, "needs edgecifar-runtime 7.1"),
+        ({"schema": "1"}, "isn't ours"),
+        ({"labels": ["x", "y", "z", "w"]}, "different classes"),
+        ({"labels": [1, 2, 3, 4]}, "list of names"),
+        ({"payload_sha256": "0" * 64}, "SHA-256"),
+        ({"payload_sha256": None}, "SHA-256"),
+        ({"input": "pixel-128"}, "input in its edgecifar.json"),
+    ],
+)
+def test_metadata_that_cannot_be_trusted(described, changes, message):
+    rewrite(described / "int8.tflite", **changes)
+    with pytest.raises(EdgecifarError, match=message):
+        modelfile.read(described / "int8.tflite")
+
+
+def test_unknown_metadata_is_kept_for_later_versions(described):
+    rewrite(described / "int8.tflite", colour="green")
+    assert modelfile.read(described / "int8.tflite").metadata["colour"] == "green"
+
+
+@pytest.mark.parametrize("label", ["", "two\nlines", " padded"])
+def test_labels_that_a_text_file_cannot_hold(described, label):
+    with pytest.raises(EdgecifarError, match="rename the class"):
+        modelfile.append(described / "int8.tflite", {}, ("a", label))
+
+
+def test_labels_of_foreign_files_are_found(bare, tmp_path):
+    path = tmp_path / "foreign.tflite"
+    payload = (bare / "int8.tflite").read_bytes()
+    path.write_bytes(tflite_container.join(payload, {"labelmap.txt": b"one\r\ntwo\r\n"}))
+    assert modelfile.read(path).labels == ("one", "two")
+    assert not modelfile.read(path).is_verified
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(described, monkeypatch):
+    path = described / "int8.tflite"
+    before, beside = path.read_bytes(), set(path.parent.iterdir())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        modelfile.append(path, {"name": "new"}, None)
+    assert path.read_bytes() == before
+    assert set(path.parent.iterdir()) == beside
+
+
+def test_described_onnx_runs_as_before(bare, described, images):
+    pytest.importorskip("onnxruntime")
+    pixels = images[:1].astype(np.float32)
+    results = [
+        open_model(modelfile.read(folder / "float32.onnx")).run(pixels)
+        for folder in (bare, described)
+    ]
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_containers_meet_any_bytes_with_value_errors(bare, name):
+    good = (bare / name).read_bytes()
+    container = onnx_container if name.endswith("onnx") else tflite_container
+    rng = np.random.default_rng(2)
+    refused = 0
+    for _ in range(300):
+        data = np.frombuffer(good, np.uint8).copy()
+        data[rng.integers(0, min(len(data), 600), 8)] = rng.integers(0, 256, 8)
+        try:
+            container.check(data.tobytes())
+        except ValueError:
+            refused += 1
+    assert refused > 10
+    container.check(good)

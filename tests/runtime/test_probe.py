@@ -1,0 +1,75 @@
+import stat
+import sys
+
+import pytest
+
+from edgecifar.runtime import modelfile, probe
+from edgecifar.runtime.errors import EdgecifarError
+
+
+@pytest.fixture
+def model(bare, monkeypatch):
+    monkeypatch.setattr(probe, "_checked", set())
+    return modelfile.read(bare / "int8.tflite")
+
+
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """Let a shell script stand for the Python that the child would be."""
+
+    def install(script):
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setattr(sys, "executable", str(path))
+
+    return install
+
+
+def test_measures_a_fresh_process(model):
+    found = probe.probe(model, "litert")
+    assert 0 < found.load_ms < 10_000
+    assert 0 < found.first_us < 10_000_000
+    assert found.peak_memory_bytes > 10_000_000  # Python and NumPy alone need that
+    assert found.model_memory_bytes < found.peak_memory_bytes
+
+
+def test_a_crash_is_told_not_shared(model, python):
+    python("kill -SEGV $$")
+    with pytest.raises(EdgecifarError, match=r"int8\.tflite: it crashes litert \(SIGSEGV\)"):
+        probe.probe(model, "litert")
+
+
+def test_a_hang_ends(model, python, monkeypatch):
+    python("exec sleep 60")
+    monkeypatch.setattr(probe, "_TIMEOUT", 0.2)
+    with pytest.raises(EdgecifarError, match="it hangs in litert"):
+        probe.probe(model, "litert")
+
+
+def test_only_the_first_opening_starts_a_child(model, python):
+    probe.check_once(model, "litert")
+    python("exit 1")
+    probe.check_once(model, "litert")
+    with pytest.raises(EdgecifarError, match="no reason given"):
+        probe.check_once(model, "tensorflow")
+
+
+def test_a_model_with_inconsistent_tensors_does_not_reach_this_process(bare, tmp_path):
+    """Damage that passes the quick check: the child opens it first and says what is wrong."""
+    payload = bytearray((bare / "float32.tflite").read_bytes())
+    path = tmp_path / "damaged.tflite"
+    refused = 0
+    for position in range(64, 1400, 12):
+        damaged = payload.copy()
+        damaged[position] ^= 0x3F
+        path.write_bytes(damaged)
+        try:
+            modelfile.read(path)
+        except EdgecifarError:
+            refused += 1
+    assert refused > 0
+    damaged = payload.replace(b"TFL3", b"TFL9")
+    path.write_bytes(damaged)
+    with pytest.raises(EdgecifarError, match="neither"):
+        modelfile.read(path)

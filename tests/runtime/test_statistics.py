@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from edgecifar.runtime.statistics import latency, ratio, wilson
+
+
+def test_wilson_against_published_values():
+    # Newcombe, Statistics in Medicine 17 (1998), table I: 81/263, 15/148, 0/20 and 1/29.
+    for counts, low, high in [
+        ((81, 263), 25.53, 36.62),
+        ((15, 148), 6.24, 16.05),
+        ((0, 20), 0.0, 16.11),
+        ((1, 29), 0.61, 17.18),
+    ]:
+        found = wilson(*counts)
+        assert found.value == pytest.approx(100 * counts[0] / counts[1])
+        assert (found.low, found.high) == (
+            pytest.approx(low, abs=6e-3),
+            pytest.approx(high, abs=6e-3),
+        )
+
+
+def test_wilson_at_the_ends():
+    assert wilson(0, 5).low == 0.0
+    assert wilson(5, 5).high == 100.0
+    for impossible in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="no proportion"):
+            wilson(*impossible)
+
+
+def test_latency_is_in_microseconds():
+    found = latency([np.arange(1, 101) * 1000, np.arange(1, 101) * 1000])
+    assert found.median == pytest.approx(50.5)
+    assert found.p90 == pytest.approx(90.1, abs=0.5)
+    assert found.p99 == pytest.approx(99.0, abs=0.5)
+    assert found.n == 200
+    assert found.low <= found.median <= found.high
+
+
+def test_interval_comes_from_rounds_not_calls():
+    steady = [np.full(1000, 50_000) for _ in range(20)]
+    drifting = [np.full(1000, 50_000 + 1_000 * k) for k in range(20)]
+    assert latency(steady).low == latency(steady).high == 50.0
+    found = latency(drifting)
+    assert found.high - found.low > 5  # 20,000 calls would pretend to know it to 0.1
+
+
+def test_ratio_pairs_rounds():
+    rng = np.random.default_rng(0)
+    clock = rng.uniform(1, 2, 20)  # the machine's speed, which both share
+    slow = [np.full(50, 100_000) * factor for factor in clock]
+    fast = [np.full(50, 30_000) * factor for factor in clock]
+    found = ratio(fast, slow)
+    assert found.value == pytest.approx(0.3)
+    assert found.high - found.low < 0.1
+    assert ratio(slow, slow).low == ratio(slow, slow).high == 1.0
+    with pytest.raises(ValueError, match="paired"):
+        ratio(slow, fast[:5])

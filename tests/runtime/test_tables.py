@@ -1,0 +1,21 @@
+from edgecifar.runtime.tables import human_bytes, table
+
+
+def test_columns_are_aligned():
+    text = table(("model", "us"), [("a", "1.0"), ("longer name", "100.0")])
+    assert text.splitlines() == [
+        "model           us",
+        "a              1.0",
+        "longer name  100.0",
+    ]
+
+
+def test_human_bytes():
+    assert [human_bytes(n) for n in (0, 999, 98_496, 1_929_208, 3e9, 5e12)] == [
+        "0 B",
+        "999 B",
+        "98.5 kB",
+        "1.9 MB",
+        "3.0 GB",
+        "5000.0 GB",
+    ]

@@ -1,0 +1,88 @@
+"""The commands as a user meets them: what they print, and their one line on bad input."""
+
+import json
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from edgecifar.runtime.commands import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def failed(result):
+    """Return the one line that an error is."""
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_train_then_evaluate(tmp_path):
+    out = tmp_path / "tiny"
+    quick = ["--epochs", 1, "--batch-size", 64, "--set", "augment.flip=none"]
+    result = run("train", "baseline", "--data", "digits", "--out", out, *quick)
+    assert result.exit_code == 0, result.output
+    assert "356,810" in result.stdout
+    result = run("evaluate", out, "--data", "digits")
+    assert result.stdout.startswith("test: ")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"{metrics['test']['top1']:.2f} %" in result.stdout
+
+
+def test_models_as_json():
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
+    assert rows["resnet8"]["parameters"] == 78_666
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["resnet9"], "unknown architecture 'resnet9': did you mean resnet8?"),
+        (["resnet8", "--epochs", 0], "epochs is 0: it must be 1 or more"),
+        (["resnet8", "--precision", "int4"], "precision is 'int4': it must be one of auto"),
+        (["resnet8", "--set", "augment.flop=none"], "did you mean flip?"),
+        (["resnet8", "--set", "epochs"], "'epochs' is not of the form key=value"),
+        (["resnet8", "--batch-size", 9999], "don't fill a batch of 9999: use --batch-size"),
+        (["resnet8", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_to_train_is_one_line_and_leaves_nothing(tmp_path, options, message):
+    data = [] if "--data" in options else ["--data", "digits"]
+    result = run("train", *options, *data, "--out", tmp_path / "run")
+    assert message in failed(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    assert "is not a run" in failed(run("evaluate", tmp_path, "--data", "digits"))
+    assert "is not a run" in failed(run("export", tmp_path, "--int8", "--data", "digits"))
+    assert "is not a run" in failed(run("quantize", tmp_path, "--data", "digits"))
+
+
+def test_export_needs_a_format(tmp_path):
+    result = run("export", tmp_path)
+    assert result.exit_code == 2
+    assert "choose at least one of --int8" in result.stderr
+
+
+def test_tensorflow_missing_names_the_pip_command(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    result = run("train", "resnet8", "--data", "digits", "--out", tmp_path / "run")
+    assert "`pip install edgecifar`" in failed(result)
+
+
+def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
+    """Everything a run writes goes through one function; let the disk be full there."""
+    import errno
+
+    from edgecifar.train import run as run_module
+
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(run_module, "write_json", full)
+    result = run("train", "baseline", "--data", "digits", "--out", tmp_path / "run")
+    assert "no space left on the disk" in failed(result)
