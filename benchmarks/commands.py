@@ -44,7 +44,50 @@ def report(
         click.echo(f"wrote {path}")
 
 
-def _run_recipe(name: str, out: Path | None, force: bool, source: dict) -> None:
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--max-drop",
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="Points of top-1 that may be lost.",
+)
+@click.option(
+    "--max-slowdown",
+    default=1.1,
+    show_default=True,
+    metavar="TIMES",
+    help="Times the old latency that is still accepted.",
+)
+@click.option("--accuracy-only", is_flag=True, help="Leave latency out, whatever was measured on.")
+@click.option("--markdown", is_flag=True, help="Print a table for GitHub.")
+def compare(
+    *,
+    old: Path,
+    new: Path,
+    max_drop: float,
+    max_slowdown: float,
+    accuracy_only: bool,
+    markdown: bool,
+) -> None:
+    """Compare two results of `edgecifar bench`; exit 1 if NEW is worse beyond chance."""
+    from edgecifar.benchmarks import compare as comparing
+    from edgecifar.runtime.errors import EdgecifarError
+
+    limits = comparing.Limits(max_drop, max_slowdown)
+    found = comparing.compare(old, new, limits, accuracy_only=accuracy_only)
+    text = comparing.markdown(found) if markdown else "\n".join(comparing.lines(found))
+    click.echo(text.rstrip("\n"))
+    if found.regressions:
+        count = len(found.regressions)
+        raise EdgecifarError(f"{count} regression{'s' * (count > 1)}: see above")
+
+
+def _run_recipe(
+    name: str, out: Path | None, force: bool, source: dict, *, quick: bool = False
+) -> None:
     import shutil
 
     from edgecifar.benchmarks import recipe as recipes
@@ -55,7 +98,8 @@ def _run_recipe(name: str, out: Path | None, force: bool, source: dict) -> None:
     from edgecifar.train.files import read_json
 
     recipe = recipes.read(name)
-    out = out or Path("runs") / Path(name).stem
+    recipe = recipe.shortened() if quick else recipe
+    out = out or Path("runs") / recipes.folder_name(name, quick=quick)
     if force and out.exists():
         shutil.rmtree(out)
     start_tensorflow()
@@ -71,12 +115,14 @@ def _run_recipe(name: str, out: Path | None, force: bool, source: dict) -> None:
     "--out", type=click.Path(path_type=Path), help="Folder for all results.  [runs/RECIPE]"
 )
 @click.option("--force", is_flag=True, help="Start over instead of going on.")
-def run(*, recipe: str, out: Path | None, force: bool, **source) -> None:
+@click.option("--quick", is_flag=True, help="One epoch a stage: does all of it work?")
+def run(*, recipe: str, out: Path | None, force: bool, quick: bool, **source) -> None:
     """Carry out RECIPE, a name or a TOML file, from training to report.
 
-    The same command goes on after an interruption and skips what is finished.
+    The same command goes on after an interruption and skips what is finished. Recipes that teach
+    this one are carried out first, in folders beside --out.
     """
-    _run_recipe(recipe, out, force, source)
+    _run_recipe(recipe, out, force, source, quick=quick)
 
 
 @click.command()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.compress import onnx, tflite
+from edgecifar.compress.buffers import require_zeros
 from edgecifar.compress.inspect import require_int8
+from edgecifar.compress.masks import count_zeros
 from edgecifar.compress.parity import Parity, compare
-from edgecifar.runtime import modelfile
+from edgecifar.runtime import golden, modelfile
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
@@ -39,10 +41,18 @@ class Format:
     encoding: str  # what the input tensor holds for a pixel
     exact: bool  # whether it computes what Keras computes, but for float32 rounding
     convert: Callable[["keras.Model", np.ndarray], bytes]
+    # Largest difference of a probability on another machine: in the same interpreter, in another.
+    tolerances: tuple[float, float] = (1e-4, 1e-4)  # float sums depend on their order
 
     def file_name(self, run: str) -> str:
         """Return such as `resnet8-qat-int8.tflite`."""
         return f"{run}-{self.name}{self.suffix}"
+
+
+# LiteRT's integer kernels give the same bits everywhere; another interpreter rounds elsewhere,
+# which moves probabilities of an unsure model by a few of their 256 steps. float16 weights may be
+# multiplied in float16, and dynamic activations are rounded after float sums.
+_TOLERANCES = {"int8": (0.0, 0.1), "float16": (0.01, 0.01), "dynamic": (0.02, 0.1)}
 
 
 def _tflite(kind: tflite.Kind) -> Format:
@@ -52,6 +62,7 @@ def _tflite(kind: tflite.Kind) -> Format:
         encoding="pixel-128" if kind == "int8" else "pixel",
         exact=kind == "float32",
         convert=lambda model, images: tflite.to_tflite(model, kind, images),
+        **({"tolerances": _TOLERANCES[kind]} if kind in _TOLERANCES else {}),
     )
 
 
@@ -103,8 +114,11 @@ def export(
 
         def write(partial: Path, form: Format = form, path: Path = path) -> None:
             partial.write_bytes(form.convert(model, calibration))
-            parity = _check(partial, path.name, form, reference)
-            modelfile.append(partial, describe(run, form, parity, path.stem), dataset.classes)
+            if form.suffix == ".tflite":
+                require_zeros(partial.read_bytes(), count_zeros(model), name=path.name)
+            parity, proof = _check(partial, path.name, form, reference)
+            description = describe(run, form, parity, path.stem) | {"golden": proof}
+            modelfile.append(partial, description, dataset.classes)
             payload = len(modelfile.read(partial).payload)
             exported.append(Exported(path, form.name, payload, parity))
 
@@ -166,17 +180,24 @@ def _reference(model: "keras.Model", dataset: "Dataset") -> _Reference:
     return _Reference(sample.images, sample.labels, dataset.classes, predict(model, sample))
 
 
-def _check(partial: Path, name: str, form: Format, reference: _Reference) -> Parity:
-    """Compare the bare file at `partial`, which gets the name that errors call it by."""
+def _check(
+    partial: Path, name: str, form: Format, reference: _Reference
+) -> tuple[Parity, dict[str, Any]]:
+    """Compare the bare file at `partial`, which gets the name that errors call it by.
+
+    Returns what was found, and golden outputs for a device to compute again.
+    """
     if form.name == "int8":
         require_int8(partial.read_bytes(), name=name)
     described = {"name": name, "input": {"encoding": form.encoding}}
     modelfile.append(partial, described, reference.classes)
-    probabilities = Classifier(partial).predict(reference.images).probabilities
+    classifier = Classifier(partial)
+    probabilities = classifier.predict(reference.images).probabilities
     parity = compare(reference.probabilities, probabilities, reference.labels, reference.classes)
     if form.exact and parity.largest_difference > _FLOAT_TOLERANCE:
         raise EdgecifarError(
             f"{name} differs from Keras by {parity.largest_difference:.3g} in a probability: "
             "an operation was converted wrongly, no file was written"
         )
-    return parity
+    tolerance, elsewhere = form.tolerances
+    return parity, golden.record(classifier, tolerance=tolerance, elsewhere=elsewhere)

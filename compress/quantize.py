@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecifar.compress.masks import hold, require_held, zeros_of
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import RANGE, normalise
 from edgecifar.train.recipe import Training
@@ -14,6 +15,7 @@ from edgecifar.train.run import Run, start_run
 if TYPE_CHECKING:
     import tf_keras as keras
 
+    from edgecifar.compress.distil import Teacher
     from edgecifar.train.data import Dataset
 
 _RANGE_DECAY = 0.999  # of the moving averages in which the toolkit keeps activation ranges
@@ -53,17 +55,24 @@ def quantize(
     *,
     seed: int = 0,
     force: bool = False,
+    teacher: "Teacher | None" = None,
 ) -> Run:
     """Fine-tune the model of `parent` with simulated int8 into the run folder `out`.
 
-    Resumes if it was begun. The Keras model that comes out computes what the int8 file will.
+    Resumes if it was begun. The Keras model that comes out computes what the int8 file will. With
+    a `teacher` it learns from that as in distillation.
     """
-    from edgecifar.train.loop import apply_precision, fit, require_batches
+    from edgecifar.compress.distil import taught_feed
+    from edgecifar.train.loop import apply_precision, fit_to, require_batches
+    from edgecifar.train.pipeline import image_feed
     from edgecifar.train.recipe import from_mapping
     from edgecifar.train.session import finish
 
     settings = recipe.settings(from_mapping(Training, parent.info["recipe"]))
     require_batches(dataset, settings)
+    if teacher:
+        settings = dataclasses.replace(settings, label_smoothing=0.0)
+        teacher.require_fit(dataset, settings)
     model = parent.load_model()
     require_quantizable(model)
     identity = {
@@ -72,12 +81,19 @@ def quantize(
         "recipe": dataclasses.asdict(settings),
         "seed": seed,
         "parent": parent.name,
+        "teacher": teacher.identity() if teacher else None,
     }
     run = start_run(out, identity, dataset, force=force)
     apply_precision(settings.precision)
     counts = {key: parent.info[key] for key in ("parameters", "macs")}
     prepared = prepare(model, dataset.train.images[: _CALIBRATION_BATCHES * _CALIBRATION_BATCH])
-    result = fit(prepared, dataset, settings, run.path, seed=seed)
+    held = hold(prepared, zeros_of(model))
+    if teacher:
+        feed = taught_feed(teacher, dataset, settings, run, seed=seed, parent=parent)
+    else:
+        feed = image_feed(dataset, settings, seed=seed)
+    result = fit_to(feed, prepared, settings, run.path, seed=seed)
+    require_held(held)
     finish(run, prepared, dataset, result)
     run.update(**counts)  # of the network itself, without the bookkeeping of its quantizers
     return run

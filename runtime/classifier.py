@@ -12,7 +12,7 @@ import numpy as np
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.encoding import pixel_encoder, score_decoder
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.interpreters import Interpreter, open_model
+from edgecifar.runtime.interpreters import Interpreter, TensorSpec, open_model
 from edgecifar.runtime.modelfile import ModelFile
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "resnet8.tflite"
@@ -126,6 +126,20 @@ class Classifier:
                 scores = self._run_batch(batch)
         probabilities = self._decode(scores)
         return Predictions(probabilities, probabilities.argmax(axis=1), self.classes)
+
+    @property
+    def output(self) -> TensorSpec:
+        """The output tensor of the file, [1, classes]."""
+        return self._first.output
+
+    def scores(self, image: np.ndarray) -> np.ndarray:
+        """Return the raw output tensor [1, classes] for one uint8 image of the right size."""
+        with self._lock:
+            return self._first.run(self.encode(image))
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Turn raw outputs [N, classes] into float32 probabilities of the same shape."""
+        return self._decode(scores)
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """Turn one uint8 image [H, W, 3] of the right size into the input tensor [1, H, W, 3]."""

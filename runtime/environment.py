@@ -7,6 +7,8 @@ machine doesn't tell is None.
 import os
 import platform
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ _THROTTLED_BITS = {
     19: "soft temperature limit earlier",
 }  # fmt: skip
 _THROTTLED_NOW = 0xF
+_BUSY = 0.25  # share of all cores at work for others that makes latencies doubtful
 _DISTRIBUTIONS = (
     "edgecifar-runtime", "numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "tensorflow"
 )  # fmt: skip
@@ -138,12 +141,42 @@ def throttled(root: Path = _ROOT) -> list[str] | None:
     return [name for bit, name in _THROTTLED_BITS.items() if bits >> bit & 1]
 
 
-def doubts(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Why latencies measured between two `state`s can't be trusted; empty if nothing says so."""
+@dataclass(frozen=True)
+class Usage:
+    """Seconds since some moment: by the clock, of all cores' work, and of this process's."""
+
+    clock: float
+    busy: float | None
+    own: float
+
+    def others(self, later: "Usage", cores: int | None = None) -> float | None:
+        """Share of all cores (0..1) that other programs, or the host, used until ``later``."""
+        elapsed = (later.clock - self.clock) * (cores or os.cpu_count() or 1)
+        if self.busy is None or later.busy is None or elapsed <= 0:
+            return None
+        used = later.busy - self.busy - (later.own - self.own)
+        return min(1.0, max(0.0, used / elapsed))
+
+
+def usage(root: Path = _ROOT) -> Usage:
+    """Take the processor's counters; the difference of two tells what else ran meanwhile."""
+    return Usage(time.monotonic(), _busy_seconds(root), time.process_time())
+
+
+def doubts(before: dict[str, Any], after: dict[str, Any], others: float | None = None) -> list[str]:
+    """Why latencies measured between two `state`s can't be trusted; empty if nothing says so.
+
+    ``others`` is the share of all cores that other programs used meanwhile.
+    """
     now = {name for bit, name in _THROTTLED_BITS.items() if _THROTTLED_NOW >> bit & 1}
     reported = set(after["throttled"] or ())
     serious = reported & now | reported - set(before["throttled"] or ())
     found = [f"the firmware reports: {name}" for name in sorted(serious)]
+    governors = before.get("governor"), after.get("governor")
+    if None not in governors and governors[0] != governors[1]:
+        found.append(f"the governor changed from {governors[0]} to {governors[1]}")
+    if others is not None and others > _BUSY:
+        found.append(f"other programs kept the processor {100 * others:.0f} % busy")
     start, end = before["frequency_mhz"], after["frequency_mhz"]
     # Under load a clock that scales goes up. On x86 the kernel's figure is a momentary one.
     if before["governor"] == "performance" and start and end and end < 0.8 * start:
@@ -182,6 +215,15 @@ def _thousandths(path: Path) -> float | None:
 def _load_average(root: Path) -> float | None:
     text = _text(root / "proc/loadavg")
     return float(text.split()[0]) if text else None
+
+
+def _busy_seconds(root: Path) -> float | None:
+    """Seconds that all cores together have worked since the start, time stolen by a host too."""
+    words = (_text(root / "proc/stat") or "").partition("\n")[0].split()
+    if not words or words[0] != "cpu" or not hasattr(os, "sysconf"):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:

@@ -145,35 +145,51 @@ def choose_backend(kind: str, name: str | None = None) -> Backend:
     )
 
 
-def open_unchecked(model: ModelFile, backend: Backend, *, threads: int) -> Interpreter:
-    """Load a model into this process without the trial in a child; see `open_model`."""
+def open_unchecked(
+    model: ModelFile, backend: Backend, *, threads: int, batch: int = 1
+) -> Interpreter:
+    """Load a model into this process without the trial in a child; see `open_model`.
+
+    With ``batch`` images a call, where the file's own shape allows it.
+    """
     adapter = OnnxInterpreter if backend.kind == "onnx" else TfliteInterpreter
     try:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT replaces it
-            return adapter(model.payload, backend, threads)
+            return adapter(model.payload, backend, threads, batch)
     except EdgecifarError as error:
         raise EdgecifarError(f"{model.path}: {error}") from error
     except Exception as error:  # each library has its own classes; onnxruntime's aren't importable
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise EdgecifarError(
-            f"{model.path}: {backend.name} can't load it ({reason[0]}): export it again, "
-            "or update the interpreter"
-        ) from error
+        raise EdgecifarError(f"{model.path}: {_explain(error, model, backend)}") from error
+
+
+def _explain(error: Exception, model: ModelFile, backend: Backend) -> str:
+    from edgecifar.runtime.compatibility import explain
+
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    too_old = explain(" ".join(lines) + " ", model, f"{backend.name} {backend.version}")
+    return too_old or (
+        f"{backend.name} can't load it ({lines[0]}): export it again, or update the interpreter"
+    )
 
 
 class TfliteInterpreter:
     """A .tflite model in LiteRT, tflite-runtime or TensorFlow, which share one interface."""
 
-    def __init__(self, payload: bytes, backend: Backend, threads: int):
+    def __init__(self, payload: bytes, backend: Backend, threads: int, batch: int = 1):
         self._backend = backend
         self._interpreter = backend.load()(model_content=payload, num_threads=threads)
+        inputs = self._interpreter.get_input_details()
+        if batch > 1:
+            shape = [batch, *inputs[0]["shape"].tolist()[1:]]
+            self._interpreter.resize_tensor_input(inputs[0]["index"], shape)
         self._interpreter.allocate_tensors()
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         _require_one(len(inputs), len(outputs))
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         self.input, self.output = _tflite_spec(inputs[0]), _tflite_spec(outputs[0])
+        _require_batch(batch, self.output if batch > 1 else None)
 
     @property
     def backend(self) -> str:
@@ -190,7 +206,7 @@ class TfliteInterpreter:
 class OnnxInterpreter:
     """An .onnx model in onnxruntime, on the CPU."""
 
-    def __init__(self, payload: bytes, backend: Backend, threads: int):
+    def __init__(self, payload: bytes, backend: Backend, threads: int, batch: int = 1):
         self._backend = backend
         onnxruntime = backend.load()
         options = onnxruntime.SessionOptions()
@@ -203,7 +219,8 @@ class OnnxInterpreter:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _require_one(len(inputs), len(outputs))
         self._input, self._outputs = inputs[0].name, [outputs[0].name]
-        self.input, self.output = _onnx_spec(inputs[0]), _onnx_spec(outputs[0])
+        self.input, self.output = _onnx_spec(inputs[0], batch), _onnx_spec(outputs[0], batch)
+        _require_batch(batch, self.input if batch > 1 else None)
 
     @property
     def backend(self) -> str:
@@ -223,13 +240,23 @@ def _require_one(inputs: int, outputs: int) -> None:
         )
 
 
+def _require_batch(batch: int, spec: TensorSpec | None) -> None:
+    if spec is not None and spec.shape[:1] != (batch,):
+        raise EdgecifarError(
+            f"its batch is fixed, so {batch} images don't fit: measure it without --batch, or "
+            "export it with a free first dimension"
+        )
+
+
 def _tflite_spec(details: dict[str, Any]) -> TensorSpec:
     scale, zero_point = details["quantization"]
     shape = tuple(int(size) for size in details["shape"])
     return TensorSpec(shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
 
 
-def _onnx_spec(node: Any) -> TensorSpec:
-    shape = tuple(size if isinstance(size, int) and size > 0 else 1 for size in node.shape)
+def _onnx_spec(node: Any, batch: int) -> TensorSpec:
+    fixed = [size if isinstance(size, int) and size > 0 else None for size in node.shape]
+    free = (batch, *[1] * len(fixed))
+    shape = tuple(free[i] if size is None else size for i, size in enumerate(fixed))
     name = node.type.removeprefix("tensor(").removesuffix(")")
     return TensorSpec(shape, np.dtype({"float": "float32", "double": "float64"}.get(name, name)))

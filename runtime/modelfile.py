@@ -2,7 +2,8 @@
 
 A file of ours is a bare model (the payload) followed by ``edgecifar.json`` and
 ``labels.txt``: in a zip archive after a .tflite, in metadata_props after an .onnx. The JSON
-carries the payload's SHA-256, which is checked before an interpreter sees the bytes.
+carries the payload's SHA-256 and its own, which are checked before an interpreter sees the
+bytes.
 """
 
 import hashlib
@@ -20,7 +21,10 @@ from edgecifar.runtime.files import replace_file
 SCHEMA = 1  # of edgecifar.json; a reader refuses a newer one
 METADATA_NAME = "edgecifar.json"
 LABELS_NAME = "labels.txt"
-_SECTIONS = ("input", "dataset", "recipe", "accuracy", "parity", "versions")
+_LEAST_RUNTIME = "0.1.0"  # the first release that reads SCHEMA
+_SECTIONS = ("input", "dataset", "recipe", "accuracy", "parity", "versions", "golden", "signature")
+# What a checksum of the description can't cover: itself, and the signature made over it.
+_UNHASHED = frozenset({"metadata_sha256", "signature"})
 _OURS = frozenset({METADATA_NAME, LABELS_NAME})
 # Either of them betrays a description that one flipped byte has hidden from the parser.
 _TRACES = (METADATA_NAME.encode(), b'"payload_sha256"')
@@ -87,8 +91,8 @@ def read(path: Path | str) -> ModelFile:
 def append(path: Path | str, metadata: dict[str, Any], labels: tuple[str, ...] | None) -> None:
     """Describe the model in ``path``: add metadata and labels, or replace those it has.
 
-    ``schema``, ``payload_sha256`` and ``payload_bytes`` are filled in, ``created`` (ISO 8601,
-    UTC) and ``labels`` too unless given. The file is replaced in one step.
+    ``schema``, ``minimum_runtime`` and the checksums are filled in, ``created`` (ISO 8601, UTC)
+    and ``labels`` too unless given. The file is replaced in one step.
 
     Raises:
         EdgecifarError: ``path`` is no model, or a label has a line break in it.
@@ -113,14 +117,26 @@ def append(path: Path | str, metadata: dict[str, Any], labels: tuple[str, ...] |
         **({"labels": list(labels)} if labels else {}),
         **metadata,
         "schema": SCHEMA,
+        "minimum_runtime": _LEAST_RUNTIME,
         "payload_sha256": hashlib.sha256(payload).hexdigest(),
         "payload_bytes": len(payload),
     }
-    text = json.dumps(full, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    attachments = {METADATA_NAME: text.encode()}
-    if labels:
-        attachments[LABELS_NAME] = "".join(f"{label}\n" for label in labels).encode()
-    replace_file(path, container.join(payload, attachments))
+    _write(path, kind, payload, full, labels)
+
+
+def attach_signature(model: ModelFile, signature: dict[str, str]) -> None:
+    """Write the signature into a file that was read, all else in it as it is."""
+    _write(
+        model.path, model.kind, model.payload, {**model.metadata, "signature": signature},
+        model.labels,
+    )  # fmt: skip
+
+
+def metadata_sha256(metadata: dict[str, Any]) -> str:
+    """SHA-256 of the description as compact JSON with sorted keys, without what rests on it."""
+    content = {key: value for key, value in metadata.items() if key not in _UNHASHED}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_labels(path: Path | str) -> tuple[str, ...]:
@@ -130,6 +146,24 @@ def read_labels(path: Path | str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
         raise EdgecifarError(f"{path}: {reason}: give a text file with one label a line") from error
+
+
+def _write(
+    path: Path,
+    kind: str,
+    payload: bytes,
+    metadata: dict[str, Any],
+    labels: tuple[str, ...] | None,
+) -> None:
+    # Through JSON first: a tuple becomes the list that a reader will hash.
+    plain = json.loads(json.dumps(metadata, allow_nan=False))
+    plain["metadata_sha256"] = metadata_sha256(plain)
+    text = json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False)
+    attachments = {METADATA_NAME: text.encode()}
+    if labels:
+        attachments[LABELS_NAME] = "".join(f"{label}\n" for label in labels).encode()
+    container = tflite_container if kind == "tflite" else onnx_container
+    replace_file(path, container.join(payload, attachments))
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -173,17 +207,19 @@ def _metadata(path: Path, payload: bytes, attachments: dict[str, bytes]) -> dict
         return None
     try:
         metadata = json.loads(attachments[METADATA_NAME])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{METADATA_NAME} in it can't be read") from error
     if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
         raise ValueError(f"{METADATA_NAME} in it isn't ours")
     if metadata["schema"] > SCHEMA:
-        least = metadata.get("minimum_runtime", "a newer version")
+        least = str(metadata.get("minimum_runtime", "of a newer version"))[:40]
         raise EdgecifarError(
             f"{path}: it needs edgecifar-runtime {least}: `pip install -U edgecifar-runtime`"
         )
     if hashlib.sha256(payload).hexdigest() != metadata.get("payload_sha256"):
         raise ValueError("its SHA-256 isn't the recorded one, so the file is damaged")
+    if metadata_sha256(metadata) != metadata.get("metadata_sha256"):
+        raise ValueError(f"{METADATA_NAME} in it isn't what was written, so the file is damaged")
     _check_types(metadata)
     return metadata
 

@@ -8,7 +8,8 @@ https://protobuf.dev/programming-guides/encoding/
 from collections.abc import Iterator
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_GRAPH, _METADATA_PROPS = 7, 14  # ModelProto's field numbers in onnx.proto
+_GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 7, 8, 14  # ModelProto's field numbers in onnx.proto
+_DOMAIN, _VERSION = 1, 2  # OperatorSetIdProto's
 _KEY, _VALUE = 1, 2  # StringStringEntryProto's
 
 
@@ -45,6 +46,17 @@ def check(payload: bytes) -> None:
     """Raise ValueError unless the bytes are whole top-level fields with a graph among them."""
     if not any(number == _GRAPH for number, *_ in _fields(payload, 0, len(payload))):
         raise ValueError("it holds no graph")
+
+
+def opset(payload: bytes) -> int | None:
+    """Return the version of ONNX's own operators that the model uses; ValueError if broken."""
+    for number, _, value, stop in _fields(payload, 0, len(payload)):
+        if number == _OPSET_IMPORT:
+            entry = {key: (a, b) for key, _, a, b in _fields(payload, value, stop)}
+            domain = payload[slice(*entry.get(_DOMAIN, (0, 0)))]
+            if domain in (b"", b"ai.onnx") and _VERSION in entry:
+                return _varint(payload, *entry[_VERSION])[0]
+    return None
 
 
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:

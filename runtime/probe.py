@@ -2,7 +2,7 @@
 
 The same child tells a bench its load time, first inference and peak memory, free of what
 the parent has loaded. Run as ``python -m edgecifar.runtime.probe KIND BACKEND THREADS``
-with the model on its standard input.
+with the model on its standard input and perhaps a BATCH after THREADS.
 """
 
 import json
@@ -35,14 +35,15 @@ class Probe:
     model_memory_bytes: int
 
 
-def probe(model: ModelFile, backend: str, *, threads: int = 1) -> Probe:
+def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -> Probe:
     """Load and run the model in a child process.
 
     Raises:
         EdgecifarError: the child can't load it, crashes or hangs.
 
     """
-    command = [sys.executable, "-m", "edgecifar.runtime.probe", model.kind, backend, str(threads)]
+    options = [model.kind, backend, str(threads), str(batch)]
+    command = [sys.executable, "-m", "edgecifar.runtime.probe", *options]
     try:
         child = subprocess.run(
             command, input=model.payload, capture_output=True, timeout=_TIMEOUT, check=False
@@ -51,6 +52,11 @@ def probe(model: ModelFile, backend: str, *, threads: int = 1) -> Probe:
         raise EdgecifarError(
             f"{model.path}: it hangs in {backend} for {_TIMEOUT} s: copy or export it again"
         ) from None
+    if child.returncode == -signal.SIGKILL:  # the kernel's way to say so
+        raise EdgecifarError(
+            f"{model.path}: the system killed {backend} while it ran it, most likely for want of "
+            "memory: close other programs, or take a smaller model"
+        )
     if child.returncode < 0:
         raise EdgecifarError(
             f"{model.path}: it crashes {backend} ({_signal_name(-child.returncode)}): "
@@ -69,7 +75,7 @@ def check_once(model: ModelFile, backend: str) -> None:
         probe(model, backend)
 
 
-def _measure(kind: str, backend_name: str, threads: int) -> Probe:
+def _measure(kind: str, backend_name: str, threads: int, batch: int = 1) -> Probe:
     import numpy as np
 
     from edgecifar.runtime.interpreters import choose_backend, open_unchecked
@@ -78,7 +84,7 @@ def _measure(kind: str, backend_name: str, threads: int) -> Probe:
     before = _resident_bytes("VmRSS")
     model = ModelFile(Path("model"), kind, sys.stdin.buffer.read(), None, None, 0)
     start = time.perf_counter_ns()
-    interpreter = open_unchecked(model, backend, threads=threads)
+    interpreter = open_unchecked(model, backend, threads=threads, batch=batch)
     loaded = time.perf_counter_ns()
     image = np.zeros(interpreter.input.shape, interpreter.input.dtype)
     interpreter.run(image)
@@ -108,7 +114,7 @@ def _signal_name(number: int) -> str:
 
 
 def _main(arguments: list[str]) -> int:
-    kind, backend, threads = arguments
+    kind, backend, *numbers = arguments
     try:
         import resource
 
@@ -116,7 +122,7 @@ def _main(arguments: list[str]) -> int:
     except ImportError:
         pass
     try:
-        result = _measure(kind, backend, int(threads))
+        result = _measure(kind, backend, *map(int, numbers))
     except EdgecifarError as error:
         print(str(error).removeprefix("model: "), file=sys.stderr)
         return 1

@@ -12,7 +12,9 @@ _END_OF_ZIP = b"PK\x05\x06"
 _START_OF_ENTRY = b"PK\x03\x04\x14\x00"  # with the version: weights won't hold it by chance
 _LONGEST_ZIP_TAIL = 22 + 65535  # end record and the longest comment it can have
 _LARGEST_ATTACHMENT = 16 << 20
-_MODEL_SUBGRAPHS, _MODEL_BUFFERS, _BUFFER_DATA = 2, 4, 0  # field numbers in schema.fbs
+# Field numbers in schema.fbs.
+_MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 2, 4, 6
+_METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
 
 
 def split(data: bytes) -> tuple[bytes, dict[str, bytes]]:
@@ -70,6 +72,36 @@ def check(payload: bytes) -> None:
             _check_vector_of_bytes(payload, _field(payload, buffer, _BUFFER_DATA))
     except struct.error as error:
         raise ValueError("it is truncated or altered") from error
+
+
+def least_tensorflow(payload: bytes) -> str | None:
+    """Return the TensorFlow version that the converter noted as the oldest with all operators.
+
+    Raises:
+        ValueError: the model is altered.
+
+    """
+    try:
+        (root,) = struct.unpack_from("<I", payload)
+        buffers = list(_tables(payload, root, _MODEL_BUFFERS))
+        for entry in _tables(payload, root, _MODEL_METADATA):
+            if _bytes(payload, _field(payload, entry, _METADATA_NAME)) == b"min_runtime_version":
+                field = _field(payload, entry, _METADATA_BUFFER)
+                index = struct.unpack_from("<I", payload, field)[0] if field else 0
+                content = _bytes(payload, _field(payload, buffers[index], _BUFFER_DATA))
+                return content.strip(b"\0").decode("ascii") or None
+    except (struct.error, IndexError) as error:
+        raise ValueError("it is altered") from error
+    return None
+
+
+def _bytes(data: bytes, field: int | None) -> bytes:
+    """Content of a string or a vector of bytes."""
+    if field is None:
+        return b""
+    vector = field + struct.unpack_from("<I", data, field)[0]
+    (length,) = struct.unpack_from("<I", data, vector)
+    return data[vector + 4 : vector + 4 + length]
 
 
 def _field(data: bytes, table: int, number: int) -> int | None:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecifar.train.files import read_json, write_json, write_rows, write_whole
+from edgecifar.train.files import read_json, remove_partial, write_json, write_rows, write_whole
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -46,6 +46,7 @@ class Checkpoints:
                 else {}
             ),
         )
+        remove_partial(self.folder / "checkpoints")
         newest = newest_checkpoint(self.folder)
         if newest is None:
             return 0
@@ -66,6 +67,7 @@ class Checkpoints:
 
         for weight, best in zip(self.model.weights, self._best, strict=True):
             weight.assign(best)
+        write_rows(self.folder / "history.csv", self.history)  # a kill may have come before it
         seconds = sum(row["seconds"] for row in self.history)
         speeds = sorted(row["images_per_second"] for row in self.history)
         return Fit(tuple(self.history), self.best_epoch, seconds, speeds[len(speeds) // 2])

@@ -1,10 +1,12 @@
 """The commands `train`, `evaluate` and `models`."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from edgecifar.train.data.options import data_options
+from edgecifar.train.devices import STRATEGIES
 
 
 @click.command()
@@ -26,31 +28,74 @@ from edgecifar.train.data.options import data_options
     metavar="KEY=VALUE",
     help="Any setting of a recipe, such as augment.cutout=8; repeat as needed.",
 )
+@click.option(
+    "--weights",
+    metavar="imagenet|PATH|none",
+    help="Learn from these weights: first a head, then the last layers of the network with it.",
+)
+@click.option("--backbone-size", type=int, help="Enlarge images in the network to these pixels.")
+@click.option("--unfreeze", type=int, help="How many last layers learn with the head.")
+@click.option(
+    "--strategy",
+    type=click.Choice(STRATEGIES),
+    default="none",
+    show_default=True,
+    help="mirrored divides each batch among all GPUs.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--tensorboard", is_flag=True, help="Log for TensorBoard in the run's folder.")
 @click.option("--force", is_flag=True, help="Start over if the run exists.")
-def train(architecture, out, assignments, seed, tensorboard, force, **options):
-    """Train ARCHITECTURE; the same command takes an interrupted run up again."""
+def train(
+    architecture,
+    out,
+    assignments,
+    weights,
+    backbone_size,
+    unfreeze,
+    data,
+    image_size,
+    skip_corrupt,
+    **options,
+):
+    """Train ARCHITECTURE; the same command takes an interrupted run up again.
+
+    With --weights the settings are those of the second phase; --set transfer.head.epochs=10 and
+    the like are for the first.
+    """
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
-    from edgecifar.train.recipe import Training, override, parse_assignments
-    from edgecifar.train.session import train as train_run
+    from edgecifar.train.recipe import parse_assignments
     from edgecifar.train.summary import print_run
 
-    source = {key: options.pop(key) for key in ("data", "image_size", "skip_corrupt")}
-    given = {key: value for key, value in options.items() if value is not None}
-    settings = override(Training(), given | parse_assignments(assignments))
+    asked = {"weights": weights, "backbone_size": backbone_size, "unfreeze": unfreeze}
+    how = {key: options.pop(key) for key in ("seed", "force", "tensorboard", "strategy")}
+    changes = _given(options) | parse_assignments(assignments)
+    train_run = _trainer(changes, _given(asked))
     start_tensorflow()
-    run = train_run(
-        architecture,
-        load(**source),
-        settings,
-        out or Path("runs") / architecture,
-        seed=seed,
-        force=force,
-        tensorboard=tensorboard,
+    dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
+    print_run(train_run(architecture, dataset, out=out or Path("runs") / architecture, **how))
+
+
+def _trainer(changes: dict, asked: dict):
+    """Return the function that trains, with its settings: from pretrained weights or without."""
+    from edgecifar.train import session, transfer
+    from edgecifar.train.recipe import Training, override
+
+    prefix = "transfer."
+    asked |= {key[len(prefix) :]: changes.pop(key) for key in [*changes] if key.startswith(prefix)}
+    if not asked:
+        return partial(session.train, settings=override(Training(), changes))
+    if "weights" not in asked:
+        raise click.UsageError("--backbone-size and --unfreeze need --weights")
+    return partial(
+        transfer.train,
+        settings=override(transfer.FINE_TUNING, changes),
+        transfer=override(transfer.Transfer(), asked),
     )
-    print_run(run)
+
+
+def _given(options: dict) -> dict:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 @click.command()
@@ -76,23 +121,40 @@ def evaluate(run, split, **source):
 
 
 @click.command()
+@click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(as_json):
-    """List the architectures with their size and work for 32x32 images and ten classes."""
+def models(names, as_json):
+    """List all architectures or NAMES with size and work for 32x32 images and ten classes.
+
+    Networks made for ImageNet are counted as --weights builds them, with the images enlarged.
+    """
     import json
 
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.models import catalogue
 
     start_tensorflow()
-    rows = catalogue()
+    rows = catalogue(names or None)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([*rows], indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "what it is", "parameters", "MACs")
+    table = Table(
+        Column("name", no_wrap=True),
+        "what it is",
+        Column("input", no_wrap=True),
+        Column("parameters", justify="right", no_wrap=True),
+        Column("MACs", justify="right", no_wrap=True),
+    )
     for row in rows:
-        table.add_row(row["name"], row["summary"], f"{row['parameters']:,}", f"{row['macs']:,}")
+        enlarged = f", to {row['backbone_size']}" if row["backbone_size"] else ""
+        table.add_row(
+            row["name"],
+            row["summary"],
+            "x".join(map(str, row["input"])) + enlarged,
+            f"{row['parameters']:,}",
+            f"{row['macs']:,}",
+        )
     Console().print(table)

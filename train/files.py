@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+
+_PARTIAL = ".partial-"
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -19,22 +22,26 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     older one of the same name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     try:
         write(partial)
         if path.is_dir():
             shutil.rmtree(path)
         partial.rename(path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left unfinished in `folder`."""
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        _remove(partial)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -60,3 +67,10 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

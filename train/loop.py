@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import Checkpoints
-from edgecifar.train.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from edgecifar.train.pipeline import Feed, Goals, image_feed
 from edgecifar.train.recipe import Training
 
 if TYPE_CHECKING:
@@ -36,6 +36,23 @@ def fit(
     tensorboard: bool = False,
     callbacks: tuple = (),
 ) -> Fit:
+    """Fit `model` to the images of `dataset`; see `fit_to`."""
+    feed = image_feed(dataset, settings, seed=seed)
+    return fit_to(
+        feed, model, settings, folder, seed=seed, tensorboard=tensorboard, callbacks=callbacks
+    )
+
+
+def fit_to(
+    feed: Feed,
+    model: "keras.Model",
+    settings: Training,
+    folder: Path,
+    *,
+    seed: int,
+    tensorboard: bool = False,
+    callbacks: tuple = (),
+) -> Fit:
     """Fit `model` in place and leave it with the weights of the best validated epoch.
 
     Checkpoints and history.csv go to `folder`, one an epoch; if some are there, training goes on
@@ -48,19 +65,18 @@ def fit(
     from edgecifar.train.ema import WeightAverage
 
     keras.utils.set_random_seed(seed)
-    steps = steps_per_epoch(dataset.train, settings)
-    compile_for(model, settings, steps=steps)
+    compile_for(model, settings, steps=feed.steps, goals=feed.goals)
     average = WeightAverage(settings.ema) if settings.ema else None
     checkpoints = Checkpoints(folder, model, average)
     first_epoch = checkpoints.restore()
     stop = EarlyStop(checkpoints, settings.early_stopping)
-    bar = ProgressBar(settings.epochs, steps, first_epoch)
+    bar = ProgressBar(settings.epochs, feed.steps, first_epoch)
     # Keras calls these in order: the clock completes the logs that the checkpoint then records.
     watchers = [
         *([average] if average else []),
         *callbacks,
         DivergenceGuard(),
-        EpochClock(images=steps * settings.batch_size),
+        EpochClock(images=feed.steps * settings.batch_size),
         checkpoints.callback(),
         stop,
         bar,
@@ -68,16 +84,13 @@ def fit(
     if tensorboard:
         watchers.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
     if first_epoch < settings.epochs and not stop.is_due():
-        classes = len(dataset.classes)
         try:
             model.fit(
-                training_batches(
-                    dataset.train, classes, settings, seed=seed, first_epoch=first_epoch
-                ),
+                feed.training(first_epoch),
                 epochs=settings.epochs,
                 initial_epoch=first_epoch,
-                steps_per_epoch=steps,
-                validation_data=evaluation_batches(dataset.validation, classes, batch_size=500),
+                steps_per_epoch=feed.steps,
+                validation_data=feed.validation,
                 callbacks=watchers,
                 verbose=0,
             )
@@ -90,17 +103,22 @@ def fit(
     return checkpoints.finish()
 
 
-def compile_for(model: "keras.Model", settings: Training, *, steps: int) -> None:
+def compile_for(
+    model: "keras.Model", settings: Training, *, steps: int, goals: Goals | None = None
+) -> None:
     """Compile `model` with the optimizer, schedule and loss of `settings`.
 
-    `steps` is the number of batches an epoch, from which the schedule takes its length.
+    `steps` is the number of batches an epoch, from which the schedule takes its length. `goals`
+    replace the cross-entropy of `settings`, and the accuracy.
     """
     import tf_keras as keras
 
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+    accuracy = goals.accuracy if goals else keras.metrics.categorical_accuracy
     model.compile(
         optimizer=_optimizer(model, settings, steps * settings.epochs),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=goals.loss if goals else loss,
+        metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
     )
 
 

@@ -1,5 +1,7 @@
 """Training batches as a tf.data pipeline that two cores can keep up with."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgecifar.train.augment import Draw, augment, draw, mix_up
@@ -9,17 +11,57 @@ from edgecifar.train.recipe import Training
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from edgecifar.train.data import Split
+    from edgecifar.train.data import Dataset, Split
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Batches of (inputs, targets) to fit a model to.
+
+    Targets are one-hot, [batch, classes], and compared by cross-entropy, unless there are `goals`.
+    """
+
+    training: Callable[[int], "tf.data.Dataset"]  # endless, from the given epoch on
+    validation: "tf.data.Dataset"
+    steps: int  # batches in an epoch
+    goals: "Goals | None" = None
+
+
+@dataclass(frozen=True)
+class Goals:
+    """Functions of (targets, probabilities) that give a figure for each image: [batch]."""
+
+    loss: Callable
+    accuracy: Callable
+
+
+def image_feed(dataset: "Dataset", settings: Training, *, seed: int) -> Feed:
+    """Return the images of a data set, for training augmented as `settings` say."""
+    classes = len(dataset.classes)
+    return Feed(
+        training=lambda epoch: training_batches(
+            dataset.train, classes, settings, seed=seed, first_epoch=epoch
+        ),
+        validation=evaluation_batches(dataset.validation, classes, batch_size=500),
+        steps=steps_per_epoch(dataset.train, settings),
+    )
 
 
 def training_batches(
-    split: "Split", classes: int, settings: Training, *, seed: int, first_epoch: int = 0
+    split: "Split",
+    classes: int,
+    settings: Training,
+    *,
+    seed: int,
+    first_epoch: int = 0,
+    views: int | None = None,
 ) -> "tf.data.Dataset":
     """Return endless batches (images, one-hot targets) from `first_epoch` on.
 
     Images are float32 [batch, height, width, 3], augmented and normalised; targets float32
     [batch, classes]. What an epoch holds depends on (seed, epoch) alone, so that a resumed run
-    continues exactly. Every epoch has `steps_per_epoch` full batches.
+    continues exactly. Every epoch has `steps_per_epoch` full batches. With `views` all epochs from
+    that number on repeat the first ones, batch by batch.
     """
     import tensorflow as tf
 
@@ -27,9 +69,9 @@ def training_batches(
     labels = tf.constant(split.labels, tf.int32)
 
     def epoch_steps(epoch):
-        epoch_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
-        order = tf.reshape(order[: steps * settings.batch_size], [steps, settings.batch_size])
+        view = epoch % views if views else epoch
+        epoch_seed = tf.stack([seed, tf.cast(view, tf.int32)])
+        order = epoch_order(count, settings.batch_size, epoch_seed)
         numbers = draw(count, settings.augment, epoch_seed)
         batches = Draw(*(tf.gather(table, order) for table in numbers))
         step_seeds = tf.random.stateless_uniform([steps, 2], epoch_seed, None, None, tf.int32)
@@ -48,6 +90,18 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(first_epoch, settings.epochs)
     return epochs.flat_map(epoch_steps).map(batch, num_parallel_calls=1).prefetch(2)
+
+
+def epoch_order(count: int, batch_size: int, epoch_seed):
+    """Return shuffled indices below `count`, int32 [full batches, batch_size].
+
+    `epoch_seed` is an int32 tensor [2]: (run's seed, epoch).
+    """
+    import tensorflow as tf
+
+    steps = count // batch_size
+    order = tf.random.experimental.stateless_shuffle(tf.range(count), epoch_seed)
+    return tf.reshape(order[: steps * batch_size], [steps, batch_size])
 
 
 def steps_per_epoch(split: "Split", settings: Training) -> int:

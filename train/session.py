@@ -1,6 +1,8 @@
 """A training run from start to finish: build, fit, evaluate, save."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +11,12 @@ from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, start_run
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     import tf_keras as keras
 
     from edgecifar.train.data import Dataset
+    from edgecifar.train.loop import Fit
+    from edgecifar.train.pipeline import Feed
 
 
 def train(
@@ -23,15 +28,18 @@ def train(
     seed: int = 0,
     force: bool = False,
     tensorboard: bool = False,
+    strategy: str = "none",
 ) -> Run:
     """Train `architecture` on `dataset` into the run folder `out`; resume it if it was begun.
 
     The run ends with validation figures only: the test images wait for `evaluate`.
     """
-    from edgecifar.train.loop import apply_precision, fit, require_batches
+    from edgecifar.train.devices import start_strategy
+    from edgecifar.train.loop import require_batches
 
     known = models.find(architecture)
     require_batches(dataset, settings)
+    devices = start_strategy(strategy, batch_size=settings.batch_size)
     identity = {
         "stage": "train",
         "architecture": architecture,
@@ -40,15 +48,57 @@ def train(
         "parent": None,
     }
     run = start_run(out, identity, dataset, force=force)
+    fit_architecture(
+        run, known, dataset, settings, seed=seed, tensorboard=tensorboard, devices=devices
+    )
+    return run
+
+
+def fit_architecture(
+    run: Run, known: models.Architecture, dataset: "Dataset", settings: Training, **how
+) -> None:
+    """Build a network from its first weights, fit it and finish `run` with what is deployed of it.
+
+    `how` are the keyword arguments of `fit_built`.
+    """
+    model, result = fit_built(
+        lambda: seeded_build(known, dataset, how["seed"]), dataset, settings, run.path, **how
+    )
+    finish(run, known.deploy(model) if known.deploy else model, dataset, result)
+
+
+def fit_built(
+    build: Callable[[], "keras.Model"],
+    dataset: "Dataset",
+    settings: Training,
+    folder: Path,
+    *,
+    seed: int,
+    tensorboard: bool = False,
+    devices: "tf.distribute.Strategy | None" = None,
+    feed: "Feed | None" = None,
+) -> "tuple[keras.Model, Fit]":
+    """Fit what `build` returns, in the precision and on the devices that are asked for.
+
+    `feed` replaces the images and labels of `dataset`. Returns a float32 model with the weights of
+    the best epoch, and the record of the fit.
+    """
+    from edgecifar.train.devices import replicate
+    from edgecifar.train.loop import apply_precision, fit_to
+    from edgecifar.train.pipeline import image_feed
+
+    feed = feed or image_feed(dataset, settings, seed=seed)
     policy = apply_precision(settings.precision)
-    model = seeded_build(known, dataset, seed)
-    result = fit(model, dataset, settings, run.path, seed=seed, tensorboard=tensorboard)
+    model = build()
+    with devices.scope() if devices else contextlib.nullcontext():
+        fitted = replicate(model) if devices else model
+        result = fit_to(feed, fitted, settings, folder, seed=seed, tensorboard=tensorboard)
     if policy != "float32":
         apply_precision("float32")
-        trained, model = model, seeded_build(known, dataset, seed)
-        model.set_weights(trained.get_weights())
-    finish(run, model, dataset, result)
-    return run
+        model = build()
+    if fitted is not model:
+        model.set_weights(fitted.get_weights())
+    return model, result
 
 
 def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: int) -> "keras.Model":
@@ -56,11 +106,13 @@ def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: in
     import tf_keras as keras
 
     keras.utils.set_random_seed(seed)
-    height, width = dataset.train.images.shape[1:3]
-    return architecture.build((height, width), len(dataset.classes))
+    model = architecture.build(dataset.image_size, len(dataset.classes))
+    if architecture.initialise:
+        architecture.initialise(model, dataset.train.images)
+    return model
 
 
-def finish(run: Run, model: "keras.Model", dataset: "Dataset", result) -> None:
+def finish(run: Run, model: "keras.Model", dataset: "Dataset", result: "Fit") -> None:
     """Write what a fit ended with; metrics.json comes last and marks the run as complete."""
     from edgecifar.train.evaluate import evaluate
     from edgecifar.train.macs import count_macs

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from edgecifar.benchmarks.report import sections, words
+from edgecifar.benchmarks.report.changes import change_views, device_table
 from edgecifar.benchmarks.report.figures import MARKERS
 from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
 from edgecifar.benchmarks.report.svg import SERIES_COUNT
@@ -117,6 +118,8 @@ def _context(
     run_verdict = decide(rows) if runs and not benches else None
     return {
         "benches": bench_views,
+        "devices": device_table(benches),
+        "changes": change_views(benches, runs, images),
         "runs": run_views,
         "run_verdict": run_verdict,
         "run_tiles": sections.tiles(run_verdict) if run_verdict else (),

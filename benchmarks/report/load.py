@@ -3,8 +3,6 @@
 Only what identifies an input is required; every other part may be missing and is None or empty.
 """
 
-import base64
-import binascii
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
 
@@ -64,7 +63,10 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model file in a bench; `error` says why it could not be measured."""
+    """One model file in a bench; `error` says why it could not be measured.
+
+    `predicted` int64 [n] is the class of the data that each image was taken for, if kept.
+    """
 
     name: str
     raw: Mapping[str, Any]
@@ -72,6 +74,12 @@ class Measured:
     speedup: Speedup | None
     accuracy: Accuracy | None
     error: str | None = None
+    predicted: np.ndarray | None = None
+
+    @property
+    def energy(self) -> float | None:
+        """Millijoules of one call, where the device measures them."""
+        return (self.raw.get("energy_mj") or {}).get("median")
 
     @property
     def file_bytes(self) -> int | None:
@@ -115,6 +123,17 @@ class Bench:
     def data(self) -> Mapping[str, Any]:
         """Name, fingerprint and number of the images; empty if accuracy was not measured."""
         return self.raw.get("data") or {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the images, if kept."""
+        return tuple(self.data.get("classes") or ())
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """True class of each image, int64 [n], if kept."""
+        stored = self.data.get("labels")
+        return results.unpack_classes(stored, len(self.classes)) if stored else None
 
 
 @dataclass(frozen=True)
@@ -197,17 +216,15 @@ def load_run(path: Path) -> Run:
 
 
 def load_bench(path: Path) -> Bench:
-    """Read the bench result `path`."""
-    raw = read_json(path)
-    if not isinstance(raw, dict) or raw.get("kind") != "bench":
-        raise EdgecifarError(f"{path} is not a bench result: `edgecifar bench --json` writes one")
-    _require_schema(path, raw)
+    """Read the bench result `path`; one that was edited by hand is refused."""
+    raw = results.read(path)
     entries = raw.get("models") or []
     if not entries:
         raise EdgecifarError(f"{path} has no models: run the bench again")
     try:
-        return Bench(path, raw, tuple(_measured(entry) for entry in entries))
-    except (KeyError, TypeError, ValueError, binascii.Error, ZeroDivisionError) as error:
+        classes = len((raw.get("data") or {}).get("classes") or ())
+        return Bench(path, raw, tuple(_measured(entry, classes) for entry in entries))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise EdgecifarError(f"{path} is damaged at {error}: run the bench again") from error
 
 
@@ -219,13 +236,14 @@ def _require_schema(path: Path, raw: Mapping[str, Any]) -> None:
         )
 
 
-def _measured(entry: Mapping[str, Any]) -> Measured:
+def _measured(entry: Mapping[str, Any], classes: int) -> Measured:
     latency, ratio = entry.get("latency_us"), entry.get("ratio")
     accuracy = entry.get("accuracy")
-    correct = None
+    correct = predicted = None
+    if accuracy and accuracy.get("predicted"):
+        predicted = results.unpack_classes(accuracy["predicted"], classes)
     if accuracy and accuracy.get("correct"):
-        bits = np.frombuffer(base64.b64decode(accuracy["correct"], validate=True), dtype=np.uint8)
-        correct = np.unpackbits(bits, count=accuracy["n"]).astype(bool)
+        correct = results.unpack_bits(accuracy["correct"], accuracy["n"])
     return Measured(
         name=entry["name"],
         raw=entry,
@@ -233,6 +251,7 @@ def _measured(entry: Mapping[str, Any]) -> Measured:
         speedup=_speedup(ratio) if ratio else None,
         accuracy=_accuracy(accuracy, correct) if accuracy else None,
         error=entry.get("error"),
+        predicted=predicted,
     )
 
 

@@ -17,6 +17,7 @@ from edgecifar.benchmarks.report.verdict import Row, Verdict, bench_rows, decide
 from edgecifar.benchmarks.statistics import calibration, confused_pairs
 from edgecifar.runtime.errors import EdgecifarError
 
+_COSTS = {"latency": "µs", "size": "kB", "energy": "mJ"}  # and their units
 _PAIRS = 6
 _EXAMPLES = 6  # images beside a confused pair
 _TOLD_ELSEWHERE = frozenset(("schema", "name", "classes", "dataset"))
@@ -89,7 +90,7 @@ def bench_view(bench: Bench, key: str) -> BenchView:
     verdict = decide(rows)
     device = device_name(bench)
     caption = f"{len(rows)} files, {_threads(bench)}, on {device}"
-    plots = (_trade_off(rows, "latency", key), _trade_off(rows, "size", key))
+    plots = [_trade_off(rows, cost, key) for cost in _COSTS]
     return BenchView(
         device,
         tuple(bench.raw.get("doubts") or ()),
@@ -197,16 +198,19 @@ def _accuracy_tile(chosen: Row, first: Row) -> Tile:
 
 def _trade_off(rows: Sequence[Row], cost: str, key: str) -> Plot | None:
     points = [point for row in rows if (point := _point(row, cost))]
-    unit = "µs" if cost == "latency" else "kB"
-    return figures.trade_off(points, cost, unit, f"{key}-{cost}") if len(points) > 1 else None
+    if len(points) < 2:
+        return None
+    return figures.trade_off(points, cost, _COSTS[cost], f"{key}-{cost}")
 
 
 def _point(row: Row, cost: str) -> Point | None:
-    known = row.latency if cost == "latency" else row.file_bytes
+    known = {"latency": row.latency, "size": row.file_bytes, "energy": row.energy}[cost]
     if not known or not row.accuracy:
         return None
-    value, span = row.file_bytes and row.file_bytes / 1e3, None
-    if cost == "latency":
+    value, span = known, None
+    if cost == "size":
+        value = row.file_bytes / 1e3
+    elif cost == "latency":
         value, span = row.latency.median, _both(row.latency.low, row.latency.high)
     top1_span = _both(row.accuracy.low, row.accuracy.high)
     return Point(row.index, row.name, value, row.accuracy.top1, span, top1_span)
@@ -263,10 +267,11 @@ def _examples(run: Run, true: int, predicted: int, images: np.ndarray | None) ->
     confused = (run.labels == true) & (run.probabilities.argmax(axis=1) == predicted)
     which = np.flatnonzero(confused)
     order = np.argsort(-run.probabilities[which, predicted], kind="stable")
-    return tuple(_data_uri(images[i]) for i in which[order][:_EXAMPLES])
+    return tuple(data_uri(images[i]) for i in which[order][:_EXAMPLES])
 
 
-def _data_uri(image: np.ndarray) -> str:
+def data_uri(image: np.ndarray) -> str:
+    """Return an image as a small PNG inside a URI."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -278,6 +283,7 @@ def _data_uri(image: np.ndarray) -> str:
 
 def _bench_origin(bench: Bench, device: str) -> Facts:
     environment = dict(bench.environment)
+    told = {key: bench.raw.get(key) for key in ("device", "sessions") if bench.raw.get(key) != 1}
     folded = {
         "Settings": words.flatten(bench.settings),
         "Versions": words.versions(environment.pop("versions", None) or {}),
@@ -285,7 +291,7 @@ def _bench_origin(bench: Bench, device: str) -> Facts:
         "SHA-256": {m.name: m.raw.get("sha256", "") for m in bench.models if not m.error},
     }
     measured = {"measured": words.moment(bench.raw.get("created"))}
-    facts = words.flatten(measured | environment) | _data_facts(bench.data)
+    facts = words.flatten(measured | told | environment) | _data_facts(bench.data)
     return Facts(f"Bench on {device}", facts, _filled(folded))
 
 
@@ -306,7 +312,9 @@ def _run_origin(run: Run) -> Facts:
 
 def _data_facts(data: Mapping[str, Any]) -> dict[str, str]:
     names = {"name": "data set", "n": "images measured", "fingerprint": "fingerprint"}
-    facts = words.flatten({names.get(key, key): value for key, value in data.items()})
+    shown = {key: value for key, value in data.items() if key != "labels"}
+    shown |= {"classes": len(data["classes"])} if isinstance(data.get("classes"), list) else {}
+    facts = words.flatten({names.get(key, key): value for key, value in shown.items()})
     if len(facts.get("Fingerprint", "")) > 16:
         facts["Fingerprint"] = f"{facts['Fingerprint'][:16]}…"
     return facts

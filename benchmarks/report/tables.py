@@ -32,7 +32,8 @@ class Table:
 def results(rows: Sequence[Row], caption: str) -> Table:
     """Tabulate the files of a bench; columns that would be empty are left out."""
     columns = (
-        "File", "Top-1", "Against the first", "Median", "p90", "Speed", "Size", "Peak memory"
+        "File", "Top-1", "Against the first", "Median", "p90", "Speed", "Size", "Peak memory",
+        "Energy",
     )  # fmt: skip
     # One unit a column, that of the fastest, so that numbers can be compared at a glance.
     unit = words.time_unit(min((row.latency.median for row in rows if row.latency), default=0))
@@ -86,6 +87,7 @@ def _result(row: Row, unit: str) -> tuple[Cell, ...]:
         _speed(row),
         _size(row),
         Cell(words.size(row.peak_bytes)),
+        Cell(words.NOTHING if row.energy is None else words.millijoules(row.energy)),
     )
 
 
@@ -215,5 +217,6 @@ def _record(row: Row) -> dict[str, Any]:
         "speedup_high": speed and speed.high,
         "file_bytes": row.file_bytes,
         "peak_memory_bytes": row.peak_bytes,
+        "energy_mj": row.energy,
         "error": row.error,
     }

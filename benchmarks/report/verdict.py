@@ -33,6 +33,7 @@ class Row:
     speedup: Speedup | None = None
     file_bytes: int | None = None
     peak_bytes: int | None = None
+    energy: float | None = None
     difference: PairedDifference | None = None
     gap: float | None = None
     size_ratio: float | None = None
@@ -87,6 +88,7 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
                 model.speedup if index else None,
                 model.file_bytes,
                 model.raw.get("peak_memory_bytes"),
+                model.energy,
                 own_word=own_word,
                 error=model.error,
             )
@@ -176,17 +178,27 @@ def _comparable(run: Run, first: Run) -> bool:
 
 
 def _distinct_names(bench: Bench) -> list[str]:
-    """Name files as they name themselves, else by file name or interpreter where that repeats."""
-    names = [model.name for model in bench.models]
+    """Name files as they name themselves, and by what tells those of one name apart."""
+    told = [model.name for model in bench.models]
     files = [Path(str(model.raw.get("file", model.name))).name for model in bench.models]
-    backends = [
-        f"{file} ({m.raw.get('backend')})" for file, m in zip(files, bench.models, strict=True)
-    ]
-    choices = zip(names, files, backends, strict=True)
-    return [
-        name if names.count(name) == 1 else file if files.count(file) == 1 else backend
-        for name, file, backend in choices
-    ]
+    twins = _with_several(told, files)
+    told = [file if name in twins else name for name, file in zip(told, files, strict=True)]
+    for key, form in (("backend", "{} ({})"), ("threads", "{}, {} threads"),
+                      ("batch", "{}, batch {}")):  # fmt: skip
+        values = [str(model.raw.get(key)) for model in bench.models]
+        twins = _with_several(told, values)
+        told = [
+            form.format(name, value) if name in twins else name
+            for name, value in zip(told, values, strict=True)
+        ]
+    return told
+
+
+def _with_several(names: Sequence[str], values: Sequence[str]) -> set[str]:
+    """Return the names that have more than one value."""
+    pairs = set(zip(names, values, strict=True))
+    found = [name for name, _ in pairs]
+    return {name for name in found if found.count(name) > 1}
 
 
 def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str]:

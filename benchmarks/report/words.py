@@ -43,6 +43,11 @@ def time_unit(value: float) -> str:
     return next((unit for unit, size in _TIMES.items() if value >= size), "µs")
 
 
+def millijoules(value: float) -> str:
+    """Give an energy in mJ."""
+    return f"{significant(value)}{SPACE}mJ"
+
+
 def duration(seconds: float | None) -> str:
     """Give a longer time in seconds, minutes or hours."""
     if seconds is None:

@@ -19,7 +19,7 @@ from edgecifar.runtime.errors import EdgecifarError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-_OURS = ("bench", "classify", "info")
+_OURS = ("bench", "classify", "doctor", "info", "sign", "verify")
 _WORKSTATION = frozenset(
     [
         "compare",

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import refuse_existing, replace_file
+from edgecifar.runtime.files import refuse_existing
+from edgecifar.runtime.stored import Outcome, bench_to_file
 from edgecifar.runtime.tables import human_bytes, table
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _HEADER = ("model", "median", "p90", "p99", "ratio", "95 % interval", "file", "memory", "top-1")
+_LOCAL = "local"
+_PLUGINS = "edgecifar.devices"
+
+
+class Numbers(click.ParamType):
+    """Whole numbers from 1 on, with commas between them."""
+
+    name = "N[,N…]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Return the numbers, each once."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(dict.fromkeys(int(part) for part in str(value).split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers such as 1,2,4", param, ctx)
+
+
+class Percent(click.ParamType):
+    """A share, given as `2%` or `2`."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return it as a fraction."""
+        try:
+            return value if isinstance(value, float) else float(value.rstrip("% ")) / 100
+        except ValueError:
+            self.fail(f"{value!r} is no percentage such as 2%", param, ctx)
 
 
 @click.command()
@@ -23,46 +56,108 @@ _HEADER = ("model", "median", "p90", "p99", "ratio", "95 % interval", "file", "m
     type=click.Path(path_type=Path),
     help="Measure accuracy on the test images of a folder, zip or .npz file.",
 )
-@click.option("--threads", default=1, show_default=True, help="Threads of one inference.")
+@click.option("--images", type=int, help="Take only so many of the test images.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="DEVICE",
+    help="local, ssh://[user@]host[:port] or emulated:pi4 (pi3, pi5); may be repeated.  [local]",
+)
+@click.option(
+    "--threads", type=Numbers(), default="1", show_default=True, help="Threads of one inference."
+)
+@click.option("--batch", type=Numbers(), default="1", show_default=True, help="Images a call.")
 @click.option("--rounds", default=20, show_default=True, help="Rounds that the models take turns.")
-@click.option("--backend", help="litert, tflite-runtime, tensorflow or onnxruntime.")
+@click.option(
+    "--precision",
+    type=Percent(),
+    help="Go on until every ratio's interval is as narrow: 2% to either side.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    help="litert, tflite-runtime, tensorflow or onnxruntime; may be repeated.",
+)
+@click.option("--profile", is_flag=True, help="Also time each operator, where it can be done.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Store the result here.")
 @click.option("--force", is_flag=True, help="Overwrite the file given to --json.")
 def bench(
+    *,
     files: tuple[Path, ...],
     data: Path | None,
-    threads: int,
-    rounds: int,
-    backend: str | None,
+    devices: tuple[str, ...],
     output: Path | None,
     force: bool,
+    **options: Any,
 ) -> None:
     """Measure .tflite and .onnx files against the first of them.
 
-    Latencies are microseconds for one image. A ratio below 1 is faster than the first file.
+    Latencies are microseconds for one call. A ratio below 1 is faster than the first file. With
+    --json, a killed bench goes on where it stood when it is started again.
     """
-    from edgecifar.runtime import benchmark
-    from edgecifar.runtime.timing import TimingPlan
-
-    if output:
-        refuse_existing(output, force=force)
+    measure = _here if set(devices) <= {_LOCAL} else _elsewhere()
     with _Status() as status:
-        result = benchmark.bench(
+        outcomes = measure(
+            list(dict.fromkeys(devices)),
             files,
+            output,
             data=data,
-            threads=threads,
-            backend=backend,
-            plan=TimingPlan(rounds=rounds),
+            settings=_settings(options),
+            force=force,
             on_progress=status.show,
         )
-    click.echo(render(result))
-    if output:
-        replace_file(output, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
-    failed = [row["error"] for row in result["models"] if "error" in row]
+    for number, outcome in enumerate(outcomes):
+        _print(outcome, titled=len(outcomes) > 1, first=not number)
+    failed = [error for outcome in outcomes for error in outcome.errors]
+    for error in failed[:-1]:
+        click.echo(f"Error: {error}", err=True)
     if failed:
-        for error in failed[:-1]:
-            click.echo(f"Error: {error}", err=True)
         raise EdgecifarError(failed[-1])
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    from edgecifar.runtime.benchmark import Settings
+    from edgecifar.runtime.timing import TimingPlan
+
+    return Settings(
+        threads=options["threads"],
+        batches=options["batch"],
+        backends=options["backends"] or (None,),
+        images=options["images"],
+        profile=options["profile"],
+        plan=TimingPlan(rounds=options["rounds"], precision=options["precision"]),
+    )
+
+
+def _here(
+    _devices: list[str], files: tuple[Path, ...], output: Path | None, *, force: bool, **how: Any
+) -> list[Outcome]:
+    """Measure on this machine, which needs no other package."""
+    if output:
+        refuse_existing(output, force=force)
+    return [Outcome(_LOCAL, bench_to_file(files, output, **how), output=output)]
+
+
+def _elsewhere() -> Callable[..., list[Outcome]]:
+    """Return what measures on other devices: the workstation's package brings it."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=_PLUGINS):
+        return point.load()
+    raise EdgecifarError(
+        "measuring on other devices is for a workstation: `pip install edgecifar` brings it"
+    )
+
+
+def _print(outcome: Outcome, *, titled: bool, first: bool) -> None:
+    if titled:
+        click.echo(f"{'' if first else chr(10)}{outcome.device}")
+    if outcome.result:
+        click.echo(render(outcome.result))
+    else:
+        click.echo(f"not measured: {outcome.error}")
 
 
 def render(result: dict[str, Any]) -> str:
@@ -76,24 +171,37 @@ def render(result: dict[str, Any]) -> str:
         details.append(f"{where['temperature_c']:.0f} °C")
     backends = sorted({row["backend"] for row in result["models"] if "backend" in row})
     lines = [
-        table(_HEADER, [_cells(row) for row in result["models"]]),
+        table(*_columns(result)),
         "",
         f"{machine} ({', '.join(details)}); {', '.join(backends) or 'no interpreter'}; "
-        f"threads {result['settings']['threads']}",
+        f"threads {_listed(result['settings']['threads'])}",
     ]
     if result["data"]:
         lines.append(f"top-1 on {result['data']['n']} images of {result['data']['name']}")
+    if not result.get("timed", True):
+        lines.append("An emulator's times say nothing of a device, so none were taken.")
     lines += [f"These latencies are invalid: {doubt}." for doubt in result["doubts"]]
     return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    if not row.get("latency_us"):
-        return (row["name"], "failed", *[""] * (len(_HEADER) - 2))
-    times = (f"{row['latency_us'][key]:.1f}" for key in ("median", "p90", "p99"))
-    ratio, accuracy = row["ratio"], row["accuracy"]
+def _columns(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return header and rows; energy only where it was measured."""
+    rows = [_cells(row, result) for row in result["models"]]
+    header = _HEADER
+    if any(row.get("energy_mj") for row in result["models"]):
+        header = (*header, "energy")
+        rows = [(*cells, _energy(row)) for cells, row in zip(rows, result["models"], strict=True)]
+    return header, rows
+
+
+def _cells(row: dict[str, Any], result: dict[str, Any]) -> tuple[str, ...]:
+    name, accuracy = _name(row, result["models"]), row.get("accuracy")
+    if "backend" not in row:
+        return (name, "failed", *[""] * (len(_HEADER) - 2))
+    latency, ratio = row["latency_us"], row["ratio"]
+    times = (f"{latency[key]:.1f}" if latency else "" for key in ("median", "p90", "p99"))
     return (
-        row["name"],
+        name,
         *times,
         f"{ratio['value']:.2f}" if ratio else "",
         f"{ratio['low']:.2f} to {ratio['high']:.2f}" if ratio else "",
@@ -103,8 +211,26 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Name the row, with whatever tells it from others of that name."""
+    told = [row["name"]]
+    twins = [other for other in rows if other["name"] == row["name"]]
+    for key, form in (("backend", "{}"), ("threads", "{} threads"), ("batch", "batch {}")):
+        if len({str(other.get(key)) for other in twins}) > 1:
+            told.append(form.format(row.get(key)))
+    return ", ".join(told)
+
+
 def _accuracy(accuracy: dict[str, Any]) -> str:
     return f"{accuracy['top1']:.2f} % ({accuracy['low']:.2f} to {accuracy['high']:.2f})"
+
+
+def _energy(row: dict[str, Any]) -> str:
+    return f"{row['energy_mj']['median']:.3g} mJ" if row.get("energy_mj") else ""
+
+
+def _listed(value: int | list[int]) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 class _Status:

@@ -1,4 +1,4 @@
-"""``edgecifar classify``: name what image files show."""
+"""``edgecifar classify``: name what images show."""
 
 from __future__ import annotations
 
@@ -18,12 +18,23 @@ if TYPE_CHECKING:
 
     from edgecifar.runtime.classifier import Classifier
 
+    Source = Path | bytes | np.ndarray
+    Outcome = list[tuple[str, float]] | EdgecifarError
+
 _BATCH = 64  # images decoded before they are shared out to the cores
 _UNSURE = "unsure"
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@click.argument("paths", nargs=-1, metavar="PATH…")
+@click.option("--watch", type=_FOLDER, help="Classify images as they appear in this folder.")
+@click.option("--camera", type=int, is_flag=False, flag_value=0, metavar="[NUMBER]",
+              help="Classify what a camera sees, by default the first.")  # fmt: skip
+@click.option("--fake-camera", type=_FOLDER, help="Let the images of a folder be a camera's.")
+@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0),
+              help="Seconds between two frames of a camera.")  # fmt: skip
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many images.")
 @click.option("--model", type=click.Path(path_type=Path), help="A .tflite or .onnx file.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Text file, one label a line.")
 @click.option("--top", default=1, show_default=True, type=click.IntRange(min=1), metavar="K",
@@ -35,6 +46,11 @@ _UNSURE = "unsure"
 @click.option("--backend", help="litert, tflite-runtime, tensorflow or onnxruntime.")
 def classify(
     paths: tuple[str, ...],
+    watch: Path | None,
+    camera: int | None,
+    fake_camera: Path | None,
+    interval: float,
+    count: int | None,
     model: Path | None,
     labels: Path | None,
     top: int,
@@ -46,14 +62,21 @@ def classify(
     """Name what the images in PATH… show.
 
     A PATH is an image file of any common format, size and mode, a folder, a pattern, or - for
-    one image on standard input.
+    standard input: images one after another, or file names, one a line.
     """
     from edgecifar.runtime.classifier import Classifier
 
+    live = [watch is not None, camera is not None, fake_camera is not None]
+    if bool(paths) + sum(live) != 1:
+        raise click.UsageError("give paths, or one of --watch, --camera and --fake-camera")
     classifier = Classifier(model, labels=labels, threads=threads, backend=backend)
+    _warn_of_strangers(classifier)
+    sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     show = _json_line if as_json else _text_line
     failed = 0
-    for name, outcome in classify_files(classifier, paths, top=top):
+    # What is live is told at once; only files are worth a batch.
+    batch = 1 if any(live) or "-" in paths else _BATCH
+    for name, outcome in classify_sources(classifier, islice(sources, count), top, batch):
         if isinstance(outcome, EdgecifarError):
             failed += 1
             click.echo(f"Error: {outcome}", err=True)
@@ -63,39 +86,67 @@ def classify(
         raise click.exceptions.Exit(1)
 
 
-def classify_files(
-    classifier: Classifier, paths: Iterable[str], *, top: int = 1
-) -> Iterator[tuple[str, list[tuple[str, float]] | EdgecifarError]]:
+def classify_sources(
+    classifier: Classifier, sources: Iterable[tuple[str, Source]], top: int = 1, batch: int = _BATCH
+) -> Iterator[tuple[str, Outcome]]:
     """Yield the best (label, probability) pairs of each image by name, or why there are none."""
-    names = _names(paths)
-    while batch := list(islice(names, _BATCH)):
-        images = [(name, _read(name, classifier)) for name in batch]
+    sources = iter(sources)
+    while some := list(islice(sources, batch)):
+        images = [(name, _read(name, source, classifier)) for name, source in some]
         good = [image for _, image in images if not isinstance(image, EdgecifarError)]
         results = iter(_predict(classifier, good, top))
         for name, image in images:
             yield name, image if isinstance(image, EdgecifarError) else next(results)
 
 
-def _names(paths: Iterable[str]) -> Iterator[str]:
+def _warn_of_strangers(classifier: Classifier) -> None:
+    model = classifier.model
+    if not model.is_verified:
+        click.echo(
+            f"Warning: {model.path} carries no checksum: if it is damaged, its labels are wrong",
+            err=True,
+        )
+
+
+def _sources(paths: Iterable[str]) -> Iterator[tuple[str, Source]]:
     from edgecifar.runtime.images import find_images
 
     for path in paths:
         if path == "-":
-            yield path
+            yield from _standard_input()
         else:
-            yield from map(str, find_images([path]))
+            yield from ((str(found), found) for found in find_images([path]))
 
 
-def _read(name: str, classifier: Classifier) -> np.ndarray | EdgecifarError:
+def _standard_input() -> Iterator[tuple[str, Source]]:
+    from edgecifar.runtime.streams import read_items
+
+    for number, item in enumerate(read_items(sys.stdin.buffer), start=1):
+        yield (item, Path(item)) if isinstance(item, str) else (f"- {number}", item)
+
+
+def _live(
+    watched: Path | None, number: int | None, fake: Path | None, interval: float
+) -> Iterator[tuple[str, Source]]:
+    from edgecifar.runtime import cameras
+
+    if watched is not None:
+        return cameras.watch(watched)
+    if fake is not None:
+        return cameras.fake_camera(fake, interval=interval)
+    return cameras.camera(number or 0, interval=interval)
+
+
+def _read(name: str, source: Source, classifier: Classifier) -> np.ndarray | EdgecifarError:
     """Read an image at the model's size, so that a batch of photos needs little memory."""
     from edgecifar.runtime.images import read_image, resize
 
     height, width, _ = classifier.image_shape
     try:
-        if name == "-":
-            image = read_image(sys.stdin.buffer.read(), name="standard input")
+        if isinstance(source, bytes):
+            image = read_image(source, name=f"image {name[2:]} on standard input")
         else:
-            image = read_image(Path(name))
+            image = read_image(source) if isinstance(source, Path) else source
     except EdgecifarError as error:
         return error
     return image if image.shape == classifier.image_shape else resize(image, height, width)

@@ -1,6 +1,5 @@
 """Inputs of a report whose numbers are real: small nets, trained and timed on sklearn's digits."""
 
-import base64
 import csv
 import hashlib
 import json
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecifar.runtime.results import pack_bits, pack_classes, seal
 from edgecifar.runtime.statistics import latency, ratio, wilson
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
 from edgecifar.train.evaluate import metrics
@@ -55,7 +55,7 @@ class Net:
 
 
 @pytest.fixture(scope="session")
-def digits():
+def flat_digits():
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -67,9 +67,9 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def trained(digits):
+def trained(flat_digits):
     """(net, history) of a narrow and a wide net."""
-    return {"mlp8": _fit(digits, 8), "mlp32": _fit(digits, 32)}
+    return {"mlp8": _fit(flat_digits, 8), "mlp32": _fit(flat_digits, 32)}
 
 
 def _fit(digits, hidden, epochs=25):
@@ -93,11 +93,11 @@ def _fit(digits, hidden, epochs=25):
 
 
 @pytest.fixture(scope="session")
-def run_folders(tmp_path_factory, digits, trained):
+def run_folders(tmp_path_factory, flat_digits, trained):
     """Two finished runs."""
     root = tmp_path_factory.mktemp("runs")
     for name, (net, history) in trained.items():
-        _write_run(root / name, digits, net, history)
+        _write_run(root / name, flat_digits, net, history)
     return [root / name for name in trained]
 
 
@@ -138,7 +138,7 @@ def _write_run(folder, digits, net, history):
 
 
 @pytest.fixture(scope="session")
-def bench_result(digits, trained):
+def bench_result(flat_digits, trained):
     """A bench of a wide net, the same with 8-bit weights, and the narrow one, really timed."""
     wide, narrow = trained["mlp32"][0], trained["mlp8"][0]
     nets = {
@@ -146,34 +146,42 @@ def bench_result(digits, trained):
         "mlp32-int8": (wide.rounded(8), 1),
         "mlp8-float32": (narrow, 4),
     }
-    image = digits.test[0][:1]
+    image = flat_digits.test[0][:1]
     plan = TimingPlan(rounds=8, slice_ms=4, warm_up_ms=10)
     samples = time_interleaved([lambda net=net: net(image) for net, _ in nets.values()], plan)
-    return {
-        "schema": 1,
-        "kind": "bench",
-        "created": "2026-11-24T00:00:00+00:00",
-        "environment": {
-            "board": None,
-            "cpu": "Test CPU",
-            "features": ["avx2"],
-            "memory_bytes": 16 * 10**9,
-            "versions": {"numpy": np.__version__},
-        },
-        "valid": True,
-        "doubts": [],
-        "settings": {"threads": 1, **asdict(plan)},
-        "data": digits.info | {"n": len(digits.test[1])},
-        "models": [
-            _measured(digits, name, net, width, rounds, samples[0])
-            for (name, (net, width)), rounds in zip(nets.items(), samples, strict=True)
-        ],
-    }
+    return seal(
+        {
+            "schema": 1,
+            "kind": "bench",
+            "created": "2026-11-24T00:00:00+00:00",
+            "environment": {
+                "board": None,
+                "cpu": "Test CPU",
+                "features": ["avx2"],
+                "memory_bytes": 16 * 10**9,
+                "versions": {"numpy": np.__version__},
+            },
+            "valid": True,
+            "doubts": [],
+            "settings": {"threads": 1, **asdict(plan)},
+            "data": flat_digits.info
+            | {
+                "n": len(flat_digits.test[1]),
+                "classes": list(CLASSES),
+                "labels": pack_classes(flat_digits.test[1], 10),
+            },
+            "models": [
+                _measured(flat_digits, name, net, width, rounds, samples[0])
+                for (name, (net, width)), rounds in zip(nets.items(), samples, strict=True)
+            ],
+        }
+    )
 
 
 def _measured(digits, name, net, width, rounds, baseline):
     x, y = digits.test
-    correct = net(x).argmax(axis=1) == y
+    predicted = net(x).argmax(axis=1)
+    correct = predicted == y
     interval = wilson(int(correct.sum()), len(y))
     size = width * sum(array.size for array in net.weights)
     return {
@@ -194,7 +202,8 @@ def _measured(digits, name, net, width, rounds, baseline):
             "low": interval.low,
             "high": interval.high,
             "n": len(y),
-            "correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
+            "correct": pack_bits(correct),
+            "predicted": pack_classes(predicted, 10),
         },
         "metadata": {},
     }

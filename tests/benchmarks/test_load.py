@@ -6,15 +6,16 @@ import pytest
 
 from edgecifar.benchmarks.report.load import load_bench, load_run, sort_inputs
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import seal
 
 
-def test_reads_what_a_run_holds(run_folders, digits):
+def test_reads_what_a_run_holds(run_folders, flat_digits):
     run = load_run(run_folders[0])
     assert run.name == "mlp8"
     assert len(run.history["val_accuracy"]) == 25
     assert run.split == "test"
     assert run.accuracy.correct.mean() * 100 == pytest.approx(run.accuracy.top1)
-    assert np.array_equal(run.labels, digits.test[1])
+    assert np.array_equal(run.labels, flat_digits.test[1])
 
 
 def test_reads_a_run_that_has_only_begun(tmp_path, run_folders):
@@ -49,7 +50,7 @@ def test_reads_what_a_bench_holds(bench_file, bench_result):
 )
 def test_bad_benches_are_named(tmp_path, bench_result, change, message):
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(bench_result | change))
+    path.write_text(json.dumps(seal(bench_result | change)))
     with pytest.raises(EdgecifarError, match=message) as caught:
         load_bench(path)
     assert str(path) in str(caught.value)

@@ -17,6 +17,7 @@ from collections import deque
 import pytest
 
 from edgecifar.benchmarks.report.build import build_report
+from edgecifar.runtime.results import seal
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -185,15 +186,15 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, run_folders, bench_result, digits):
+def report(tmp_path_factory, run_folders, bench_result, flat_digits):
     """The fullest page: two runs, two benches with names as long as they get, and images."""
     folder = tmp_path_factory.mktemp("report")
     models = [dict(model) for model in bench_result["models"]]
     models[1]["name"] = "mobilenetv2-96x96-distilled-p50-qat-int8-per-channel-onnxruntime"
     (folder / "a.json").write_text(json.dumps(bench_result))
-    (folder / "b.json").write_text(json.dumps(bench_result | {"models": models}))
+    (folder / "b.json").write_text(json.dumps(seal(bench_result | {"models": models})))
     benches = [folder / "a.json", folder / "b.json"]
-    return build_report(run_folders, benches, folder / "report.html", images=digits.images)
+    return build_report(run_folders, benches, folder / "report.html", images=flat_digits.images)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

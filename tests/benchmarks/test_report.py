@@ -14,6 +14,7 @@ from edgecifar.benchmarks.commands import report
 from edgecifar.benchmarks.report.build import build_report
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import seal
 
 VOID = {"meta", "link", "img", "br", "wbr"}
 
@@ -57,12 +58,14 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory, run_folders, bench_result, digits):
+def full(tmp_path_factory, run_folders, bench_result, flat_digits):
     """The text of a page with everything on it."""
     folder = tmp_path_factory.mktemp("full")
     (folder / "bench.json").write_text(json.dumps(bench_result))
     out = folder / "report.html"
-    return build_report(run_folders, [folder / "bench.json"], out, images=digits.images).read_text()
+    return build_report(
+        run_folders, [folder / "bench.json"], out, images=flat_digits.images
+    ).read_text()
 
 
 def test_page_stands_alone_and_is_small(full):
@@ -130,7 +133,7 @@ def test_a_bare_bench_of_one_file_is_enough(tmp_path):
         "models": [{"name": "x", "latency_us": {"median": 40.0}}],
     }
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(bench))
+    path.write_text(json.dumps(seal(bench)))
     page = build_report([], [path], tmp_path / "r.html").read_text()
     Outline(page)
     assert "40.0\N{NO-BREAK SPACE}µs" in page
@@ -148,7 +151,7 @@ def test_a_run_that_has_only_begun_is_enough(run_folders, tmp_path):
 def test_throttled_latencies_are_called_invalid(tmp_path, bench_result):
     path = tmp_path / "bench.json"
     doubts = ["the firmware reports: throttled"]
-    path.write_text(json.dumps(bench_result | {"valid": False, "doubts": doubts}))
+    path.write_text(json.dumps(seal(bench_result | {"valid": False, "doubts": doubts})))
     page = build_report([], [path], tmp_path / "r.html").read_text()
     assert "The latencies are not valid" in page
     assert doubts[0] in page
@@ -158,7 +161,7 @@ def test_names_are_escaped(tmp_path, bench_result):
     models = [dict(model) for model in bench_result["models"]]
     models[1]["name"] = "<script>alert(1)</script>-int8"
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(bench_result | {"models": models}))
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
     assert "<script" not in build_report([], [path], tmp_path / "r.html").read_text()
 
 
@@ -176,9 +179,9 @@ def test_parity_comes_from_the_exported_files(run_folders, tmp_path):
     assert "two: \N{MINUS SIGN}0.50" in page
 
 
-def test_images_must_be_those_of_the_predictions(run_folders, tmp_path, digits):
+def test_images_must_be_those_of_the_predictions(run_folders, tmp_path, flat_digits):
     with pytest.raises(EdgecifarError, match="10 images for 797 predictions"):
-        build_report(run_folders, [], tmp_path / "r.html", images=digits.images[:10])
+        build_report(run_folders, [], tmp_path / "r.html", images=flat_digits.images[:10])
     assert not (tmp_path / "r.html").exists()
 
 

@@ -86,8 +86,8 @@ def test_calibration_of_a_model_that_knows_its_odds():
     assert np.isnan(honest.accuracy[honest.count == 0]).all()
 
 
-def test_calibration_agrees_with_the_figure_of_the_run(digits, trained):
-    x, y = digits.test
+def test_calibration_agrees_with_the_figure_of_the_run(flat_digits, trained):
+    x, y = flat_digits.test
     chances = trained["mlp8"][0](x)
     result = calibration(chances, y)
     gaps = np.nan_to_num(np.abs(result.accuracy - result.confidence))

@@ -5,6 +5,7 @@ import pytest
 from edgecifar.benchmarks.report.load import Accuracy, Latency, Speedup, load_bench
 from edgecifar.benchmarks.report.verdict import Row, bench_rows, compare, decide
 from edgecifar.benchmarks.statistics import McNemar, PairedDifference
+from edgecifar.runtime.results import seal
 
 
 def row(index, name, median, **values):
@@ -93,7 +94,7 @@ def test_speed_up_is_the_inverse_of_the_ratio(bench_file, bench_result):
 def test_a_failed_file_is_told_and_the_next_is_compared_with(tmp_path, bench_result):
     broken = {"name": "broken", "file": "broken.tflite", "error": "it is truncated"}
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(bench_result | {"models": [broken, *bench_result["models"]]}))
+    path.write_text(json.dumps(seal(bench_result | {"models": [broken, *bench_result["models"]]})))
     verdict = decide(bench_rows(load_bench(path)))
     assert verdict.first.name == "mlp32-float32"
     assert verdict.others[0].text == "could not be measured: it is truncated"
@@ -104,7 +105,7 @@ def test_accuracy_by_its_own_word_is_marked(tmp_path, bench_result):
     own = {"this": {"top1": 88.0, "low": 87.0, "high": 89.0, "n": 1000, "split": "validation"}}
     model |= {"accuracy": None, "metadata": {"accuracy": own}}
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(bench_result | {"models": [model]}))
+    path.write_text(json.dumps(seal(bench_result | {"models": [model]})))
     (found,) = bench_rows(load_bench(path))
     assert found.accuracy.top1 == 88.0
     assert found.own_word == "validation"
@@ -114,6 +115,6 @@ def test_files_of_one_name_are_told_apart(tmp_path, bench_result):
     models = [dict(model) for model in bench_result["models"]]
     models[2] |= {"name": models[0]["name"], "file": "exports/mlp32-float32.onnx"}
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(bench_result | {"models": models}))
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
     names = [row.name for row in bench_rows(load_bench(path))]
     assert names == ["mlp32-float32.tflite", "mlp32-int8", "mlp32-float32.onnx"]

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -103,3 +104,25 @@ def test_doubts(before, after, message):
     found = environment.doubts(nothing | before, nothing | after)
     assert len(found) == (0 if message is None else 1)
     assert message is None or message in found[0]
+
+
+def test_other_programs_are_noticed():
+    before = environment.Usage(clock=10, busy=100, own=5)
+    after = environment.Usage(clock=20, busy=118, own=13)
+    assert before.others(after, cores=2) == pytest.approx(0.5)
+    assert before.others(environment.Usage(20, None, 13), cores=2) is None
+    nothing = {"throttled": None, "governor": None, "frequency_mhz": None}
+    assert environment.doubts(nothing, nothing, 0.1) == []
+    assert "50 % busy" in environment.doubts(nothing, nothing, 0.5)[0]
+
+
+def test_busy_seconds_are_read(machine):
+    root = machine({"proc/stat": "cpu  100 200 300 4000 50 6 7 8 0 0\ncpu0 1 2 3\n"})
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert environment.usage(root).busy == pytest.approx(621 / ticks)
+
+
+def test_a_governor_that_changes_is_a_doubt():
+    before = {"throttled": None, "governor": "performance", "frequency_mhz": None}
+    found = environment.doubts(before, before | {"governor": "powersave"})
+    assert found == ["the governor changed from performance to powersave"]

@@ -121,6 +121,7 @@ def rewrite(path, **changes):
     """Change the metadata of a file whose payload stays as it is."""
     payload, attachments = tflite_container.split(path.read_bytes())
     metadata = json.loads(attachments["edgecifar.json"]) | changes
+    metadata["metadata_sha256"] = modelfile.metadata_sha256(metadata)
     attachments["edgecifar.json"] = json.dumps(metadata).encode()
     path.write_bytes(tflite_container.join(payload, attachments))
 
@@ -141,6 +142,28 @@ def test_metadata_that_cannot_be_trusted(described, changes, message):
     rewrite(described / "int8.tflite", **changes)
     with pytest.raises(EdgecifarError, match=message):
         modelfile.read(described / "int8.tflite")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_digit_in_the_description_is_noticed(described, name):
+    """Where no zip's checksum covers it: in ONNX, or by someone who writes the zip anew."""
+    path = described / name
+    container = onnx_container if name.endswith("onnx") else tflite_container
+    model = modelfile.read(path)
+    text = json.dumps(model.metadata)
+    changed = text.replace('"payload_bytes": ', '"payload_bytes": 1')
+    assert changed != text
+    path.write_bytes(container.join(model.payload, {"edgecifar.json": changed.encode()}))
+    with pytest.raises(EdgecifarError, match="isn't what was written"):
+        modelfile.read(path)
+
+
+def test_a_description_of_a_thousand_brackets(described):
+    path = described / "int8.tflite"
+    payload = modelfile.read(path).payload
+    path.write_bytes(tflite_container.join(payload, {"edgecifar.json": b"[" * 100_000}))
+    with pytest.raises(EdgecifarError, match="can't be read"):
+        modelfile.read(path)
 
 
 def test_unknown_metadata_is_kept_for_later_versions(described):

@@ -56,3 +56,30 @@ def test_ratio_pairs_rounds():
     assert ratio(slow, slow).low == ratio(slow, slow).high == 1.0
     with pytest.raises(ValueError, match="paired"):
         ratio(slow, fast[:5])
+
+
+def _simulated(rng, factor=1.0, rounds=20, calls=100):
+    """Rounds of two models on a machine whose clock drifts, with the noise of real ones."""
+    clock = 1 + 0.05 * np.cumsum(rng.normal(0, 0.3, rounds)) / np.sqrt(rounds)
+
+    def model(scale):
+        noise = 1 + np.abs(rng.normal(0, 0.02, rounds))
+        times = 41_000 * scale * (clock * noise)[:, None]
+        return list((times * (1 + 0.01 * rng.standard_exponential((rounds, calls)))).astype(int))
+
+    return model(factor), model(1.0)
+
+
+def test_one_model_against_itself_is_one():
+    rng = np.random.default_rng(1)
+    found = [ratio(*_simulated(rng)) for _ in range(200)]
+    held = sum(estimate.low <= 1 <= estimate.high for estimate in found)
+    assert held >= 0.95 * len(found)
+    assert np.median([estimate.high - estimate.low for estimate in found]) < 0.03
+
+
+def test_five_percent_are_told_apart():
+    rng = np.random.default_rng(2)
+    found = [ratio(*_simulated(rng, 1.05)) for _ in range(50)]
+    assert all(estimate.low > 1 for estimate in found)
+    assert sum(e.low <= 1.05 <= e.high for e in found) >= 45

@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -40,6 +39,19 @@ def command(out):
     return [*script, "--data", "digits", "--out", str(out), *options]
 
 
+def interrupt(out, number):
+    """Start training and send a signal after the first checkpoint; return status and stderr."""
+    process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while newest_checkpoint(out) is None:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
 def test_training_learns(digits_run):
     figures = digits_run.metrics["validation"]
     assert figures["top1"] > 60  # chance is 10
@@ -58,14 +70,7 @@ def test_the_stored_model_is_the_one_that_was_measured(digits, digits_run):
 def test_killed_training_ends_as_if_it_had_not_been(digits, tmp_path):
     whole = train("baseline", digits, SHORT, tmp_path / "whole")
     out = tmp_path / "killed"
-    process = subprocess.Popen(command(out), stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while newest_checkpoint(out) is None:
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    interrupt(out, signal.SIGKILL)
     assert len(history(out)) < SHORT.epochs, "it finished before it could be killed"
 
     subprocess.run(command(out), check=True, capture_output=True)
@@ -75,6 +80,13 @@ def test_killed_training_ends_as_if_it_had_not_been(digits, tmp_path):
         np.load(path / "predictions-validation.npz")["probabilities"] for path in (out, whole.path)
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path):
+    status, errors = interrupt(tmp_path / "run", signal.SIGINT)
+    assert status == 130
+    assert "epochs are kept: the same command goes on" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):

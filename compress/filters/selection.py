@@ -1,0 +1,86 @@
+"""In which order filters go: always those that matter least for what they cost."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecifar.compress.filters.channels import ChannelGraph, Group
+from edgecifar.compress.filters.costs import Cost, CostModel
+from edgecifar.compress.filters.importance import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Units to keep, bool [units], and what the model then costs."""
+
+    kept: np.ndarray
+    cost: Cost
+
+
+def removals(
+    graph: ChannelGraph, scores: Scores, costs: CostModel, *, by: str, multiple: int
+) -> Iterator[Choice]:
+    """Yield ever smaller models, from the whole one to the smallest.
+
+    Each step takes the lowest-scored units of one group, as many as bring its size down to the
+    next lower multiple of `multiple`; a group never falls below one multiple. The group is the one
+    that loses the least for what it saves of `by`, `macs` or `params`; where scores are relative,
+    the one that loses the smallest share of its own score.
+    """
+    orders = [
+        group.units[np.argsort(-scores.values[group.units], kind="stable")]
+        for group in graph.groups
+    ]
+    kept = graph.all_kept()
+    current = Choice(kept.copy(), costs(kept))
+    yield current
+    while True:
+        steps = [
+            (score, choice)
+            for units in orders
+            for score, choice in _step(units, current, scores, costs, by=by, multiple=multiple)
+        ]
+        if not steps:
+            return
+        current = min(steps, key=lambda step: step[0])[1]
+        yield current
+
+
+def smallest(graph: ChannelGraph, costs: CostModel, *, multiple: int) -> Choice:
+    """Return the smallest model that removal can reach."""
+    kept = graph.all_kept()
+    for group in graph.groups:
+        kept[group.units[floor(group, multiple) :]] = False
+    return Choice(kept, costs(kept))
+
+
+def floor(group: Group, multiple: int) -> int:
+    """Return how many units of a group always stay."""
+    return min(len(group.units), multiple)
+
+
+def _step(
+    order: np.ndarray,
+    current: Choice,
+    scores: Scores,
+    costs: CostModel,
+    *,
+    by: str,
+    multiple: int,
+) -> Iterator[tuple[float, Choice]]:
+    """Yield (price, choice) of the group's next step, if it has one; `order` is best first."""
+    size = int(np.count_nonzero(current.kept[order]))
+    if size <= multiple:
+        return
+    gone = order[(size - 1) // multiple * multiple : size]
+    kept = current.kept.copy()
+    kept[gone] = False
+    cost = costs(kept)
+    lost = float(scores.values[gone].sum())
+    if scores.absolute:
+        worth = getattr(current.cost, by) - getattr(cost, by)
+    else:
+        # Weighed against what is saved, the widest layers at the largest image would be emptied.
+        worth = float(scores.values[order[:size]].sum())
+    yield lost / max(worth, 1e-12), Choice(kept, cost)

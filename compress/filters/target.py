@@ -1,0 +1,79 @@
+"""How small a pruned model shall become, and the first of ever smaller ones that is."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from edgecifar.compress.filters.channels import trace
+from edgecifar.compress.filters.costs import CostModel
+from edgecifar.compress.filters.selection import Choice, smallest
+from edgecifar.compress.filters.shrink import shrink
+from edgecifar.runtime.errors import EdgecifarError
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+TargetKind = Literal["macs", "params", "latency"]
+
+
+class Target:
+    """A share of the original's MACs, parameters or int8 latency that may remain.
+
+    `ratio` measures the latency of a model against the original's; only `latency` needs it.
+    """
+
+    def __init__(
+        self,
+        kind: TargetKind,
+        share: float,
+        original: "keras.Model",
+        ratio: Callable[["keras.Model"], float] | None,
+    ):
+        self.kind, self.share = kind, share
+        self.by: Literal["macs", "params"] = "params" if kind == "params" else "macs"
+        graph = trace(original)
+        self._ratio = ratio
+        self._original = getattr(CostModel(original, graph)(graph.all_kept()), self.by)
+
+    def require_reachable(
+        self, model: "keras.Model", *, keep: tuple[str, ...], multiple: int
+    ) -> None:
+        """Raise EdgecifarError, with the nearest that can be met, if even the least is too much."""
+        graph = trace(model, keep=keep)
+        least = smallest(graph, CostModel(model, graph), multiple=multiple)
+        if self.kind == "latency":
+            share = self._ratio(shrink(model, graph, least.kept))
+        else:
+            share = getattr(least.cost, self.by) / self._original
+        if share > self.share:
+            nearest = math.ceil(100 * share) / 100
+            others = f" or --multiple below {multiple}" if multiple > 1 else ""
+            raise EdgecifarError(
+                f"--{self.kind} {self.share:g} can't be met, the least is {nearest:g}: "
+                f"use --{self.kind} {nearest:g}{others}"
+            )
+
+    def choose(
+        self, choices: Sequence[Choice], build: Callable[[Choice], "keras.Model"], *, part: float
+    ) -> Choice:
+        """Return the largest of `choices`, which get ever smaller, that is small enough.
+
+        `part`, 0 to 1, is how far towards the target this round goes: the share that may remain is
+        `share ** part`. Rounds before the last take MACs for latency.
+        """
+        goal = self.share**part
+        if self.kind == "latency" and part == 1:
+            return choices[self._bisect(choices, build)]
+        met = (c for c in choices if getattr(c.cost, self.by) <= goal * self._original)
+        return next(met, choices[-1])
+
+    def _bisect(self, choices: Sequence[Choice], build: Callable[[Choice], "keras.Model"]) -> int:
+        """Find the first choice that measures fast enough, as if latency only ever fell."""
+        low, high = 0, len(choices) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._ratio(build(choices[middle])) <= self.share:
+                high = middle
+            else:
+                low = middle + 1
+        return low

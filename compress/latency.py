@@ -1,0 +1,61 @@
+"""Int8 latency of Keras models on this machine, against each other, through the runtime."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecifar.compress.tflite import to_tflite
+from edgecifar.runtime.interpreters import choose_backend, open_unchecked
+from edgecifar.runtime.modelfile import ModelFile
+from edgecifar.runtime.statistics import Estimate, Latency, latency, ratio
+from edgecifar.runtime.timing import TimingPlan, time_interleaved
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models in int8, one thread, timed in turns on this machine."""
+
+    before: Latency
+    after: Latency
+    ratio: Estimate  # of the medians; below 1 the second is faster
+
+
+class Int8Race:
+    """Times models against a first one, each converted to int8 without fine-tuning.
+
+    The first may be the bytes of a file that takes int8. Latency depends on shapes and, in
+    LiteRT, not on weights: an unfinished model will do.
+    `calibration` are uint8 training images [n, height, width, 3].
+    """
+
+    def __init__(self, first: "keras.Model | bytes", calibration: np.ndarray):
+        self._calibration = calibration
+        self._first = self._call(first if isinstance(first, bytes) else self.convert(first))
+
+    def convert(self, model: "keras.Model") -> bytes:
+        """Return the int8 TFLite bytes of a model."""
+        return to_tflite(model, "int8", self._calibration)
+
+    def compare(self, payload: bytes, plan: TimingPlan | None = None) -> Comparison:
+        """Time the bytes of a model against the first model's."""
+        first, second = time_interleaved([self._first, self._call(payload)], plan)
+        return Comparison(latency(first), latency(second), ratio(second, first))
+
+    def ratio(self, model: "keras.Model") -> float:
+        """Return how many times the first model's latency a model takes."""
+        return self.compare(self.convert(model)).ratio.value
+
+    @staticmethod
+    def _call(payload: bytes) -> Callable[[], object]:
+        """Return one inference on noise: an image of zeros could flatter a kernel."""
+        model = ModelFile(Path("int8.tflite"), "tflite", payload, None, None, len(payload))
+        interpreter = open_unchecked(model, choose_backend("tflite"), threads=1)
+        shape = interpreter.input.shape
+        image = np.random.default_rng(0).integers(-128, 128, shape, dtype=np.int8)
+        return lambda: interpreter.run(image)

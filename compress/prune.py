@@ -1,0 +1,186 @@
+"""Structured pruning: whole filters go, in rounds with fine-tuning between."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.compress.filters.importance import Importance
+from edgecifar.compress.filters.target import Target, TargetKind
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import write_whole
+from edgecifar.train.keras_files import load_model, save_model
+from edgecifar.train.recipe import Training
+from edgecifar.train.run import Run, start_run
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset
+    from edgecifar.train.loop import Fit
+
+Report = Callable[[str], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruning:
+    """What to remove, and how to fine-tune; all else of the training stays as the parent had it."""
+
+    target: TargetKind = "macs"
+    share: float = 0.5  # of the parent's MACs, parameters or int8 latency that may remain
+    importance: Importance = "taylor"
+    multiple: int = 8  # layers keep a multiple of this many channels, since kernels like it
+    keep: tuple[str, ...] = ()  # layers that lose no filter
+    rounds: int = 3
+    between: int = 3  # epochs of fine-tuning after each round but the last
+    epochs: int = 20  # after the last
+    learning_rate: float = 0.1  # the peak, falling as a cosine from the first step
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        require_share(self.share, f"--{self.target}")
+        for name in ("multiple", "rounds", "between"):
+            if getattr(self, name) < 1:
+                raise EdgecifarError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        self.settings(Training(), epochs=self.epochs)
+
+    def settings(self, parent: Training, *, epochs: int) -> Training:
+        """Return the settings for fine-tuning a model that was trained with those of `parent`."""
+        return dataclasses.replace(
+            parent,
+            epochs=epochs,
+            learning_rate=self.learning_rate,
+            ema=self.ema,
+            warmup=0.0,
+            schedule="cosine",
+            early_stopping=0,
+            precision="float32",
+        )
+
+
+def require_share(share: float, option: str) -> None:
+    """Raise EdgecifarError unless `share` lies between 0 and 1, both excluded."""
+    if not 0 < share < 1:
+        raise EdgecifarError(f"{option} is {share:g}: give a share between 0 and 1, such as 0.5")
+
+
+def prune(
+    parent: Run,
+    dataset: "Dataset",
+    recipe: Pruning,
+    out: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+    report: Report = lambda text: None,
+) -> Run:
+    """Remove filters from the model of `parent` and fine-tune it into the run folder `out`.
+
+    Resumes if it was begun. The run holds a smaller, dense Keras model. `report` gets a line a
+    round. Raises EdgecifarError, before any work, for a model that can't be pruned, a layer that
+    isn't there and a target that can't be met.
+    """
+    from edgecifar.train.loop import apply_precision, require_batches
+    from edgecifar.train.recipe import from_mapping
+    from edgecifar.train.session import finish
+
+    parent.require_data(dataset)
+    settings = from_mapping(Training, parent.info["recipe"])
+    require_batches(dataset, settings)
+    model = parent.load_model()
+    target = _target(model, dataset, recipe)
+    identity = {
+        "stage": "prune",
+        "architecture": parent.info["architecture"],
+        "recipe": dataclasses.asdict(recipe.settings(settings, epochs=recipe.epochs)),
+        "pruning": dataclasses.asdict(recipe) | {"keep": list(recipe.keep)},
+        "seed": seed,
+        "parent": parent.name,
+    }
+    run = start_run(out, identity, dataset, force=force)
+    apply_precision("float32")
+    seconds = 0.0
+    for number in range(1, recipe.rounds + 1):
+        start = run.path / "rounds" / f"{number}.h5"
+        if not start.exists():
+            smaller = _remove(model, dataset, recipe, target, part=number / recipe.rounds)
+            write_whole(start, partial(save_model, smaller))
+        model = load_model(start)
+        report(f"round {number} of {recipe.rounds}: {describe(model)}")
+        result = _fine_tune(model, dataset, recipe, settings, run, number=number, seed=seed)
+        seconds += result.seconds
+    finish(run, model, dataset, dataclasses.replace(result, seconds=seconds))
+    return run
+
+
+def describe(model: "keras.Model") -> str:
+    """Return the MACs, parameters and widths of a model in a line."""
+    from edgecifar.train.macs import count_macs
+
+    widths = [
+        str(layer.output_shape[-1])
+        for layer in model.layers
+        if type(layer).__name__ in ("Conv2D", "SeparableConv2D", "Dense")
+    ]
+    sizes = f"{count_macs(model):,} MACs, {model.count_params():,} parameters"
+    return f"{sizes}, widths {' '.join(widths)}"
+
+
+def _target(model: "keras.Model", dataset: "Dataset", recipe: Pruning) -> Target:
+    from edgecifar.compress.filters.channels import trace
+    from edgecifar.compress.filters.importance import bn_scale
+
+    graph = trace(model, keep=recipe.keep)
+    if recipe.importance == "bn":
+        bn_scale(model, graph)  # raises if there are no scales
+    ratio = None
+    if recipe.target == "latency":
+        from edgecifar.compress.export import calibration_images
+        from edgecifar.compress.latency import Int8Race
+
+        ratio = Int8Race(model, calibration_images(dataset, 100)).ratio
+    target = Target(recipe.target, recipe.share, model, ratio)
+    target.require_reachable(model, keep=recipe.keep, multiple=recipe.multiple)
+    return target
+
+
+def _remove(
+    model: "keras.Model", dataset: "Dataset", recipe: Pruning, target: Target, *, part: float
+) -> "keras.Model":
+    """Return `model` without the filters that a round takes; see `Target.choose` for `part`."""
+    from edgecifar.compress.filters.channels import trace
+    from edgecifar.compress.filters.costs import CostModel
+    from edgecifar.compress.filters.importance import importance
+    from edgecifar.compress.filters.selection import removals
+    from edgecifar.compress.filters.shrink import shrink
+
+    graph = trace(model, keep=recipe.keep)
+    scores = importance(recipe.importance, model, graph, dataset.train)
+    costs = CostModel(model, graph)
+    choices = list(removals(graph, scores, costs, by=target.by, multiple=recipe.multiple))
+    choice = target.choose(choices, lambda c: shrink(model, graph, c.kept), part=part)
+    return shrink(model, graph, choice.kept)
+
+
+def _fine_tune(
+    model: "keras.Model",
+    dataset: "Dataset",
+    recipe: Pruning,
+    parent: Training,
+    run: Run,
+    *,
+    number: int,
+    seed: int,
+) -> "Fit":
+    """Fit a round's model; the last round's history and checkpoints are the run's own."""
+    from edgecifar.compress.masks import hold, require_held, zeros_of
+    from edgecifar.train.loop import fit
+
+    last = number == recipe.rounds
+    epochs = recipe.epochs if last else recipe.between
+    folder = run.path if last else run.path / "rounds" / str(number)
+    held = hold(model, zeros_of(model))  # what an earlier step pruned weight by weight stays so
+    result = fit(model, dataset, recipe.settings(parent, epochs=epochs), folder, seed=seed)
+    require_held(held)
+    return result

@@ -1,0 +1,213 @@
+"""Unstructured pruning: single weights become zero, by TensorFlow's model optimization toolkit.
+
+The model keeps its shape, so that dense kernels gain nothing in speed; what shrinks is the
+compressed file.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgecifar.compress.masks import hold, kernels, require_held, zeros_of
+from edgecifar.compress.prune import require_share
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import write_whole
+from edgecifar.train.keras_files import load_model, save_model
+from edgecifar.train.recipe import Training, did_you_mean
+from edgecifar.train.run import Run, start_run
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset
+
+_UPDATES = 40  # of the masks while sparsity rises
+_MOST = 0.99  # of one layer, so that every layer keeps something
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsification:
+    """Which weights go, and how to fine-tune; all else of the training stays as it was."""
+
+    sparsity: float = 0.8  # share of the kernels' weights that become zero; 0.5 with 2:4
+    pattern: Literal["free", "2:4"] = "free"  # 2:4: two of four neighbours along the inputs
+    keep: tuple[str, ...] = ()  # layers that stay dense
+    ramp: int = 10  # epochs in which sparsity rises as a polynomial; with 2:4 it is there at once
+    epochs: int = 15  # of fine-tuning after it, with the zeros held
+    learning_rate: float = 0.1  # the peak, falling as a cosine in either phase
+    ema: float = 0.99
+
+    def __post_init__(self) -> None:
+        require_share(self.sparsity, "--sparsity")
+        if self.ramp < 1:
+            raise EdgecifarError(f"ramp is {self.ramp}: it must be 1 or more")
+        self.settings(Training())
+
+    def settings(self, parent: Training) -> Training:
+        """Return the settings for fine-tuning a model that was trained with those of `parent`."""
+        return dataclasses.replace(
+            parent,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            ema=self.ema,
+            warmup=0.0,
+            schedule="cosine",
+            early_stopping=0,
+            precision="float32",
+        )
+
+    def ramp_settings(self, parent: Training) -> Training:
+        """Return the settings while sparsity rises: the rate halves, and nothing is averaged.
+
+        An average would hold weights that are zero by now.
+        """
+        epochs = self.ramp if self.pattern == "free" else 1
+        return dataclasses.replace(self.settings(parent), epochs=epochs, ema=0.0)
+
+
+def sparsify(
+    parent: Run,
+    dataset: "Dataset",
+    recipe: Sparsification,
+    out: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+    report: Callable[[str], object] = lambda text: None,
+) -> Run:
+    """Make single weights of the model of `parent` zero and fine-tune it into the folder `out`.
+
+    Resumes if it was begun. Raises EdgecifarError, before any work, for a model or a share of
+    zeros that can't be pruned and for layers that aren't there.
+    """
+    from edgecifar.train.loop import apply_precision, fit, require_batches
+    from edgecifar.train.recipe import from_mapping
+    from edgecifar.train.session import finish
+
+    parent.require_data(dataset)
+    settings = from_mapping(Training, parent.info["recipe"])
+    require_batches(dataset, settings)
+    model = parent.load_model()
+    shares = layer_sparsity(model, recipe)
+    identity = {
+        "stage": "sparsify",
+        "architecture": parent.info["architecture"],
+        "recipe": dataclasses.asdict(recipe.settings(settings)),
+        "sparsification": dataclasses.asdict(recipe) | {"keep": list(recipe.keep)},
+        "seed": seed,
+        "parent": parent.name,
+    }
+    run = start_run(out, identity, dataset, force=force)
+    apply_precision("float32")
+    report(f"raising sparsity in {len(shares)} layers")
+    ramp = recipe.ramp_settings(settings)
+    sparse, seconds = _ramp(model, dataset, recipe, ramp, run.path / "ramp", seed=seed)
+    held = hold(sparse, zeros_of(sparse))
+    report(f"fine-tuning with {100 * sparsity(sparse):.1f} % zeros held")
+    result = fit(sparse, dataset, recipe.settings(settings), run.path, seed=seed)
+    require_held(held)
+    finish(run, sparse, dataset, dataclasses.replace(result, seconds=result.seconds + seconds))
+    run.update(sparsity=sparsity(sparse))
+    return run
+
+
+def sparsity(model: "keras.Model") -> float:
+    """Return the share of zeros among the weights of all convolution and dense kernels."""
+    values = [variable.numpy() for _, variable in kernels(model)]
+    return sum(int((value == 0).sum()) for value in values) / sum(value.size for value in values)
+
+
+def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, float]:
+    """Return the share of zeros that each pruned layer gets, so that all kernels make the target.
+
+    Layers named in `keep`, depthwise kernels and layers with less than a hundredth of the weights
+    (the first convolution, a small classifier) stay dense, since they'd lose much for little.
+    """
+    from edgecifar.compress.filters.prunable import require_prunable
+
+    require_prunable(model)
+    names = [layer.name for layer in model.layers]
+    for name in recipe.keep:
+        if name not in names:
+            raise EdgecifarError(f"no layer is called {name!r}{did_you_mean(name, names)}")
+    sizes = {key: variable.shape.num_elements() for key, variable in kernels(model)}
+    total = sum(sizes.values())
+    pruned = {
+        layer: size
+        for (layer, kernel), size in sizes.items()
+        if kernel != "depthwise_kernel" and layer not in recipe.keep and size >= total / 100
+    }
+    reach = _MOST if recipe.pattern == "free" else 0.5
+    share = recipe.sparsity * total / max(1, sum(pruned.values()))
+    if recipe.pattern == "free" and share > reach:
+        nearest = int(100 * reach * sum(pruned.values()) / total) / 100
+        raise EdgecifarError(
+            f"--sparsity {recipe.sparsity:g} can't be met with these layers kept dense: "
+            f"the most is {nearest:g}"
+        )
+    return dict.fromkeys(pruned, share if recipe.pattern == "free" else reach)
+
+
+def _ramp(
+    model: "keras.Model",
+    dataset: "Dataset",
+    recipe: Sparsification,
+    settings: Training,
+    folder: Path,
+    *,
+    seed: int,
+) -> tuple["keras.Model", float]:
+    """Return (the model with its zeros, seconds it took), with the ramp's last weights.
+
+    The loop ends with the weights that were validated best, which would be those of an early
+    epoch with few zeros; so each epoch's are stored, and the last taken.
+    """
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+
+    from edgecifar.train.loop import fit
+    from edgecifar.train.pipeline import steps_per_epoch
+
+    steps = settings.epochs * steps_per_epoch(dataset.train, settings)
+    wrapped = _wrap(model, recipe, steps)
+    stored = folder / "latest.h5"
+
+    def store(*_) -> None:
+        stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
+        write_whole(stored, partial(save_model, stripped))
+
+    callbacks = (
+        tfmot.sparsity.keras.UpdatePruningStep(),
+        keras.callbacks.LambdaCallback(on_epoch_end=store),
+    )
+    seconds = fit(wrapped, dataset, settings, folder, seed=seed, callbacks=callbacks).seconds
+    return load_model(stored), seconds
+
+
+def _wrap(model: "keras.Model", recipe: Sparsification, steps: int) -> "keras.Model":
+    """Return `model` with the toolkit's pruning around the layers that shall have zeros."""
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+
+    every = max(1, steps // _UPDATES)
+    schedules, pruning = tfmot.sparsity.keras, {}
+    for name, share in layer_sparsity(model, recipe).items():
+        if recipe.pattern == "2:4":
+            pruning[name] = {
+                "pruning_schedule": schedules.ConstantSparsity(share, 0),
+                "sparsity_m_by_n": (2, 4),
+            }
+        else:
+            schedule = schedules.PolynomialDecay(
+                0.0, share, begin_step=0, end_step=steps // every * every, frequency=every
+            )
+            pruning[name] = {"pruning_schedule": schedule}
+
+    def wrap(layer):
+        if layer.name not in pruning:
+            return layer
+        return tfmot.sparsity.keras.prune_low_magnitude(layer, **pruning[layer.name])
+
+    return keras.models.clone_model(model, clone_function=wrap)

@@ -1,0 +1,131 @@
+"""What a teacher says of training images, kept in files so that it is asked only once."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecifar.train.files import read_json, remove_partial, write_json, write_whole
+from edgecifar.train.recipe import Training
+from edgecifar.train.run import Run
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from edgecifar.train.data import Dataset
+
+# float16 holds the logarithms of probabilities down to this one with three digits.
+_SMALLEST = 1e-30
+_NOTE = "key.json"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Log-probabilities of the training batches of the first epochs, one file an epoch.
+
+    Each holds float16 [steps, batch, classes], in the order of `training_batches`.
+    """
+
+    files: tuple[Path, ...]
+
+    def batches(self, first_epoch: int) -> "tf.data.Dataset":
+        """Return endless float32 [batch, classes] from `first_epoch` on, repeating the files."""
+        import tensorflow as tf
+
+        tables = [np.load(path, mmap_mode="r") for path in self.files]
+        steps, *shape = tables[0].shape
+
+        def read(epoch, step):
+            return tables[epoch % len(tables)][step].astype(np.float32)
+
+        def batch(number):
+            places = [first_epoch + number // steps, number % steps]
+            return tf.ensure_shape(tf.numpy_function(read, places, tf.float32), shape)
+
+        return tf.data.Dataset.counter().map(batch)
+
+
+def answer_views(
+    runs: Sequence[Run],
+    dataset: "Dataset",
+    settings: Training,
+    folder: Path,
+    *,
+    views: int,
+    seed: int,
+    earlier: Path | None = None,
+) -> Answers:
+    """Ask the models of `runs` about the first `views` epochs of training batches.
+
+    The mean of their probabilities goes to `folder`, view by view: what a killed process has
+    finished is kept, and what other models, settings or data gave is replaced. The folder
+    `earlier` serves instead if it holds answers to the same questions.
+    """
+    from edgecifar.train.progress import progress
+
+    key = _key(runs, dataset, settings, seed)
+    if earlier and _is_for(earlier, key):
+        folder = earlier
+    remove_partial(folder)
+    _require_same(folder, key)
+    files = tuple(folder / f"view-{number:03d}.npy" for number in range(views))
+    missing = [number for number, path in enumerate(files) if not path.exists()]
+    if missing:
+        ask = _Panel(runs, dataset, settings, seed)
+        with progress() as bar:
+            task = bar.add_task("teacher", total=views, completed=views - len(missing))
+            for number in missing:
+                write_whole(files[number], partial(np.save, arr=ask(number)))
+                bar.advance(task)
+    return Answers(files)
+
+
+class _Panel:
+    """The models of some runs, asked about the batches of a view."""
+
+    def __init__(self, runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int):
+        self._models = [run.load_model() for run in runs]
+        self._dataset, self._settings, self._seed = dataset, settings, seed
+
+    def __call__(self, view: int) -> np.ndarray:
+        """Return log-probabilities, float16 [steps, batch, classes]."""
+        from edgecifar.train.pipeline import steps_per_epoch, training_batches
+
+        split, classes = self._dataset.train, len(self._dataset.classes)
+        steps = steps_per_epoch(split, self._settings)
+        batches = training_batches(
+            split, classes, self._settings, seed=self._seed, first_epoch=view
+        )
+        said = [self._ask(images) for images, _ in batches.take(steps)]
+        return np.log(np.maximum(said, _SMALLEST)).astype(np.float16)
+
+    def _ask(self, images) -> np.ndarray:
+        return np.mean([model.predict_on_batch(images) for model in self._models], axis=0)
+
+
+def _key(runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int) -> dict:
+    """Return all that the answers depend on."""
+    digests = [hashlib.sha256((run.path / "model.h5").read_bytes()).hexdigest() for run in runs]
+    return {
+        "models": digests,
+        "data": dataset.fingerprint,
+        "augment": asdict(settings.augment),
+        "batch_size": settings.batch_size,
+        "seed": seed,
+    }
+
+
+def _require_same(folder: Path, key: dict) -> None:
+    """Empty `folder` unless it was filled under the same key, and note the key."""
+    if not _is_for(folder, key):
+        for old in folder.glob("view-*.npy"):
+            old.unlink()
+        write_json(folder / _NOTE, key)
+
+
+def _is_for(folder: Path, key: dict) -> bool:
+    return (folder / _NOTE).exists() and read_json(folder / _NOTE) == key

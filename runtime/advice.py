@@ -1,0 +1,85 @@
+"""What to do with this machine, told from what `edgecifar doctor` found."""
+
+from typing import Any
+
+from edgecifar.runtime.ailments import has_wheel, processor
+
+_HOT = 80  # degrees Celsius; a Raspberry Pi slows down from there on
+_INT8_FEATURES = frozenset(
+    {"dot product", "i8mm", "sve", "avx vnni", "avx512 vnni", "amx int8"}
+)  # fmt: skip
+
+
+def advise(machine: dict[str, Any], interpreters: list[dict[str, Any]]) -> list[str]:
+    """Return sentences, the most important first; never none."""
+    working = [row["name"] for row in interpreters if row["works"]]
+    return [
+        *_interpreter(machine, interpreters, working),
+        *_format(machine, working),
+        *_condition(machine),
+    ]
+
+
+def _interpreter(
+    machine: dict[str, Any], interpreters: list[dict[str, Any]], working: list[str]
+) -> list[str]:
+    rows = {row["name"]: row for row in interpreters}
+    if "litert" in working:
+        return ["Use LiteRT (the default here): `edgecifar classify` and `bench` take it."]
+    said = []
+    if machine["machine"] == "aarch64" and processor(machine) != "aarch64":
+        said.append(
+            "This is a 32-bit Python on a 64-bit kernel: a 64-bit Raspberry Pi OS runs LiteRT, "
+            "which is faster; to stay, install with `linux32 pip install edgecifar-runtime`."
+        )
+    if rows["litert"]["version"] is not None:
+        said.append(f"LiteRT would be the best choice: {rows['litert']['mend']}.")
+    elif has_wheel("ai-edge-litert", machine):
+        said.append("LiteRT is the fastest interpreter here: `pip install ai-edge-litert`.")
+    if "tflite-runtime" in working:
+        said.append("Until then use tflite-runtime." if said else "Use tflite-runtime.")
+    elif not working and has_wheel("tflite-runtime", machine):
+        said.append("tflite-runtime fits: `pip install tflite-runtime 'numpy<2'`.")
+    elif working:
+        said.append(f"Until then use {working[0]}." if said else f"Use {working[0]}.")
+    if not said:
+        said.append(
+            f"No interpreter has a wheel for {processor(machine)} and Python "
+            f"{machine['python']}: use a 64-bit system, or build tflite-runtime."
+        )
+    return said
+
+
+def _format(machine: dict[str, Any], working: list[str]) -> list[str]:
+    """Which kind of file is likely to be fastest, by what was measured on such machines."""
+    arm = processor(machine).startswith(("aarch64", "arm"))
+    if not working:
+        return []
+    if "litert" not in working and not arm and "tflite-runtime" in working:
+        return ["Take float32 files: tflite-runtime's int8 is slower than its float on x86."]
+    present = sorted(_INT8_FEATURES & set(machine["features"]))
+    if present:
+        return [f"Take int8 files: this CPU has {present[0]} for them."]
+    if arm:
+        return [
+            "This CPU has no dot product: int8 files save memory but are not surely faster. "
+            "`edgecifar bench` tells int8 and float32 apart."
+        ]
+    return ["Take int8 files, and compare with `edgecifar bench`: this CPU has no VNNI."]
+
+
+def _condition(machine: dict[str, Any]) -> list[str]:
+    said = []
+    flags = machine["throttled"] or []
+    if any("under-voltage" in flag for flag in flags):
+        said.append("The power supply is too weak: take the official one, or a shorter cable.")
+    elif flags:
+        said.append("The firmware has slowed the CPU down: cool it.")
+    if (machine["temperature_c"] or 0) >= _HOT and not flags:
+        said.append(f"It is at {machine['temperature_c']:.0f} °C: cool it before you measure.")
+    if machine["governor"] not in (None, "performance"):
+        said.append(
+            f"For steady latencies set the governor, now {machine['governor']}: "
+            "`echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor`."
+        )
+    return said

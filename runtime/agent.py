@@ -1,0 +1,100 @@
+"""The far end of a bench: runs in a folder that a workstation has filled.
+
+``python -m edgecifar.runtime.agent FOLDER`` reads FOLDER/request.json, measures, and leaves
+FOLDER/result.json. It tells what it does on standard output, one JSON object a line, the last
+with ``done`` or ``error``. Started again in the same folder it goes on where it stood.
+"""
+
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.runtime.benchmark import Settings, bench
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+from edgecifar.runtime.labelled import Labelled
+from edgecifar.runtime.results import as_bytes
+from edgecifar.runtime.timing import TimingPlan
+
+REQUEST, RESULT, JOURNAL = "request.json", "result.json", "journal"
+
+
+def run(folder: Path) -> None:
+    """Carry out the request in ``folder``; nothing is measured twice.
+
+    Raises:
+        EdgecifarError: as `benchmark.bench` does.
+
+    """
+    if (folder / RESULT).exists():
+        return
+    request = json.loads((folder / REQUEST).read_text())
+    store = folder.parent / "store"
+    files = [_named(folder, store, number, item) for number, item in enumerate(request["files"])]
+    result = bench(
+        files,
+        data=_images(store, request["data"]),
+        settings=settings_from(request["settings"]),
+        journal=folder / JOURNAL,
+        on_progress=lambda text: _tell(progress=text),
+    )
+    replace_file(folder / RESULT, as_bytes(result))
+    (folder / JOURNAL).unlink()
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Turn `dataclasses.asdict` of settings, as JSON holds it, back into them."""
+    known = {field.name: values[field.name] for field in fields(Settings)}
+    lists = {key: tuple(value) for key, value in known.items() if isinstance(value, list)}
+    return Settings(**known | lists | {"plan": TimingPlan(**known["plan"])})
+
+
+def _named(folder: Path, store: Path, number: int, item: dict[str, str]) -> Path:
+    """Give a stored file the name that it has on the workstation."""
+    path = folder / str(number) / item["name"]
+    path.parent.mkdir(exist_ok=True)
+    if not path.is_symlink():
+        path.symlink_to(os.path.relpath(store / item["stored"], path.parent))
+    return path
+
+
+def _images(store: Path, data: dict[str, Any] | None) -> dict[tuple[int, int], Labelled] | None:
+    if data is None:
+        return None
+    found = {}
+    for name in data["stored"]:
+        with np.load(store / name, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+        identity = tuple(data["classes"]), data["fingerprint"], data["name"]
+        found[images.shape[1:3]] = Labelled(images, labels, *identity)
+    return found
+
+
+def _tell(**message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run as a program: FOLDER, and for an emulator the program that starts this Python."""
+    folder, *python = arguments
+    if python:
+        sys.executable = python[0]
+    try:
+        run(Path(folder))
+    except BrokenPipeError:  # the workstation is gone: what is finished lies in the journal
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (EdgecifarError, OSError, MemoryError) as error:
+        _tell(error=str(error) or type(error).__name__)
+        return 1
+    _tell(done=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

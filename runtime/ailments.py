@@ -1,0 +1,120 @@
+"""Why an interpreter doesn't import, told from how its process ended and what it printed."""
+
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+# Which wheels there are: processors, and the newest Python if there is one.
+_WHEELS: dict[str, tuple[tuple[str, ...], tuple[int, int] | None]] = {
+    "ai-edge-litert": (("x86_64", "aarch64", "arm64", "AMD64"), None),
+    "tflite-runtime": (("x86_64", "aarch64", "armv7l", "armv8l"), (3, 11)),
+    "tensorflow": (("x86_64", "aarch64", "arm64", "AMD64"), None),
+    "onnxruntime": (("x86_64", "aarch64", "arm64", "AMD64"), None),
+}
+_32_BIT = "armv7l"
+
+
+def diagnose(
+    package: str, version: str | None, *, code: int, complaint: str, machine: dict[str, Any]
+) -> tuple[str, str]:
+    """Return why ``import`` failed and how to mend it.
+
+    ``code`` is the exit status (negative: the signal), ``complaint`` what was on standard error,
+    ``version`` None if the package isn't installed.
+    """
+    if code < 0:
+        return _killed(package, -code, complaint, machine)
+    for pattern, explain in _PATTERNS:
+        found = re.search(pattern, complaint)
+        if found:
+            return explain(found, package, machine)
+    if version is None:
+        return _missing(package, machine)
+    last = (complaint.strip().splitlines() or ["no reason given"])[-1]
+    return f"it is installed and fails ({last})", f"`pip install --force-reinstall {package}`"
+
+
+def processor(machine: dict[str, Any]) -> str:
+    """Name the processor as wheels do: a 32-bit Python on a 64-bit kernel is an armv7l."""
+    if machine["machine"] in ("aarch64", "arm64") and machine["python_bits"] == 32:
+        return _32_BIT
+    return machine["machine"]
+
+
+def has_wheel(package: str, machine: dict[str, Any]) -> bool:
+    """Whether pip will find a wheel of the package for this processor and Python."""
+    processors, newest = _WHEELS[package]
+    python = tuple(int(part) for part in machine["python"].split(".")[:2])
+    return processor(machine) in processors and (newest is None or python <= newest)
+
+
+def _killed(package: str, number: int, complaint: str, machine: dict[str, Any]) -> tuple[str, str]:
+    if number == signal.SIGILL:
+        return (
+            f"illegal instruction: this wheel needs a CPU feature that the "
+            f"{machine['cpu'] or machine['machine']} lacks",
+            "take another interpreter, or build this one on the machine",
+        )
+    if number == signal.SIGALRM:
+        return complaint, "look for a slow disk or full memory"
+    if number == signal.SIGKILL:
+        return "the system killed it, most likely for want of memory", "close other programs"
+    try:
+        ending = signal.Signals(number).name
+    except ValueError:
+        ending = f"signal {number}"
+    return f"importing it crashes ({ending})", f"`pip install -U {package}`"
+
+
+def _missing(package: str, machine: dict[str, Any]) -> tuple[str, str]:
+    processors, newest = _WHEELS[package]
+    if processor(machine) not in processors:
+        return (
+            f"not installed: there is no wheel for {processor(machine)}",
+            "take another interpreter, or a 64-bit system",
+        )
+    if not has_wheel(package, machine):
+        return (
+            f"not installed: there is no wheel for Python {machine['python']}, only up to "
+            f"{newest[0]}.{newest[1]}",
+            "take another interpreter, or an older Python",
+        )
+    return "not installed", f"`pip install {package}`"
+
+
+def _old_libc(found: re.Match[str], package: str, machine: dict[str, Any]) -> tuple[str, str]:
+    has = f" and this system has {machine['libc']}" if found[1] == "GLIBC" else ""
+    return (
+        f"it needs {found[1].lower()} {found[2]}{has}",
+        f"update the operating system, or `pip install` an older {package}",
+    )
+
+
+def _numpy_abi(found: re.Match[str], package: str, machine: dict[str, Any]) -> tuple[str, str]:
+    numpy = machine["versions"].get("numpy", "")
+    if numpy.startswith("1."):
+        return f"it was built for NumPy 2, and this is {numpy}", "`pip install 'numpy>=2'`"
+    return f"it was built for NumPy 1, and this is {numpy or 'another'}", "`pip install 'numpy<2'`"
+
+
+def _no_library(found: re.Match[str], package: str, machine: dict[str, Any]) -> tuple[str, str]:
+    return f"the system library {found[1]} is missing", "install it with the system's packages"
+
+
+def _wrong_build(found: re.Match[str], package: str, machine: dict[str, Any]) -> tuple[str, str]:
+    return (
+        f"it was built for another processor than {processor(machine)}",
+        f"`pip install --force-reinstall {package}`",
+    )
+
+
+_Explain = Callable[[re.Match[str], str, dict[str, Any]], tuple[str, str]]
+_PATTERNS: tuple[tuple[str, _Explain], ...] = (
+    (r"version `(GLIBC|GLIBCXX|CXXABI)_([\d.]+)' not found", _old_libc),
+    (r"compiled using NumPy 1|_ARRAY_API not found|multiarray failed to import", _numpy_abi),
+    (r"compiled against (?:ABI|API) version|numpy\.dtype size changed", _numpy_abi),
+    (r"wrong ELF class|invalid ELF header|Exec format error|incompatible architecture",
+     _wrong_build),
+    (r"(\S+\.so[\d.]*): cannot open shared object file", _no_library),
+)  # fmt: skip

@@ -1,0 +1,138 @@
+"""Pictures as they come: from a camera, from a folder that stands for one, or dropped into one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.images import find_images, is_image_name, read_image
+
+_SIZE = (640, 480)  # width and height; models take far less
+_POLL_SECONDS = 0.5
+
+Picture = tuple[str, "np.ndarray | Path"]
+
+
+def camera(number: int = 0, *, interval: float = 1.0) -> Iterator[Picture]:
+    """Yield frames, uint8 RGB, of camera ``number``, one every ``interval`` seconds.
+
+    picamera2 reads the Raspberry Pi's own camera, OpenCV any other.
+
+    Raises:
+        EdgecifarError: neither is installed, or there is no such camera.
+
+    """
+    for opener in (_picamera2, _opencv):
+        try:
+            capture, close = opener(number)
+        except ImportError:
+            continue
+        try:
+            yield from _frames(capture, interval)
+        finally:
+            close()
+        return
+    raise EdgecifarError(
+        "no camera library: `apt install python3-picamera2` on a Raspberry Pi, else "
+        "`pip install opencv-python-headless`"
+    )
+
+
+def fake_camera(folder: Path, *, interval: float = 0.0) -> Iterator[Picture]:
+    """Yield the images in a folder, once, as a camera would its frames."""
+    paths = find_images([folder])
+    frames = (read_image(path) for path in paths)
+    yield from _frames(lambda: next(frames, None), interval)
+
+
+def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
+    """Yield images that appear in a folder from now on, or change, once they are whole.
+
+    A file counts as whole when its size has stayed the same from one look to the next.
+
+    Raises:
+        EdgecifarError: it is no folder, or no longer one.
+
+    """
+    known = _look(folder)
+    fresh: dict[str, tuple[int, int]] = {}
+    while True:
+        time.sleep(poll)
+        now = _look(folder)
+        for name, state in sorted(now.items()):
+            if known.get(name) == state:
+                continue
+            if fresh.get(name) == state and state[0]:
+                known[name] = state
+                yield str(folder / name), folder / name
+        known = {name: state for name, state in known.items() if name in now}
+        fresh = now
+
+
+def _look(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change in ns of each image in a folder."""
+    found = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_image_name(entry.name) and entry.is_file():
+                    status = entry.stat()
+                    found[entry.name] = status.st_size, status.st_mtime_ns
+    except FileNotFoundError:
+        if folder.is_dir():  # a file went between listing and looking
+            return _look(folder)
+        raise EdgecifarError(f"{folder}: no such folder: give one that exists") from None
+    except OSError as error:
+        raise EdgecifarError(f"{folder}: {error.strerror}: give a folder to watch") from error
+    return found
+
+
+def _frames(capture: Callable[[], np.ndarray | None], interval: float) -> Iterator[Picture]:
+    number, due = 0, time.monotonic()
+    while (frame := capture()) is not None:
+        number += 1
+        yield f"frame {number}", frame
+        due = max(due + interval, time.monotonic())
+        time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+
+
+def _picamera2(number: int) -> tuple[Callable[[], np.ndarray], Callable[[], Any]]:
+    from picamera2 import Picamera2
+
+    try:
+        device = Picamera2(number)
+        # Its names are those of little-endian words: BGR888 has red in the first byte.
+        device.configure(device.create_video_configuration({"size": _SIZE, "format": "BGR888"}))
+        device.start()
+    except (RuntimeError, IndexError) as error:
+        raise EdgecifarError(
+            f"camera {number} can't be opened ({error}): check its cable"
+        ) from error
+
+    def close() -> None:
+        device.stop()
+        device.close()
+
+    return device.capture_array, close
+
+
+def _opencv(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], Any]]:
+    import cv2
+
+    device = cv2.VideoCapture(number)
+    if not device.isOpened():
+        raise EdgecifarError(f"camera {number} can't be opened: is it connected, and free?")
+
+    def capture() -> np.ndarray:
+        works, frame = device.read()
+        if not works:
+            raise EdgecifarError(f"camera {number} gives no more frames: is it connected?")
+        return np.ascontiguousarray(frame[..., ::-1])  # OpenCV's are BGR
+
+    return capture, device.release

@@ -1,0 +1,141 @@
+"""Which interpreter works on this machine, why another doesn't, and what to do about it."""
+
+import platform
+import signal
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecifar.runtime import environment, modelfile
+from edgecifar.runtime.advice import advise
+from edgecifar.runtime.ailments import diagnose
+from edgecifar.runtime.classifier import DEFAULT_MODEL
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import BACKENDS, Backend
+from edgecifar.runtime.probe import probe
+
+_TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
+_IMPORT = (
+    "import sys; from edgecifar.runtime.interpreters import BACKENDS; BACKENDS[sys.argv[1]].load()"
+)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One interpreter: ``version`` is None if it isn't installed, ``reason`` if it works.
+
+    ``first_us`` is the first inference of the model that ships with the runtime, where one does.
+    """
+
+    name: str
+    package: str
+    version: str | None
+    works: bool
+    reason: str | None = None
+    mend: str | None = None
+    import_ms: float | None = None
+    first_us: float | None = None
+
+
+def examine(root: Path = Path("/")) -> dict[str, Any]:
+    """Try every interpreter in a process of its own and describe the machine, as JSON holds it."""
+    machine = describe_machine(root)
+    found = [_examine(backend, machine) for backend in BACKENDS.values()]
+    interpreters = [asdict(examination) for examination in found]
+    return {
+        "schema": 1,
+        "kind": "doctor",
+        "machine": machine,
+        "interpreters": interpreters,
+        "advice": advise(machine, interpreters),
+    }
+
+
+def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
+    """`environment.describe`, and what decides which wheels fit."""
+    libc, version = platform.libc_ver()
+    return {
+        **environment.describe(root),
+        "python": platform.python_version(),
+        "python_bits": 8 * struct.calcsize("P"),
+        "libc": f"{libc} {version}".strip() or None,
+    }
+
+
+def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
+    version = None if backend.version == "unknown" else backend.version
+    package = backend.distributions[0]
+    start = time.perf_counter()
+    code, complaint = _run([sys.executable, "-c", _IMPORT, backend.name])
+    import_ms = 1000 * (time.perf_counter() - start)
+    if code:
+        reason, mend = diagnose(package, version, code=code, complaint=complaint, machine=machine)
+        return Examination(backend.name, package, version, False, reason, mend)
+    first_us = None
+    if backend.kind == "tflite" and DEFAULT_MODEL.exists():
+        try:
+            first_us = probe(modelfile.read(DEFAULT_MODEL), backend.name).first_us
+        except EdgecifarError as error:
+            reason, _, mend = str(error).partition(": ")[2].rpartition(": ")
+            return Examination(backend.name, package, version, False, reason, mend)
+    return Examination(backend.name, package, version, True, import_ms=import_ms, first_us=first_us)
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Exit status (negative: the signal) and standard error of a command."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return -signal.SIGALRM, f"it doesn't import within {_TIMEOUT} s"
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
+def lines(examined: dict[str, Any]) -> list[str]:
+    """Lay out an examination for a terminal."""
+    machine = examined["machine"]
+    fields = {
+        "machine": machine["board"] or machine["machine"],
+        "CPU": f"{machine['cpu'] or 'unknown'}, {machine['cores']} cores, {machine['machine']}",
+        "features": ", ".join(machine["features"]) or "none that matter here",
+        "system": f"{machine['system']}, {machine['libc'] or 'unknown C library'}, "
+        f"Python {machine['python']} ({machine['python_bits']} bits)",
+        "temperature": _known(machine["temperature_c"], "{:.0f} °C"),
+        "governor": _known(machine["governor"], "{}") + _clock(machine),
+        "throttling": _throttling(machine["throttled"]),
+    }
+    width = max(map(len, fields))
+    text = [f"{name.ljust(width)}  {value}" for name, value in fields.items()]
+    text += ["", "interpreters"]
+    text += [_interpreter_line(row) for row in examined["interpreters"]]
+    return [*text, "", "advice", *(f"  - {sentence}" for sentence in examined["advice"])]
+
+
+def _interpreter_line(row: dict[str, Any]) -> str:
+    name = f"{row['name']} {row['version'] or ''}".strip()
+    if not row["works"]:
+        return f"  no   {name}: {row['reason']}; {row['mend']}"
+    first = f", first inference {row['first_us'] / 1000:.1f} ms" if row["first_us"] else ""
+    return f"  yes  {name}: imports in {row['import_ms']:.0f} ms{first}"
+
+
+def _known(value: Any, form: str) -> str:
+    return "not told by this machine" if value is None else form.format(value)
+
+
+def _clock(machine: dict[str, Any]) -> str:
+    now, most = machine["frequency_mhz"], machine["max_frequency_mhz"]
+    if not now:
+        return ""
+    return f", {now:.0f} MHz now" + (f" of {most:.0f}" if most else "")
+
+
+def _throttling(flags: list[str] | None) -> str:
+    if flags is None:
+        return "not told by this machine"
+    return ", ".join(flags) or "none"

@@ -1,0 +1,107 @@
+"""Results of a bench: sealed with a checksum of their own, with the answer to every image."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+
+SCHEMA = 1
+_CHECKSUM = "checksum"
+
+
+def seal(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result with the checksum of all else in it."""
+    content = {key: value for key, value in result.items() if key != _CHECKSUM}
+    return content | {_CHECKSUM: checksum(content)}
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the result as JSON with sorted keys, without its own checksum."""
+    rest = {key: value for key, value in content.items() if key != _CHECKSUM}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_bytes(result: Mapping[str, Any]) -> bytes:
+    """Write the result as a file holds it."""
+    return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a result and check that nobody has changed it.
+
+    Raises:
+        EdgecifarError: there is none, or it is no result, of another schema or edited by hand.
+
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise EdgecifarError(f"{path}: no such file: `edgecifar bench --json` writes one") from None
+    except OSError as error:
+        raise EdgecifarError(f"{path}: {error.strerror}: give a result file") from error
+    return parse(text, path)
+
+
+def parse(text: bytes, path: Path | str) -> dict[str, Any]:
+    """Read a result's bytes; ``path`` names it in errors, which are those of `read`."""
+    try:
+        result = json.loads(text)
+    except ValueError as error:
+        raise EdgecifarError(
+            f"{path} is not valid JSON ({error}): give a file that `edgecifar bench --json` wrote"
+        ) from error
+    if not isinstance(result, dict) or result.get("kind") != "bench":
+        raise EdgecifarError(f"{path} is not a bench result: `edgecifar bench --json` writes one")
+    if result.get("schema") != SCHEMA:
+        raise EdgecifarError(
+            f"{path} has schema {result.get('schema')} and this edgecifar reads {SCHEMA}: "
+            "write it again with this version"
+        )
+    if result.get(_CHECKSUM) != checksum(result):
+        raise EdgecifarError(
+            f"{path} isn't what `edgecifar bench` wrote (its checksum differs): measure it again"
+        )
+    return result
+
+
+def pack_classes(classes: np.ndarray, count: int) -> str:
+    """Encode one class an image, int [N] below ``count``: base64 of bytes, or of uint16."""
+    return base64.b64encode(classes.astype(_class_type(count)).tobytes()).decode()
+
+
+def unpack_classes(text: str, count: int) -> np.ndarray:
+    """Undo `pack_classes`, int64 [N]. Raises ValueError."""
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), _class_type(count)).astype(
+            np.int64
+        )
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def pack_bits(bits: np.ndarray) -> str:
+    """Encode bool [N] as base64, the first in the highest bit of the first byte."""
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def unpack_bits(text: str, count: int) -> np.ndarray:
+    """Undo `pack_bits`, bool [count]. Raises ValueError."""
+    try:
+        raw = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    if len(raw) != -(-count // 8):
+        raise ValueError(f"{len(raw)} bytes can't hold {count} answers")
+    return np.unpackbits(raw, count=count).astype(bool)
+
+
+def _class_type(count: int) -> str:
+    return "u1" if count <= 256 else "<u2"

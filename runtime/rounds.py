@@ -1,0 +1,130 @@
+"""The timed part of a bench: rounds with a journal, until they are enough, and energy."""
+
+import base64
+import uuid
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecifar.runtime import energy, environment
+from edgecifar.runtime.candidates import Candidate, Images, call_of, loader_of
+from edgecifar.runtime.journal import Journal
+from edgecifar.runtime.statistics import latency, ratio
+from edgecifar.runtime.timing import Samples, TimingPlan, time_interleaved
+
+if TYPE_CHECKING:
+    from edgecifar.runtime.benchmark import Progress, Settings
+
+
+def measure_rounds(
+    rows: Sequence[Candidate],
+    images: Images,
+    settings: "Settings",
+    done: Journal,
+    on_progress: "Progress",
+) -> None:
+    """Time the loaded rows by turns and write latency, ratio and energy into their results."""
+    plan, loaded = settings.plan, [row for row in rows if row.is_loaded]
+    if not loaded:
+        return
+    calls = [call_of(row, images) for row in loaded]
+    earlier = [[_unpack(text) for text in record["times"]] for record in done.every("round")]
+    watch = _Watch(done)
+
+    def on_round(times: list[np.ndarray]) -> None:
+        done.add("round", times=[_pack(array) for array in times])
+        watch.note()
+        on_progress(f"round {len(done.every('round'))}{_goal(plan)}")
+
+    on_progress("warming up")
+    first = 0 if rows[0].is_loaded else None
+    samples = time_interleaved(
+        calls,
+        plan,
+        renew=[loader_of(row, images) for row in loaded],
+        done=[list(rounds) for rounds in zip(*earlier, strict=True)] or None,
+        on_round=on_round,
+        enough=lambda samples: not _too_wide(samples, plan, first),
+    )
+    for row, rounds in zip(loaded, samples, strict=True):
+        row.rounds = rounds
+        row.result["latency_us"] = asdict(latency(rounds))
+        if first is not None:
+            row.result["ratio"] = asdict(ratio(rounds, rows[0].rounds))
+    watch.note(_too_wide(samples, plan, first))
+    if settings.energy:
+        _energies(loaded, calls, done, on_progress)
+
+
+class _Watch:
+    """Writes down after each round what makes its times doubtful."""
+
+    def __init__(self, done: Journal):
+        self._done, self._start = done, done.find("start")["environment"]
+        if done.every("state"):  # resumed: the clock is as it is now, the governor should be too
+            governor = self._start.get("governor")
+            self._start = self._start | environment.state() | {"governor": governor}
+        self._usage, self._session = environment.usage(), uuid.uuid4().hex[:8]
+
+    def note(self, more: Sequence[str] = ()) -> None:
+        after = environment.state()
+        others = self._usage.others(environment.usage())
+        doubts = [*environment.doubts(self._start, after, others), *more]
+        self._done.add("state", session=self._session, after=after, doubts=doubts)
+
+
+def _too_wide(samples: Samples, plan: TimingPlan, first: int | None) -> list[str]:
+    """Say whose interval is wider than asked."""
+    if plan.precision is None:
+        return []
+    widest = max(_half_width(rounds, samples, first) for rounds in samples)
+    if widest <= plan.precision:
+        return []
+    return [
+        f"after {len(samples[0])} rounds an interval is still {100 * widest:.1f} % to either "
+        f"side, wider than the {100 * plan.precision:g} % asked for"
+    ]
+
+
+def _half_width(rounds: list[np.ndarray], samples: Samples, first: int | None) -> float:
+    """Half of the interval of a ratio, as a share of it; of the median where there is no ratio."""
+    if first is None or rounds is samples[first]:
+        if len(samples) > 1 and first is not None:
+            return 0.0  # the first against itself
+        found = latency(rounds)
+        return (found.high - found.low) / 2 / found.median
+    against = ratio(rounds, samples[first])
+    return (against.high - against.low) / 2 / against.value
+
+
+def _goal(plan: TimingPlan) -> str:
+    if plan.precision is None:
+        return f" of {plan.rounds}"
+    return f" (at most {plan.most_rounds}, until {100 * plan.precision:g} % are reached)"
+
+
+def _energies(
+    rows: Sequence[Candidate],
+    calls: Sequence[Callable[[], object]],
+    done: Journal,
+    on_progress: "Progress",
+) -> None:
+    meter = energy.find_meter()
+    for number, (row, call) in enumerate(zip(rows, calls, strict=True)):
+        known = done.find("energy", row=number)
+        if known is None and meter:
+            on_progress(f"energy of {row.path.name}")
+            value = energy.measure(call, 1e3 * row.result["latency_us"]["median"], meter)
+            known = done.add("energy", row=number, value=asdict(value))
+        row.result["energy_mj"] = known and known["value"]
+
+
+def _pack(times: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(times.astype("<i8").tobytes(), 1)).decode()
+
+
+def _unpack(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").astype(np.int64)

@@ -1,0 +1,162 @@
+"""Standard input as images: one after another, as a camera sends them, or a list of file names."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from edgecifar.runtime.errors import EdgecifarError
+
+LARGEST_IMAGE = 256 << 20  # bytes; more is no image, or one without an end
+
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_SINGLE = (b"BM", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"P5", b"P6")
+_PNG_END = b"IEND"
+# JPEG markers (ITU-T T.81, table B.1): these stand alone, all others have a length.
+_ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+
+def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
+    """Yield the images in a stream as bytes, or the file names in it, one a line or NUL-ended.
+
+    JPEGs and PNGs may follow each other without end, as `ffmpeg -f image2pipe` and
+    `rpicam-vid --codec mjpeg -o -` write them; each is given as soon as it is whole. A stream of
+    another format is one image.
+
+    Raises:
+        EdgecifarError: the stream is empty, or breaks off or goes on with something else.
+
+    """
+    reader = _Reader(stream)
+    if not reader.peek(1):
+        raise EdgecifarError("standard input is empty: give an image, images or file names")
+    if reader.starts_with(_JPEG, _PNG):
+        while reader.peek(1):
+            yield _one(reader)
+    elif reader.starts_with(*_SINGLE):
+        yield reader.rest()
+    else:
+        yield from reader.lines()
+
+
+def _one(reader: _Reader) -> bytes:
+    reader.begin()
+    if reader.starts_with(_PNG):
+        _skip_png(reader)
+    elif reader.starts_with(_JPEG):
+        _skip_jpeg(reader)
+    else:
+        raise EdgecifarError(
+            "standard input goes on with something else after an image: send JPEGs or PNGs only"
+        )
+    return reader.taken()
+
+
+def _skip_png(reader: _Reader) -> None:
+    """Go past the chunks: length, name, data and checksum each."""
+    reader.take(len(_PNG))
+    name = b""
+    while name != _PNG_END:
+        head = reader.take(8)
+        name = head[4:]
+        reader.take(int.from_bytes(head[:4], "big") + 4)
+
+
+def _skip_jpeg(reader: _Reader) -> None:
+    """Go past the segments, and past the compressed data, in which 0xFF is followed by 0."""
+    reader.take(2)
+    while True:
+        marker = _next_marker(reader)
+        if marker == _END_OF_IMAGE:
+            return
+        if marker not in _ALONE:
+            length = int.from_bytes(reader.take(2), "big")
+            reader.take(max(0, length - 2))
+
+
+def _next_marker(reader: _Reader) -> int:
+    while True:
+        reader.take_through(b"\xff")
+        marker = reader.take(1)[0]
+        while marker == 0xFF:  # padding
+            marker = reader.take(1)[0]
+        if marker:
+            return marker
+
+
+class _Reader:
+    """A stream that isn't seekable, of which one image at a time is kept."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self._buffer = bytearray()
+        self._position = 0
+
+    def begin(self) -> None:
+        """Forget what lies before this position."""
+        del self._buffer[: self._position]
+        self._position = 0
+
+    def taken(self) -> bytes:
+        """All since `begin`."""
+        return bytes(self._buffer[: self._position])
+
+    def peek(self, count: int) -> bytes:
+        """Up to ``count`` bytes from here, fewer at the end."""
+        while len(self._buffer) - self._position < count and self._fill():
+            pass
+        return bytes(self._buffer[self._position : self._position + count])
+
+    def starts_with(self, *marks: bytes) -> bool:
+        """Whether one of the marks stands here."""
+        return any(self.peek(len(mark)) == mark for mark in marks)
+
+    def take(self, count: int) -> bytes:
+        """Go forward by exactly ``count`` bytes."""
+        if self._position + count > LARGEST_IMAGE:
+            raise EdgecifarError("an image on standard input is damaged or larger than 256 MiB")
+        found = self.peek(count)
+        if len(found) < count:
+            raise EdgecifarError("standard input ends within an image: send whole ones")
+        self._position += count
+        return found
+
+    def take_through(self, byte: bytes) -> None:
+        """Go forward past the next such byte."""
+        while (found := self._buffer.find(byte, self._position)) < 0:
+            self._position = len(self._buffer)
+            if self._position > LARGEST_IMAGE or not self._fill():
+                self.take(1)
+        self._position = found + 1
+
+    def rest(self) -> bytes:
+        """All that comes, up to LARGEST_IMAGE."""
+        while len(self._buffer) <= LARGEST_IMAGE and self._fill():
+            pass
+        if len(self._buffer) > LARGEST_IMAGE:
+            raise EdgecifarError("standard input is larger than 256 MiB: give a smaller image")
+        return bytes(self._buffer)
+
+    def lines(self) -> Iterator[str]:
+        """File names as they come; a NUL ends one too, as `find -print0` writes them."""
+        while True:
+            ends = [at for mark in b"\n\0" if (at := self._buffer.find(mark)) >= 0]
+            if not ends:
+                if self._fill() and len(self._buffer) <= LARGEST_IMAGE:
+                    continue
+                ends = [len(self._buffer)]
+            name = bytes(self._buffer[: min(ends)]).decode(errors="surrogateescape").strip("\r")
+            if name:
+                yield name
+            if min(ends) == len(self._buffer):
+                return
+            del self._buffer[: min(ends) + 1]
+
+    def _fill(self) -> bool:
+        # read1 gives what is there; read would wait for a full block of a live stream.
+        read = self._stream.read1 if isinstance(self._stream, io.BufferedReader) else None
+        block = read(1 << 16) if read else self._stream.read(1 << 16)
+        self._buffer += block
+        return bool(block)

@@ -1,0 +1,108 @@
+"""Install, import, classify, verify and measure on emulated Raspberry Pis."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime import Classifier
+
+TOUR = Path(__file__).parent / "tour.py"
+THIRTY_TWO_BIT_IMAGES = 200  # tflite-runtime under emulation is slow
+AGREEMENT = 0.97  # of tflite-runtime's top-1 with LiteRT's; its kernels round elsewhere
+
+
+@pytest.fixture(scope="module")
+def tour(python_of, model, test_images, photo, tmp_path_factory):
+    """Visit a board once and return what it printed, and its outputs."""
+    visited = {}
+
+    def visit(board, count, **commands):
+        if board in visited:
+            return visited[board]
+        python, folder = python_of(board), tmp_path_factory.mktemp(board)
+        np.save(folder / "images.npy", test_images[:count])
+        commands = {
+            "classify": ["classify", str(photo), "--model", str(model), "--json"],
+            "verify": ["verify", str(model), "--json"],
+            **commands,
+        }
+        done = subprocess.run(
+            [python, TOUR, python, model, folder / "images.npy", folder / "outputs.npy",
+             json.dumps(commands)],
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])
+        visited[board] = told, np.load(folder / "outputs.npy")
+        return visited[board]
+
+    return visit
+
+
+@pytest.fixture(scope="module")
+def here(model, test_images):
+    """What LiteRT on this machine computes."""
+    classifier = Classifier(model, threads=1, backend="litert")
+    return np.concatenate([classifier.scores(image) for image in test_images])
+
+
+@pytest.mark.parametrize("board", ["pi3", "pi4", "pi5"])
+def test_litert_computes_the_same_bits(tour, here, board, test_images):
+    told, outputs = tour(board, len(test_images))
+    assert told["backend"].startswith("litert ")
+    assert outputs.dtype == np.int8
+    assert outputs.tobytes() == here.tobytes()
+    assert len(np.unique(here.argmax(axis=1))) > 3  # or the same bits would say little
+
+
+@pytest.mark.parametrize("board", ["pi3", "pi4", "pi5"])
+def test_commands_on_a_64_bit_board(tour, model, board, photo, test_images):
+    told, _ = tour(board, len(test_images))
+    status, text = told["classify"]
+    assert status == 0, text
+    expected = Classifier(model).predict(test_images[7])
+    assert json.loads(text)["label"] == expected.labels[0]
+    assert json.loads(text)["probability"] == pytest.approx(expected.probabilities.max(), abs=1e-6)
+    status, text = told["verify"]
+    assert status == 0, text
+    assert json.loads(text)["golden"]["identical"]
+
+
+def test_a_32_bit_board_with_tflite_runtime(tour, here, record_property, test_images):
+    told, outputs = tour("pi3-32", THIRTY_TWO_BIT_IMAGES)
+    assert told["backend"] == "tflite-runtime 2.14.0"
+    agreement = (outputs.argmax(axis=1) == here[: len(outputs)].argmax(axis=1)).mean()
+    record_property("top-1 agreement of tflite-runtime with LiteRT", float(agreement))
+    assert agreement >= AGREEMENT
+    status, text = told["verify"]
+    assert status == 0, text
+    assert json.loads(text)["golden"]["same_labels"] >= 7
+    status, text = told["classify"]
+    assert status == 0, text
+
+
+def test_bench_and_doctor_on_a_board(python_of, model, tmp_path):
+    python = python_of("pi5")
+    commands = {
+        "doctor": ["doctor", "--json"],
+        "bench": ["bench", str(model), "--rounds", "1", "--json", str(tmp_path / "bench.json")],
+    }
+    done = subprocess.run(
+        [python, TOUR, python, model, "", "", json.dumps(commands)],
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["doctor"][0] == 0, told["doctor"][1]
+    found = json.loads(told["doctor"][1])
+    assert found["machine"]["cpu"] == "Cortex-A76"
+    assert "dot product" in found["machine"]["features"]
+    assert [row["name"] for row in found["interpreters"] if row["works"]] == ["litert"]
+    assert any("dot product" in sentence for sentence in found["advice"])
+    assert told["bench"][0] == 0, told["bench"][1]
+    row = json.loads((tmp_path / "bench.json").read_text())["models"][0]
+    assert row["latency_us"]["median"] > 0
+    assert row["peak_memory_bytes"] > 10_000_000

@@ -1,0 +1,185 @@
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from edgecifar.benchmarks.devices import ssh
+from edgecifar.benchmarks.devices.fleet import bench_on
+from edgecifar.benchmarks.devices.transport import parse
+from edgecifar.runtime import results
+from edgecifar.runtime.benchmark import Settings, bench
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.timing import TimingPlan
+
+QUICK = Settings(plan=TimingPlan(rounds=3, slice_ms=1, warm_up_ms=2), energy=False)
+LONG = Settings(plan=TimingPlan(rounds=40, slice_ms=40, warm_up_ms=2), energy=False)
+HERE = f"ssh://device?python={sys.executable}"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(ssh, "_PAUSES", (0.1, 0.3, 1))
+
+
+def _bench(models, data, output, spec=HERE, settings=QUICK, **options):
+    return bench_on([spec], models, output, data=data, settings=settings, **options)[0]
+
+
+def test_a_device_gives_what_this_machine_gives(sshd, tiny_models, tiny_data, tmp_path):
+    told = []
+    outcome = _bench(tiny_models, tiny_data, tmp_path / "r.json", on_progress=told.append)
+    assert outcome.errors == []
+    there = results.read(tmp_path / "r.json")
+    here = bench(tiny_models, data=tiny_data, settings=QUICK)
+    assert there["device"] == HERE
+    assert there["data"] == here["data"]
+    for ours, theirs in zip(here["models"], there["models"], strict=True):
+        assert ours["accuracy"] == theirs["accuracy"]
+        assert (ours["sha256"], ours["file"]) == (theirs["sha256"], theirs["file"])
+        assert theirs["latency_us"]["median"] > 0
+    assert any("copying first.onnx" in text for text in told)
+    assert not list(sshd.cache.glob("bench-*")), "nothing is left of a finished bench"
+
+
+def test_nothing_is_copied_twice(sshd, tiny_models, tiny_data, tmp_path):
+    _bench(tiny_models, tiny_data, None)
+    told = []
+    _bench(tiny_models, tiny_data, None, on_progress=told.append)
+    assert not any("copying" in text for text in told)
+
+
+def test_a_changed_host_key_is_refused(sshd, tiny_models, tmp_path):
+    sshd.new_host_key()
+    outcome = _bench(tiny_models, None, tmp_path / "r.json")
+    assert "ssh-keygen -R" in outcome.error
+    assert "\n" not in outcome.error
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_a_refused_key(sshd, tiny_models):
+    (sshd.folder / "authorized").write_text("")
+    assert "ssh-copy-id" in _bench(tiny_models, None, None).error
+
+
+def test_nobody_there(sshd, tiny_models):
+    sshd.stop()
+    assert "nothing answers" in _bench(tiny_models, None, None).error
+
+
+def test_a_device_without_python(sshd, tiny_models):
+    tools = sshd.folder / "tools"  # what every Unix has
+    tools.mkdir()
+    for tool in ("sh", "mkdir", "cat", "mv", "wc", "rm"):
+        (tools / tool).symlink_to(shutil.which(tool, path="/bin:/usr/bin"))
+    clean = f"/usr/bin/env -i PATH={tools} XDG_CACHE_HOME={sshd.folder / 'cache'}"
+    sshd.start(ForceCommand=f'{clean} sh -c "$SSH_ORIGINAL_COMMAND"')
+    error = _bench(tiny_models, None, None, "ssh://device").error
+    assert "there is no python3: install Python 3.10 or newer" in error
+
+
+def test_a_named_python_that_is_not_there(sshd, tiny_models):
+    error = _bench(tiny_models, None, None, "ssh://device?python=/opt/none/python3").error
+    assert "there is no /opt/none/python3" in error
+
+
+def test_too_old_python(sshd, tiny_models, tmp_path):
+    old = tmp_path / "python"
+    old.write_text("#!/bin/sh\necho 'Python 3.7 is too old' >&2\nexit 1\n")
+    old.chmod(0o755)
+    assert "too old" in _bench(tiny_models, None, None, f"ssh://device?python={old}").error
+
+
+@pytest.fixture
+def small_disk(sshd):
+    """The device's cache on a file system of 64 kB."""
+    folder = sshd.folder / "cache"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk(sshd, small_disk, tiny_models, tiny_data, tmp_path):
+    (small_disk / "filler").write_bytes(bytes(48 * 1024))
+    outcome = _bench(tiny_models, tiny_data, tmp_path / "r.json")
+    assert "its disk is full" in outcome.error
+    assert not [name for name in (sshd.cache / "store").iterdir() if name.suffix == ".onnx"] or all(
+        path.stat().st_size for path in (sshd.cache / "store").iterdir()
+    )
+
+
+def test_a_dropped_connection_loses_no_round(sshd, tiny_models, tiny_data, tmp_path):
+    told, dropped = [], threading.Event()
+
+    def on_progress(text):
+        told.append(text)
+        if "round 7 " in text and not dropped.is_set():
+            dropped.set()
+            sshd.drop()
+
+    outcome = _bench(
+        tiny_models, tiny_data, tmp_path / "r.json", settings=LONG, on_progress=on_progress
+    )
+    assert outcome.errors == []
+    assert dropped.is_set()
+    assert any("connecting again" in text for text in told)
+    rounds = [int(text.split("round ")[1].split()[0]) for text in told if ": round " in text]
+    assert rounds[-1] == 40
+    assert rounds.count(1) == 1, "a finished round was measured again"
+    assert results.read(tmp_path / "r.json")["sessions"] >= 1
+
+
+def test_a_device_that_stays_away(sshd, tiny_models, tiny_data, tmp_path):
+    def on_progress(text):
+        if "round 3 " in text:
+            sshd.drop(stay_away=True)
+
+    outcome = _bench(
+        tiny_models, tiny_data, tmp_path / "r.json", settings=LONG, on_progress=on_progress
+    )
+    assert outcome.error
+    assert not (tmp_path / "r.json").exists()
+    sshd.start()
+    told = []
+    outcome = _bench(
+        tiny_models, tiny_data, tmp_path / "r.json", settings=LONG, on_progress=told.append
+    )
+    assert outcome.errors == []
+    assert not any("round 1 of" in text for text in told)
+
+
+def test_one_unreachable_device_does_not_stop_the_others(sshd, tiny_models, tmp_path):
+    specs = ["ssh://device:1", "local"]
+    outcomes = bench_on(specs, tiny_models, tmp_path / "r.json", data=None, settings=QUICK)
+    assert "nothing answers" in outcomes[0].error
+    assert outcomes[1].errors == []
+    assert [path.name for path in tmp_path.glob("*.json")] == ["r-local.json"]
+    told = []
+    sshd.stop()
+    again = bench_on(
+        specs, tiny_models, tmp_path / "r.json", data=None, settings=QUICK, on_progress=told.append
+    )
+    assert again[1].result == outcomes[1].result, "what is finished isn't measured again"
+    assert not any("local: round" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    "spec", ["ssh://", "ssh://-oProxyCommand=x", "ssh://h:p", "ssh://h/path", "ssh://h?x=1"]
+)
+def test_impossible_addresses(spec):
+    with pytest.raises(EdgecifarError, match="no address"):
+        parse(spec)
+
+
+def test_addresses():
+    found = parse("ssh://Pi@Kitchen:2222?python=/opt/p")
+    assert (found.user, found.host, found.port, found.python) == ("Pi", "Kitchen", 2222, "/opt/p")
+    assert found.where == "Pi@Kitchen"

@@ -1,0 +1,186 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgecifar.benchmarks.commands import compare as command
+from edgecifar.benchmarks.compare import Limits, compare, markdown
+from edgecifar.runtime import results
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.statistics import wilson
+
+
+@pytest.fixture
+def pair(tmp_path, bench_result):
+    """Write the bench as it is and as `change` makes it; return both paths."""
+
+    def write(change=lambda result: None):
+        paths = tmp_path / "old.json", tmp_path / "new.json"
+        new = copy.deepcopy(bench_result)
+        change(new)
+        for path, result in zip(paths, (bench_result, new), strict=True):
+            path.write_bytes(results.as_bytes(results.seal(result)))
+        return paths
+
+    return write
+
+
+def _slower(times):
+    def change(result):
+        row = result["models"][1]
+        for key in ("value", "low", "high"):
+            row["ratio"][key] *= times
+        for key in ("median", "low", "high"):
+            row["latency_us"][key] *= times
+
+    return change
+
+
+def _wrong(result, count):
+    """Let the second file answer `count` images wrongly that it had right."""
+    accuracy, data = result["models"][1]["accuracy"], result["data"]
+    right = results.unpack_bits(accuracy["correct"], data["n"])
+    said = results.unpack_classes(accuracy["predicted"], 10)
+    which = np.flatnonzero(right)[:count]
+    right[which], said[which] = False, (said[which] + 1) % 10
+    top1 = wilson(int(right.sum()), len(right))
+    accuracy |= {"top1": top1.value, "low": top1.low, "high": top1.high}
+    accuracy |= {"correct": results.pack_bits(right), "predicted": results.pack_classes(said, 10)}
+
+
+def test_the_same_result_twice(pair):
+    found = compare(*pair())
+    assert [change.name for change in found.changes] == [
+        "mlp32-float32", "mlp32-int8", "mlp8-float32",
+    ]  # fmt: skip
+    for change in found.changes:
+        assert change.accuracy.points == change.flipped == 0
+        assert change.slowdown.value == 1
+        assert change.slowdown.low <= 1 <= change.slowdown.high
+        assert not change.per_class
+    assert not found.regressions
+
+
+def test_a_real_drop_is_a_regression(pair):
+    old, new = pair(lambda result: _wrong(result, 60))
+    found = compare(old, new)
+    assert len(found.regressions) == 1
+    assert "mlp32-int8: 7.53 points of top-1 lost" in found.regressions[0]
+    change = found.changes[1]
+    assert change.flipped == 60
+    assert all(points < 0 for _, points in change.per_class)
+    assert change.per_class[0][1] == min(points for _, points in change.per_class)
+    assert not compare(old, new, Limits(max_drop=10)).regressions
+
+
+def test_a_drop_within_chance_is_only_a_hint(pair):
+    found = compare(*pair(lambda result: _wrong(result, 6)))  # 0.75 points, interval from 0.25 on
+    assert not found.regressions
+    assert "0.75 points" in found.changes[1].hints[0]
+
+
+def test_a_real_slowdown_is_a_regression(pair):
+    assert "times the latency" in compare(*pair(_slower(3))).regressions[0]
+    assert not compare(*pair(_slower(3)), Limits(max_slowdown=5)).regressions
+    assert not compare(*pair(_slower(1 / 3))).regressions
+
+
+def test_a_slow_day_of_the_machine_is_no_slowdown(pair):
+    def change(result):
+        for row in result["models"]:
+            for key in ("median", "low", "high"):
+                row["latency_us"][key] *= 2
+
+    found = compare(*pair(change))
+    assert found.changes[1].slowdown.value == pytest.approx(1)
+    assert len(found.regressions) == 1
+    assert found.regressions[0].startswith("mlp32-float32"), "it alone has nothing to refer to"
+
+
+def test_a_file_that_fails_now_is_a_regression(pair):
+    def change(result):
+        result["models"][1] = {"name": "mlp32-int8", "file": "x", "error": "it crashes"}
+
+    assert "it fails now (it crashes)" in compare(*pair(change)).regressions[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("data", "fingerprint"), "0" * 64, "other images"),
+        (("data", "n"), 12, "another number of images"),
+        (("environment", "cpu"), "Another CPU", "another processor"),
+        (("environment", "board"), "Raspberry Pi 5", "another board"),
+        (("settings", "threads"), 2, "other threads"),
+        (("models", 0, "backend"), "litert 1.0", "same interpreter"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(pair, path, value, message):
+    def change(result):
+        for key in path[:-1]:
+            result = result[key]
+        result[path[-1]] = value
+
+    old, new = pair(change)
+    with pytest.raises(EdgecifarError, match=message):
+        compare(old, new)
+    if path[0] != "data":
+        assert not compare(old, new, accuracy_only=True).regressions
+
+
+def test_an_invalid_run_is_refused(pair):
+    old, new = pair(lambda result: result.update(valid=False, doubts=["the firmware reports: x"]))
+    with pytest.raises(EdgecifarError, match="is invalid"):
+        compare(old, new)
+    assert compare(old, new, accuracy_only=True).changes[0].slowdown is None
+
+
+def test_files_are_matched_by_name(pair):
+    def rename(result):
+        result["models"][2]["name"] = "other"
+
+    found = compare(*pair(rename))
+    assert (found.only_old, found.only_new) == (("mlp8-float32",), ("other",))
+
+    def rename_all(result):
+        for row in result["models"]:
+            row["name"] += "-new"
+
+    with pytest.raises(EdgecifarError, match="no file in common"):
+        compare(*pair(rename_all))
+
+
+def test_an_edited_result_is_refused(pair):
+    old, new = pair()
+    content = json.loads(new.read_text())
+    content["models"][0]["accuracy"]["top1"] = 99.9
+    new.write_text(json.dumps(content))
+    with pytest.raises(EdgecifarError, match="checksum"):
+        compare(old, new)
+
+
+def test_command(pair):
+    done = CliRunner().invoke(command, [str(path) for path in pair()])
+    assert done.exit_code == 0
+    assert "no regression" in done.output
+    worse = [str(path) for path in pair(lambda result: _wrong(result, 60))]
+    done = CliRunner().invoke(command, [*worse, "--markdown"])
+    assert isinstance(done.exception, EdgecifarError)
+    assert done.output.startswith("| file | top-1")
+    assert "- regression: mlp32-int8" in done.output
+    assert CliRunner().invoke(command, [*worse, "--max-drop", "20"]).exit_code == 0
+    with pytest.raises(EdgecifarError):
+        Limits(max_slowdown=0.5)
+
+
+def test_markdown_escapes_names(pair):
+    def rename(result):
+        result["models"][0]["name"] = "a|b"
+
+    old, _ = pair()
+    content = json.loads(old.read_text())
+    rename(content)
+    old.write_bytes(results.as_bytes(results.seal(content)))
+    assert "a\\|b" in markdown(compare(old, old))

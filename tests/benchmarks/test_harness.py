@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from edgecifar.benchmarks import harness
+from edgecifar.runtime.statistics import Estimate
+from edgecifar.runtime.timing import TimingPlan
+
+PLAN = TimingPlan(rounds=20, slice_ms=2, warm_up_ms=5)
+
+
+def _work():
+    rng = np.random.default_rng()
+    shift = np.ones(int(rng.integers(1, 1 << 16)), np.uint8)
+    a, b = rng.normal(size=(2, 96, 96)).astype(np.float32)
+    return lambda: (a @ b, shift)
+
+
+@pytest.mark.slow
+def test_real_work_against_itself_and_slowed():
+    """A short version of the real check; the machine may be busy, so a third is told apart."""
+    found = harness.check(_work, runs=6, slowdown=0.3, plan=PLAN)
+    assert found.held >= 4
+    assert found.told_apart == 6
+    assert all(1.1 < one.value < 1.6 for one in found.slowed)
+
+
+def test_what_counts_as_passed():
+    one, above, below = (
+        Estimate(1, 0.99, 1.01),
+        Estimate(1.05, 1.02, 1.07),
+        Estimate(0.9, 0.8, 0.95),
+    )
+    assert harness.Check((one,) * 19 + (below,), (above,) * 20, None).passed
+    assert not harness.Check((one,) * 18 + (below,) * 2, (above,) * 20, None).passed
+    assert not harness.Check((one,) * 20, (above,) * 19 + (one,), None).passed

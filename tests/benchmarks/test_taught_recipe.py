@@ -1,0 +1,72 @@
+import dataclasses
+
+import pytest
+
+from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.pipeline import run_recipe
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.run import open_run
+
+TEACHER = """
+architecture = "edge-8-s16"
+title = "teacher"
+[train]
+batch_size = 64
+learning_rate = 0.05
+"""
+PUPIL = TEACHER.replace('"teacher"', '"pupil"') + "[distil]\nviews = 3\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three recipes, of which one teaches the next, as base, small and nano do."""
+    (tmp_path / "base.toml").write_text(TEACHER)
+    for name, teacher in (("small", "base"), ("nano", "small")):
+        text = PUPIL.replace("[train]", f'teachers = ["{teacher}.toml"]\n[train]', 1)
+        (tmp_path / f"{name}.toml").write_text(text)
+    return tmp_path
+
+
+def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
+    recipe = recipes.read(str(folder / "nano.toml")).shortened()
+    recipe = dataclasses.replace(recipe, export=("float32",))
+    outcome = run_recipe(recipe, digits, folder / "runs" / "nano-quick")
+    trained = sorted(path.parent.name for path in folder.glob("runs/*/edge-8-s16/model.h5"))
+    assert trained == ["base-quick", "nano-quick", "small-quick"]
+    stages = {
+        path.parent.name: open_run(path).info["stage"] for path in folder.glob("runs/*/edge-8-s16")
+    }
+    assert stages == {"base-quick": "train", "small-quick": "distil", "nano-quick": "distil"}
+    quantized = open_run(outcome.runs[1]).info
+    assert (quantized["stage"], quantized["teacher"]["views"]) == ("quantize", 3)
+    assert [path.name for path in outcome.files] == [
+        "edge-8-s16-float32.tflite",
+        "edge-8-s16-qat-int8.tflite",
+    ]
+    # Teachers teach: they are neither quantized nor looked at on test images.
+    assert not (folder / "runs" / "small-quick" / "edge-8-s16-qat").exists()
+    assert "test" not in open_run(folder / "runs" / "small-quick" / "edge-8-s16").metrics
+
+
+def test_a_recipe_can_t_teach_itself(digits, folder):
+    text = (folder / "base.toml").read_text()
+    (folder / "base.toml").write_text('teachers = ["nano.toml"]' + text)
+    recipe = recipes.read(str(folder / "nano.toml")).shortened()
+    with pytest.raises(EdgecifarError, match=r"small\.toml is among its own teachers"):
+        run_recipe(recipe, digits, folder / "runs" / "nano")
+
+
+def test_the_zoo_is_taught_from_base_to_nano():
+    nano, small, base = (recipes.read(f"zoo-{name}") for name in ("nano", "small", "base"))
+    assert (nano.teachers, small.teachers, base.teachers) == (("zoo-small",), ("zoo-base",), ())
+    assert [r.architecture for r in (nano, small, base)] == ["nano", "small", "base"]
+    # Else a student would never begin: see `Teacher.require_fit`.
+    assert nano.train.label_smoothing == small.train.label_smoothing == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zoo-nano"])
+def test_a_quick_zoo(digits, tmp_path, name):
+    outcome = run_recipe(recipes.read(name).shortened(), digits, tmp_path / "zoo-nano-quick")
+    assert outcome.report.exists()
+    assert outcome.files[-1].name == "nano-qat-int8.tflite"

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from edgecifar.compress.filters.channels import trace
+from edgecifar.compress.filters.importance import bn_scale, importance, l1, taylor
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.data import Split
+from edgecifar.train.normalisation import normalise
+
+
+@pytest.fixture
+def network():
+    import tf_keras as keras
+    from tf_keras import layers
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.ReLU()(layers.BatchNormalization(name="scales")(layers.Conv2D(8, 3)(inputs)))
+    x = layers.Conv2D(6, 3, activation="relu", name="plain")(x)
+    x = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+@pytest.fixture
+def split():
+    rng = np.random.default_rng(0)
+    return Split(rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8), rng.integers(0, 3, 200))
+
+
+def test_taylor_predicts_the_change_of_the_loss(network, split):
+    """For a channel that is nearly zero the first-order change is the change."""
+    import tf_keras as keras
+
+    graph = trace(network)
+    kernel, bias = network.get_layer("plain").get_weights()
+    network.get_layer("plain").set_weights([kernel * 1e-2, bias + 1e-3])
+    kernel, bias = network.get_layer("plain").get_weights()
+    few = Split(split.images[:100], split.labels[:100])  # one batch: no mean of squares
+    scores = taylor(network, graph, few)[graph.layers["plain"].outputs]
+    images, labels = normalise(few.images.astype(np.float32)), few.labels
+
+    def loss():
+        probabilities = network.predict(images, verbose=0)
+        return float(keras.losses.SparseCategoricalCrossentropy()(labels, probabilities))
+
+    whole = loss()
+    changes = []
+    for index in range(6):
+        cut, none = kernel.copy(), bias.copy()
+        cut[..., index] = none[index] = 0
+        network.get_layer("plain").set_weights([cut, none])
+        changes.append((loss() - whole) ** 2)
+    np.testing.assert_allclose(np.sqrt(scores), np.sqrt(changes), rtol=0.1, atol=2e-6)
+
+
+def test_dead_filters_matter_least(network, split):
+    graph = trace(network)
+    scales = network.get_layer("scales")
+    gamma, beta, *rest = scales.get_weights()
+    gamma[2] = beta[2] = 0
+    scales.set_weights([gamma, beta, *rest])
+    kernel, bias = network.get_layer("plain").get_weights()
+    kernel[..., 4] = bias[4] = 0
+    network.get_layer("plain").set_weights([kernel, bias])
+    normalised, plain = graph.layers["scales"].outputs, graph.layers["plain"].outputs
+    for kind in ("taylor", "bn"):
+        assert importance(kind, network, graph, split).values[normalised].argmin() == 2
+    for kind in ("taylor", "l1"):
+        assert importance(kind, network, graph, split).values[plain].argmin() == 4
+
+
+def test_relative_measures_average_to_one(network):
+    graph = trace(network)
+    for measure in (l1, bn_scale):
+        values = measure(network, graph)
+        for group in graph.groups:
+            assert values[group.units].mean() == pytest.approx(1)
+
+
+def test_bn_needs_scales(digits):
+    from edgecifar.train import models
+
+    model = models.find("baseline").build((32, 32), 10)
+    with pytest.raises(EdgecifarError, match="use --importance l1 or taylor"):
+        importance("bn", model, trace(model), digits.train)

@@ -1,0 +1,68 @@
+import pytest
+
+from edgecifar.compress.filters.channels import trace
+from edgecifar.compress.filters.costs import CostModel
+from edgecifar.compress.filters.importance import Scores, l1
+from edgecifar.compress.filters.selection import removals
+from edgecifar.compress.filters.shrink import shrink
+from edgecifar.compress.filters.target import Target
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import models
+from edgecifar.train.macs import count_macs
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.find("resnet8").build((32, 32), 10)
+
+
+@pytest.fixture(scope="module")
+def choices(model):
+    graph = trace(model)
+    scores = Scores(l1(model, graph), absolute=False)
+    return list(removals(graph, scores, CostModel(model, graph), by="macs", multiple=8))
+
+
+def _build(model):
+    return lambda choice: shrink(model, trace(model), choice.kept)
+
+
+def test_macs_and_params_take_the_largest_that_is_small_enough(model, choices):
+    for kind, total in (("macs", count_macs(model)), ("params", model.count_params())):
+        target = Target(kind, 0.5, model, None)
+        index = choices.index(target.choose(choices, _build(model), part=1.0))
+        assert getattr(choices[index].cost, kind) <= 0.5 * total
+        assert getattr(choices[index - 1].cost, kind) > 0.5 * total
+
+
+def test_rounds_approach_the_target_in_equal_ratios(model, choices):
+    target = Target("macs", 0.25, model, None)
+    half = target.choose(choices, _build(model), part=0.5)
+    assert 0.3 * count_macs(model) < half.cost.macs <= 0.5 * count_macs(model)
+
+
+def test_latency_is_searched_by_measuring(model, choices):
+    measured = []
+
+    def ratio(smaller):
+        measured.append(count_macs(smaller) / count_macs(model))
+        return 0.2 + 0.8 * measured[-1]  # a fifth of the time doesn't depend on MACs
+
+    target = Target("latency", 0.6, model, ratio)
+    index = choices.index(target.choose(choices, _build(model), part=1.0))
+    assert choices[index].cost.macs <= 0.5 * count_macs(model) < choices[index - 1].cost.macs
+    assert len(measured) <= len(choices).bit_length()
+
+
+def test_an_unreachable_target_names_the_nearest(model):
+    with pytest.raises(EdgecifarError, match=r"--macs 0.02 can't be met, the least is 0.\d+: use"):
+        Target("macs", 0.02, model, None).require_reachable(model, keep=(), multiple=8)
+    with pytest.raises(EdgecifarError, match=r"the least is 0\.31"):
+        Target("latency", 0.3, model, lambda _: 0.301).require_reachable(model, keep=(), multiple=8)
+    Target("macs", 0.2, model, None).require_reachable(model, keep=(), multiple=8)
+
+
+def test_kept_layers_count_as_unreachable(model):
+    names = tuple(layer.name for layer in model.layers if layer.weights)
+    with pytest.raises(EdgecifarError, match="the least is 1:"):
+        Target("params", 0.9, model, None).require_reachable(model, keep=names, multiple=8)

@@ -1,0 +1,164 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+from edgecifar.compress.distil import Distillation, Teacher, distil, distillation_goals
+from edgecifar.compress.quantize import Quantization, quantize
+from edgecifar.compress.teacher import answer_views
+from edgecifar.runtime.commands import main
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.pipeline import training_batches
+
+STUDENT = "edge-16-s32r-s32"
+TWO_VIEWS = Distillation(views=2)
+
+
+@pytest.fixture(scope="module")
+def settings(quick_training):
+    augment = dataclasses.replace(quick_training.augment, mixup=0.2)
+    # Half the images a step, for batch-norm statistics; the loss is larger by the temperature.
+    return dataclasses.replace(
+        quick_training, epochs=6, batch_size=16, learning_rate=0.05, augment=augment
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher(digits_run):
+    return Teacher((digits_run,), TWO_VIEWS)
+
+
+@pytest.fixture(scope="module")
+def student(digits, settings, teacher, tmp_path_factory):
+    return distil(teacher, STUDENT, digits, settings, tmp_path_factory.mktemp("runs") / "taught")
+
+
+def views(run):
+    return sorted((run.path / "teacher").glob("view-*.npy"))
+
+
+def test_a_student_learns(student):
+    assert student.metrics["validation"]["top1"] > 80
+    info = student.info
+    assert (info["stage"], info["architecture"]) == ("distil", STUDENT)
+    assert info["teacher"] == {"runs": ["resnet8"], "weight": 0.9, "temperature": 3.0, "views": 2}
+
+
+def test_a_student_of_answers_alone_agrees_with_its_teacher(digits, settings, digits_run, tmp_path):
+    """Labels have no weight: all that it knows comes from the stored answers."""
+    only = Teacher((digits_run,), Distillation(weight=1.0, views=2))
+    run = distil(only, STUDENT, digits, settings, tmp_path / "run")
+    ours, theirs = (
+        np.load(r.path / "predictions-validation.npz")["probabilities"].argmax(1)
+        for r in (run, digits_run)
+    )
+    assert (ours == theirs).mean() > 0.8
+
+
+def test_answers_are_those_to_the_batches_that_the_student_sees(
+    digits, settings, digits_run, student
+):
+    """Epoch 3 repeats view 1: augmented, mixed and in the same order."""
+    batches = training_batches(digits.train, 10, settings, seed=0, first_epoch=3, views=2)
+    model = digits_run.load_model()
+    stored = np.load(views(student)[1])
+    assert stored.dtype == np.float16
+    for answers, (images, _) in zip(stored, batches.take(3), strict=False):
+        expected = model.predict_on_batch(images)
+        # float16 keeps three digits of the logarithm.
+        np.testing.assert_allclose(np.exp(answers.astype(np.float32)), expected, atol=0.01)
+
+
+def test_answers_follow_the_epochs(digits, settings, digits_run, student):
+    answers = answer_views(
+        (digits_run,), digits, settings, student.path / "teacher", views=2, seed=0
+    )
+    tables = [np.load(path) for path in views(student)]
+    steps = len(tables[0])
+    found = list(answers.batches(3).take(2 * steps).as_numpy_iterator())
+    np.testing.assert_array_equal(np.array(found), np.concatenate([tables[1], tables[0]]))
+
+
+def test_a_killed_teacher_goes_on_and_another_starts_over(digits, settings, digits_run, tmp_path):
+    def ask(seed):
+        answer_views((digits_run,), digits, settings, tmp_path, views=2, seed=seed)
+        return [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("view-*.npy"))]
+
+    first = ask(0)
+    (tmp_path / "view-001.npy").rename(tmp_path / ".partial-1-view-001.npy")  # as a kill leaves it
+    second = ask(0)
+    assert second[0] == first[0]
+    assert second[1] > first[1]
+    assert not list(tmp_path.glob(".partial-*"))
+    assert min(ask(1)) > max(second)
+
+
+def test_an_ensemble_answers_with_its_mean(digits, settings, digits_run, student, tmp_path):
+    both = (digits_run, student)
+    answer_views(both, digits, settings, tmp_path, views=1, seed=0)
+    images, _ = next(iter(training_batches(digits.train, 10, settings, seed=0)))
+    mean = np.mean([run.load_model().predict_on_batch(images) for run in both], axis=0)
+    stored = np.load(tmp_path / "view-000.npy")[0].astype(np.float32)
+    np.testing.assert_allclose(np.exp(stored), mean, atol=0.01)
+
+
+def test_the_loss_is_what_its_formula_says():
+    goals = distillation_goals(Distillation(weight=0.75, temperature=2.0), 3)
+    logits, theirs = np.array([[1.0, -2.0, 0.5]]), np.array([[0.2, 1.0, -1.0]])
+    soft, softened = (np.exp(x / 2) / np.exp(x / 2).sum() for x in (theirs, logits))
+    ours = np.exp(logits) / np.exp(logits).sum()
+    targets = np.concatenate([[[0.0, 1.0, 0.0]], theirs], axis=1)
+    expected = 0.75 * 4 * (soft * np.log(soft / softened)).sum() - 0.25 * np.log(ours[0, 1])
+    found = goals.loss(tf.constant(targets, tf.float32), tf.constant(ours, tf.float32))
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    labels = tf.constant([[0.0, 1.0, 0.0]])  # as in validation
+    np.testing.assert_allclose(
+        goals.loss(labels, tf.constant(ours, tf.float32)), -np.log(ours[:, 1])
+    )
+    assert goals.accuracy(targets, ours).numpy() == 0
+
+
+def test_quantization_learns_from_a_teacher_too(digits, digits_run, student, teacher):
+    run = quantize(
+        student, digits, Quantization(epochs=2), student.path.with_name("qat"), teacher=teacher
+    )
+    assert run.metrics["validation"]["top1"] > student.metrics["validation"]["top1"] - 3
+    assert run.info["teacher"]["runs"] == ["resnet8"]
+    assert not (run.path / "teacher").exists()  # the student's own answers serve
+
+
+def test_resuming_needs_the_same_teacher(digits, settings, digits_run, student):
+    other = Teacher((digits_run,), Distillation(temperature=5.0))
+    with pytest.raises(EdgecifarError, match="was begun with teacher"):
+        distil(other, STUDENT, digits, settings, student.path)
+
+
+def test_smoothed_labels_are_refused(digits, settings, teacher, tmp_path):
+    smooth = dataclasses.replace(settings, label_smoothing=0.1)
+    with pytest.raises(EdgecifarError, match="set it to 0 for distillation"):
+        distil(teacher, STUDENT, digits, smooth, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_setting_is_named():
+    with pytest.raises(EdgecifarError, match=r"distil\.temperature is 0: it must be above 0"):
+        Distillation(temperature=0)
+
+
+def test_the_command(digits_run, tmp_path):
+    out = tmp_path / "run"
+    options = ["--epochs", "1", "--views", "1", "--set", "batch_size=128", "--data", "digits"]
+    script = ["distil", str(digits_run.path), "--student", STUDENT, "--out", str(out), *options]
+    result = CliRunner().invoke(main, script)
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "run.json").read_text())["teacher"]["views"] == 1
+
+
+def test_a_temperature_without_a_teacher_is_wrong_usage(digits_run):
+    script = ["quantize", str(digits_run.path), "--data", "digits", "--temperature", "2"]
+    result = CliRunner().invoke(main, script)
+    assert result.exit_code == 2
+    assert "need --teacher" in result.stderr

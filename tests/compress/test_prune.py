@@ -1,0 +1,86 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from edgecifar.compress.prune import Pruning, prune
+from edgecifar.compress.verdict import judge
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.macs import count_macs
+
+QUICK = Pruning(share=0.6, rounds=2, between=1, epochs=2, learning_rate=0.02, ema=0.9)
+
+
+@pytest.fixture(scope="module")
+def pruned(digits, digits_run, tmp_path_factory):
+    return prune(digits_run, digits, QUICK, tmp_path_factory.mktemp("prune") / "resnet8-p40")
+
+
+def test_the_run_holds_a_smaller_dense_model(pruned, digits_run):
+    before, after = digits_run.load_model(), pruned.load_model()
+    assert count_macs(after) <= 0.6 * count_macs(before)
+    assert pruned.info["macs"] == count_macs(after)
+    assert pruned.info["parameters"] == after.count_params() < before.count_params()
+    assert pruned.info["stage"] == "prune"
+    assert pruned.info["parent"] == digits_run.name
+    widths = [layer.filters for layer in after.layers if hasattr(layer, "filters")]
+    assert all(width % 8 == 0 for width in widths)
+    assert after.output_shape == before.output_shape
+
+
+def test_it_still_classifies(pruned):
+    assert pruned.metrics["validation"]["top1"] > 50  # a tenth by chance
+
+
+def test_the_verdict_is_measured_and_stored(pruned, digits_run, digits):
+    verdict = judge(digits_run, pruned, digits)
+    assert verdict.after.int8_bytes < 0.8 * verdict.before.int8_bytes
+    assert verdict.latency_ratio.value < 1
+    assert verdict.before.top1 == pytest.approx(digits_run.metrics["validation"]["top1"])
+    stored = json.loads((pruned.path / "verdict.json").read_text())
+    assert stored["verdict"] == verdict.text
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on(digits, digits_run, pruned, tmp_path, monkeypatch):
+    """Killed in the second round, it neither prunes nor fine-tunes the first again."""
+    from edgecifar.compress import prune as module
+
+    fine_tune, seen = module._fine_tune, []
+
+    def killed(*args, number, **options):
+        if number == 2:
+            raise KeyboardInterrupt
+        return fine_tune(*args, number=number, **options)
+
+    monkeypatch.setattr(module, "_fine_tune", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune(digits_run, digits, QUICK, tmp_path / "again")
+    monkeypatch.setattr(module, "_fine_tune", fine_tune)
+    monkeypatch.setattr(module, "_remove", lambda *args, **options: seen.append(args))
+    run = prune(digits_run, digits, QUICK, tmp_path / "again")
+    assert not seen
+    for mine, theirs in zip(
+        run.load_model().get_weights(), pruned.load_model().get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, -0.5])
+def test_shares_outside_0_and_1(share):
+    with pytest.raises(EdgecifarError, match="give a share between 0 and 1"):
+        Pruning(share=share)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"share": 0.01}, "--macs 0.01 can't be met, the least is"),
+        ({"keep": ("conv2x",)}, "no layer is called 'conv2x': did you mean conv2d"),
+    ],
+)
+def test_bad_input_is_found_before_work_starts(digits, digits_run, tmp_path, change, message):
+    with pytest.raises(EdgecifarError, match=message):
+        prune(digits_run, digits, dataclasses.replace(QUICK, **change), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

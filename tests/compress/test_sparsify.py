@@ -1,0 +1,78 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from edgecifar.compress.buffers import zero_share
+from edgecifar.compress.masks import count_zeros
+from edgecifar.compress.sparsify import Sparsification, layer_sparsity, sparsify, sparsity
+from edgecifar.runtime.errors import EdgecifarError
+
+QUICK = Sparsification(sparsity=0.7, ramp=1, epochs=1, learning_rate=0.02, ema=0.9)
+
+
+@pytest.fixture(scope="module")
+def sparse_run(digits, digits_run, tmp_path_factory):
+    return sparsify(digits_run, digits, QUICK, tmp_path_factory.mktemp("sparse") / "resnet8-s70")
+
+
+def test_the_target_is_met_over_all_kernels(sparse_run, digits_run):
+    model = sparse_run.load_model()
+    assert sparsity(model) == pytest.approx(0.7, abs=0.005)
+    assert sparse_run.info["sparsity"] == sparsity(model)
+    assert model.count_params() == digits_run.info["parameters"]
+    assert sparse_run.info["stage"] == "sparsify"
+
+
+@pytest.mark.slow
+def test_sparsity_survives_quantization_in_the_loop_and_export(sparse_run, digits, tmp_path):
+    from edgecifar.compress.export import export
+    from edgecifar.compress.quantize import Quantization, quantize
+    from edgecifar.runtime import modelfile
+
+    run = quantize(sparse_run, digits, Quantization(epochs=1), tmp_path / "resnet8-s70-qat")
+    assert count_zeros(run.load_model()) == count_zeros(sparse_run.load_model())
+    (exported,) = export(run, digits, ["int8"])
+    assert zero_share(modelfile.read(exported.path).payload) >= 0.695
+
+
+@pytest.mark.slow
+def test_two_of_four_neighbours_are_zero(digits, digits_run, tmp_path):
+    recipe = dataclasses.replace(QUICK, pattern="2:4", sparsity=0.5)
+    run = sparsify(digits_run, digits, recipe, tmp_path / "resnet8-2of4")
+    model = run.load_model()
+    pruned = layer_sparsity(model, recipe)
+    assert len(pruned) > 3
+    for name in pruned:
+        # The order in which the toolkit and hardware count: a filter's inputs side by side.
+        kernel = np.moveaxis(model.get_layer(name).kernel.numpy(), -1, 0)
+        fours = (kernel.reshape(-1, 4) != 0).sum(axis=1)
+        assert fours.max() <= 2
+
+
+def test_small_and_kept_layers_stay_dense(digits_run):
+    model = digits_run.load_model()
+    heavy = max(model.layers, key=lambda layer: layer.count_params()).name
+    shares = layer_sparsity(model, dataclasses.replace(QUICK, sparsity=0.4, keep=(heavy,)))
+    assert heavy not in shares
+    stem = next(layer.name for layer in model.layers if layer.weights)
+    assert stem not in shares
+    assert min(shares.values()) > 0.4  # the others make up for them
+
+
+@pytest.mark.parametrize("share", [0, 1, 2])
+def test_sparsity_outside_0_and_1(share):
+    with pytest.raises(EdgecifarError, match=r"--sparsity is .* between 0 and 1"):
+        Sparsification(sparsity=share)
+
+
+def test_bad_input_is_found_before_work_starts(digits, digits_run, tmp_path):
+    model = digits_run.load_model()
+    heavy = max(model.layers, key=lambda layer: layer.count_params()).name
+    for change, message in (
+        ({"keep": ("cnv2d",)}, "no layer is called 'cnv2d': did you mean conv2d"),
+        ({"sparsity": 0.9, "keep": (heavy,)}, r"--sparsity 0.9 can't be met .* the most is 0\.\d+"),
+    ):
+        with pytest.raises(EdgecifarError, match=message):
+            sparsify(digits_run, digits, dataclasses.replace(QUICK, **change), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

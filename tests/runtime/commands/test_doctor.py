@@ -1,0 +1,159 @@
+import json
+import signal
+import stat
+import sys
+
+import pytest
+
+from edgecifar.runtime import doctor
+from edgecifar.runtime.advice import advise
+from edgecifar.runtime.ailments import diagnose, has_wheel, processor
+
+PI = {
+    "board": "Raspberry Pi 4", "cpu": "Cortex-A72", "cores": 4, "features": ["neon"],
+    "machine": "aarch64", "python": "3.11.2", "python_bits": 64, "system": "Debian 12",
+    "libc": "glibc 2.36", "governor": "ondemand", "temperature_c": 50.0, "throttled": [],
+    "frequency_mhz": 600.0, "max_frequency_mhz": 1800.0, "versions": {"numpy": "2.1.0"},
+}  # fmt: skip
+
+
+def machine(**changes):
+    return PI | changes
+
+
+def found(*working, broken=()):
+    names = ("litert", "tflite-runtime", "tensorflow", "onnxruntime")
+    return [
+        {
+            "name": name, "package": name, "version": "1" if name in (*working, *broken) else None,
+            "works": name in working, "reason": "it fails", "mend": "mend it",
+            "import_ms": 90.0, "first_us": None,
+        }
+        for name in names
+    ]  # fmt: skip
+
+
+def said(complaint, *, package="tflite-runtime", version="2.14.0", code=1, **changes):
+    reason, mend = diagnose(
+        package, version, code=code, complaint=complaint, machine=machine(**changes)
+    )
+    return f"{reason}; {mend}"
+
+
+@pytest.mark.parametrize(
+    ("complaint", "expected"),
+    [
+        (
+            "ImportError: /lib/aarch64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found "
+            "(required by x.so)",
+            "it needs glibc 2.38 and this system has glibc 2.36; update the operating system",
+        ),
+        ("version `GLIBCXX_3.4.32' not found", "it needs glibcxx 3.4.32; update"),
+        (
+            "A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.1.0 as it may "
+            "crash.\nAttributeError: _ARRAY_API not found",
+            "it was built for NumPy 1, and this is 2.1.0; `pip install 'numpy<2'`",
+        ),
+        ("ImportError: wrong ELF class: ELFCLASS32", "another processor than aarch64"),
+        (
+            "ImportError: libGL.so.1: cannot open shared object file: No such file",
+            "the system library libGL.so.1 is missing",
+        ),
+        ("ValueError: odd", "it is installed and fails (ValueError: odd); `pip install --force"),
+        ("", "no reason given"),
+    ],
+)
+def test_why_an_import_fails(complaint, expected):
+    assert expected in said(complaint)
+
+
+def test_numpy_the_other_way_round():
+    text = said("numpy.core.multiarray failed to import", versions={"numpy": "1.26.4"})
+    assert "built for NumPy 2, and this is 1.26.4" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (signal.SIGILL, "illegal instruction: this wheel needs a CPU feature that the Cortex-A72"),
+        (signal.SIGSEGV, "importing it crashes (SIGSEGV)"),
+        (signal.SIGKILL, "want of memory"),
+        (62, "importing it crashes (signal 62)"),
+    ],
+)
+def test_how_an_import_dies(number, expected):
+    assert expected in said("", code=-number)
+
+
+@pytest.mark.parametrize(
+    ("package", "changes", "expected"),
+    [
+        ("ai-edge-litert", {}, "not installed; `pip install ai-edge-litert`"),
+        ("ai-edge-litert", {"machine": "armv7l"}, "there is no wheel for armv7l"),
+        ("ai-edge-litert", {"python_bits": 32}, "there is no wheel for armv7l"),
+        ("tflite-runtime", {"python": "3.12.1"}, "no wheel for Python 3.12.1, only up to 3.11"),
+    ],
+)
+def test_what_is_not_installed(package, changes, expected):
+    text = said("ModuleNotFoundError: No module named x", package=package, version=None, **changes)
+    assert expected in text
+
+
+def test_a_32_bit_python_on_a_64_bit_kernel():
+    mixed = machine(python_bits=32)
+    assert processor(mixed) == "armv7l"
+    assert has_wheel("tflite-runtime", mixed)
+    assert not has_wheel("ai-edge-litert", mixed)
+    text = " ".join(advise(mixed, found("tflite-runtime")))
+    assert "linux32 pip install edgecifar-runtime" in text
+    assert "Until then use tflite-runtime." in text
+
+
+@pytest.mark.parametrize(
+    ("interpreters", "changes", "expected"),
+    [
+        (found("litert"), {}, "Use LiteRT"),
+        (found("litert"), {}, "no dot product"),
+        (found("litert"), {"features": ["dot product", "neon"]}, "has dot product"),
+        (found("litert"), {"machine": "x86_64", "features": ["avx512 vnni"]}, "has avx512 vnni"),
+        (found("tflite-runtime"), {"machine": "x86_64"}, "int8 is slower than its float"),
+        (found("tflite-runtime"), {"machine": "armv7l"}, "Use tflite-runtime."),
+        (found("tflite-runtime"), {}, "`pip install ai-edge-litert`"),
+        (found(broken=["litert"]), {}, "LiteRT would be the best choice: mend it."),
+        (found(), {"machine": "armv7l"}, "`pip install tflite-runtime 'numpy<2'`"),
+        (found(), {"machine": "riscv64"}, "No interpreter has a wheel for riscv64"),
+        (found("litert"), {"throttled": ["under-voltage"]}, "power supply is too weak"),
+        (found("litert"), {"throttled": ["throttled earlier"]}, "cool it"),
+        (found("litert"), {"temperature_c": 82.0}, "at 82 °C"),
+        (found("litert"), {}, "governor, now ondemand"),
+    ],
+)
+def test_advice(interpreters, changes, expected):
+    assert any(expected in sentence for sentence in advise(machine(**changes), interpreters))
+
+
+def test_this_machine(edgecifar, monkeypatch):
+    only = {name: doctor.BACKENDS[name] for name in ("litert", "tflite-runtime")}
+    monkeypatch.setattr(doctor, "BACKENDS", only)
+    result = edgecifar("doctor", "--json")
+    told = json.loads(result.stdout)
+    rows = {row["name"]: row for row in told["interpreters"]}
+    works = any(row["works"] for row in rows.values())
+    assert result.exit_code == (0 if works else 1)
+    assert told["advice"]
+    assert told["machine"]["python"].count(".") == 2
+    for row in rows.values():
+        assert row["works"] == (row["reason"] is None)
+        assert row["works"] == (row["import_ms"] is not None)
+    text = edgecifar("doctor").stdout
+    assert all(sentence in text for sentence in told["advice"])
+
+
+def test_a_crashing_interpreter_only_kills_the_child(edgecifar, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -ILL $$\n")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(python))
+    result = edgecifar("doctor")
+    assert result.exit_code == 1
+    assert "illegal instruction" in result.stdout

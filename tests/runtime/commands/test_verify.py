@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from edgecifar.runtime import Classifier, golden, modelfile
+
+
+@pytest.fixture
+def model(described):
+    path = described / "int8.tflite"
+    classifier = Classifier(path)
+    proof = golden.record(classifier, tolerance=0.0, elsewhere=0.1)
+    modelfile.append(path, {**classifier.model.metadata, "golden": proof}, classifier.classes)
+    return path
+
+
+def test_a_good_file(edgecifar, model):
+    result = edgecifar("verify", model)
+    assert result.exit_code == 0
+    assert "8 images: identical bit by bit" in result.stdout
+    assert "signature       none" in result.stdout
+    told = json.loads(edgecifar("verify", model, "--json").stdout)
+    assert told["holds"]
+    assert told["golden"]["same_labels"] == 8
+    assert told["signed_by"] is None
+
+
+def test_kernels_that_compute_something_else(fails, edgecifar, model):
+    metadata = modelfile.read(model).metadata
+    metadata["golden"]["images"][0] += 1  # as if this machine's kernel were wrong for one image
+    modelfile.append(model, metadata, None)
+    assert "gives other outputs here" in fails("verify", model)
+    assert "identical" not in edgecifar("verify", model).stdout
+
+
+def test_files_that_prove_nothing(fails, bare, described, tmp_path):
+    assert "nothing can be verified" in fails("verify", bare / "float32.tflite")
+    assert "no golden outputs" in fails("verify", described / "float32.tflite")
+    assert "no such model" in fails("verify", tmp_path / "none.tflite")
+
+
+def test_signing(edgecifar, fails, model, tmp_path):
+    pytest.importorskip("cryptography")
+    key = tmp_path / "maker.pem"
+    assert edgecifar("sign", model, "--new-key", key).exit_code == 0
+    result = edgecifar("verify", model, "--key", tmp_path / "maker.pub.pem")
+    assert result.exit_code == 0
+    assert "valid, by the key " in result.stdout
+    assert "not checked (--key)" in edgecifar("verify", model).stdout
+    assert edgecifar("sign", "--new-key", tmp_path / "other.pem").exit_code == 0
+    assert "wasn't made with" in fails("verify", model, "--key", tmp_path / "other.pub.pem")
+    assert edgecifar("sign", model, "--key", tmp_path / "other.pem").exit_code == 0
+    assert "wasn't made with" in fails("verify", model, "--key", tmp_path / "maker.pub.pem")
+
+
+def test_wrong_usage_of_sign(edgecifar, model, tmp_path):
+    assert edgecifar("sign", model).exit_code == 2
+    assert edgecifar("sign", "--key", tmp_path / "k.pem").exit_code == 2
+    both = ("--key", tmp_path / "k.pem", "--new-key", tmp_path / "n.pem")
+    assert edgecifar("sign", model, *both).exit_code == 2

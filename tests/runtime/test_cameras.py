@@ -1,0 +1,124 @@
+import itertools
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecifar.runtime import cameras
+from edgecifar.runtime.errors import EdgecifarError
+
+FRAME = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+
+class OpenCv:
+    """What of cv2 is used: frames are BGR."""
+
+    def __init__(self, frames, opened=True):
+        self.frames, self.opened, self.released = frames, opened, False
+
+    def VideoCapture(self, number):  # noqa: N802 (cv2's name)
+        self.number = number
+        return self
+
+    def isOpened(self):  # noqa: N802
+        return self.opened
+
+    def read(self):
+        self.frames -= 1
+        return self.frames >= 0, FRAME[..., ::-1]
+
+    def release(self):
+        self.released = True
+
+
+@pytest.fixture
+def opencv(monkeypatch):
+    def install(**options):
+        module = OpenCv(**options)
+        monkeypatch.setitem(sys.modules, "picamera2", None)
+        monkeypatch.setitem(sys.modules, "cv2", module)
+        return module
+
+    return install
+
+
+def test_frames_of_opencv_are_rgb(opencv):
+    module = opencv(frames=2)
+    pictures = cameras.camera(1, interval=0)
+    name, frame = next(pictures)
+    assert name == "frame 1"
+    assert np.array_equal(frame, FRAME)
+    pictures.close()
+    assert module.number == 1
+    assert module.released
+
+
+def test_a_camera_that_stops_or_is_missing(opencv):
+    opencv(frames=1)
+    with pytest.raises(EdgecifarError, match="no more frames"):
+        list(cameras.camera(interval=0))
+    opencv(frames=1, opened=False)
+    with pytest.raises(EdgecifarError, match="can't be opened"):
+        next(cameras.camera())
+
+
+def test_picamera2_is_asked_for_rgb(monkeypatch):
+    asked = {}
+
+    class Picamera2:
+        def __init__(self, number):
+            asked["number"] = number
+
+        def create_video_configuration(self, main):
+            asked.update(main)
+
+        def configure(self, configuration):
+            pass
+
+        start = stop = close = lambda self: None
+
+        def capture_array(self):
+            return FRAME
+
+    monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=Picamera2))
+    _, frame = next(cameras.camera())
+    assert frame is FRAME
+    assert asked == {"number": 0, "size": (640, 480), "format": "BGR888"}  # red comes first
+
+
+def test_the_interval_is_kept(opencv):
+    opencv(frames=9)
+    start = time.monotonic()
+    list(itertools.islice(cameras.camera(interval=0.05), 4))
+    assert time.monotonic() - start >= 0.15
+
+
+def test_a_watched_folder_gives_whole_new_images_once(tmp_path, images):
+    Image.fromarray(images[0]).save(tmp_path / "old.png")
+    pictures = cameras.watch(tmp_path, poll=0.02)
+    found = []
+    reader = threading.Thread(target=lambda: found.extend(itertools.islice(pictures, 3)))
+    reader.start()
+    time.sleep(0.1)
+    whole = (tmp_path / "old.png").read_bytes()
+    with (tmp_path / "slow.png").open("wb") as stream:
+        for start in range(0, len(whole), 200):  # grows from look to look
+            stream.write(whole[start : start + 200])
+            stream.flush()
+            time.sleep(0.01)
+    (tmp_path / "notes.txt").write_text("no image")
+    time.sleep(0.2)
+    Image.fromarray(images[1]).save(tmp_path / "old.png")  # written anew
+    time.sleep(0.2)
+    Image.fromarray(images[2]).save(tmp_path / "last.png")
+    reader.join(5)
+    assert [path.name for _, path in found] == ["slow.png", "old.png", "last.png"]
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(EdgecifarError, match="no such folder"):
+        next(cameras.watch(tmp_path / "none"))

@@ -1,0 +1,123 @@
+import stat
+import sys
+
+import pytest
+
+from edgecifar.runtime import modelfile, signing
+from edgecifar.runtime.errors import EdgecifarError
+
+FILES = ("int8.tflite", "float32.onnx")
+pytest.importorskip("cryptography")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """A private key and its public one."""
+    private = tmp_path_factory.mktemp("keys") / "maker.pem"
+    return private, signing.make_key(private)
+
+
+@pytest.fixture(params=FILES)
+def path(request, described, keys):
+    path = described / request.param
+    signing.sign(path, keys[0])
+    return path
+
+
+def test_a_signature_is_valid_and_changes_nothing_else(bare, path, keys):
+    model = modelfile.read(path)
+    assert signing.check(model, keys[1]) == model.metadata["signature"]["key"]
+    assert model.payload == (bare / path.name).read_bytes()
+    assert model.labels == ("ant", "bee", "cow", "dog")
+    assert model.metadata["architecture"] == "tiny"
+
+
+def test_nobody_else_reads_the_private_key(keys):
+    private, public = keys
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert public.name == "maker.pub.pem"
+    assert b"PRIVATE" not in public.read_bytes()
+
+
+def test_another_key(path, tmp_path):
+    other = signing.make_key(tmp_path / "other.pem")
+    with pytest.raises(EdgecifarError, match=r"wasn't made with .*its key is [0-9a-f]{16}"):
+        signing.check(modelfile.read(path), other)
+
+
+@pytest.mark.parametrize("what", ["payload", "metadata", "signature"])
+def test_a_forger_who_mends_the_checksums(path, keys, what):
+    """Checksums tell damage; only the signature tells a forger, who can write checksums too."""
+    model = modelfile.read(path)
+    signature, metadata, payload = model.metadata["signature"], dict(model.metadata), model.payload
+    if what == "payload":
+        payload = payload[:-1] + bytes([payload[-1] ^ 1])
+    elif what == "metadata":
+        metadata["labels"] = ["dog", "bee", "cow", "ant"]
+    else:
+        signature = signature | {"value": signature["value"][::-1]}
+    path.write_bytes(payload)
+    try:
+        modelfile.append(path, metadata, None)
+    except EdgecifarError:
+        pytest.skip("the last byte of this format isn't free")
+    forged = modelfile.read(path)
+    modelfile.attach_signature(forged, signature)
+    assert modelfile.read(path).payload == payload
+    with pytest.raises(EdgecifarError, match="doesn't fit the file"):
+        signing.check(modelfile.read(path), keys[1])
+
+
+def test_files_without_a_signature(described, bare, keys):
+    with pytest.raises(EdgecifarError, match="isn't signed"):
+        signing.check(modelfile.read(described / "int8.tflite"), keys[1])
+    with pytest.raises(EdgecifarError, match="no description to sign"):
+        signing.sign(bare / "int8.tflite", keys[0])
+
+
+def test_a_new_description_needs_a_new_signature(path, keys):
+    modelfile.append(path, {"name": "another"}, None)
+    with pytest.raises(EdgecifarError, match="isn't signed"):
+        signing.check(modelfile.read(path), keys[1])
+
+
+def test_keys_that_are_none(path, keys, tmp_path):
+    private, public = keys
+    (tmp_path / "text.pem").write_text("no key")
+    model = modelfile.read(path)
+    for bad in (tmp_path / "text.pem", private):
+        with pytest.raises(EdgecifarError, match="isn't a public key"):
+            signing.check(model, bad)
+    with pytest.raises(EdgecifarError, match="isn't a private key"):
+        signing.sign(path, public)
+    with pytest.raises(EdgecifarError, match="No such file"):
+        signing.sign(path, tmp_path / "none.pem")
+
+
+def test_keys_of_another_kind(path, tmp_path):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import x25519
+
+    key = x25519.X25519PrivateKey.generate()
+    (tmp_path / "x.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with pytest.raises(EdgecifarError, match="isn't an Ed25519 key"):
+        signing.sign(path, tmp_path / "x.pem")
+
+
+def test_a_key_is_not_overwritten(keys):
+    before = keys[0].read_bytes()
+    with pytest.raises(EdgecifarError, match="--force"):
+        signing.make_key(keys[0])
+    assert keys[0].read_bytes() == before
+
+
+def test_without_cryptography(path, keys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    with pytest.raises(EdgecifarError, match=r"pip install edgecifar-runtime\[sign\]"):
+        signing.sign(path, keys[0])

@@ -1,0 +1,92 @@
+import io
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecifar.runtime import streams
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.images import read_image
+from edgecifar.runtime.streams import read_items
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def items(data):
+    return list(read_items(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100}])
+def test_jpegs_one_after_another(images, options):
+    files = [encoded(np.tile(image, (4, 4, 1)), "JPEG", **options) for image in images[:5]]
+    assert items(b"".join(files)) == files
+
+
+def test_a_jpeg_with_a_thumbnail_of_its_own(images):
+    """An end marker within the EXIF data isn't the image's."""
+    exif = Image.Exif()
+    exif[0x9286] = encoded(images[0], "JPEG")
+    file = encoded(images[1], "JPEG", exif=exif)
+    assert items(file * 2) == [file, file]
+
+
+def test_pngs_and_jpegs_mixed(images):
+    files = [encoded(images[0], "PNG"), encoded(images[1], "JPEG"), encoded(images[2], "PNG")]
+    assert items(b"".join(files)) == files
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_other_formats_are_one_image(images, kind):
+    (found,) = items(encoded(images[0], kind))
+    assert read_image(found).shape == images[0].shape
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b"a.png\nb c.jpg\n", ["a.png", "b c.jpg"]),
+        (b"a.png", ["a.png"]),
+        (b"a.png\r\n\r\nb.png\r\n", ["a.png", "b.png"]),
+        (b"a\nb.png\0c.png\0", ["a", "b.png", "c.png"]),
+        ("käse.png\n".encode(), ["käse.png"]),
+    ],
+)
+def test_file_names(text, names):
+    assert items(text) == names
+
+
+def test_each_image_is_given_as_soon_as_it_is_whole(images):
+    """A camera's stream doesn't end."""
+    file = encoded(images[0], "PNG")
+    import os
+
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as source, os.fdopen(write, "wb", buffering=0) as sink:
+        found = read_items(source)
+        for _ in range(3):
+            threading.Thread(target=sink.write, args=(file,)).start()
+            assert next(found) == file
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_broken_streams(images, kind):
+    file = encoded(images[0], kind)
+    with pytest.raises(EdgecifarError, match="ends within an image"):
+        items(file + file[: len(file) // 2])
+    with pytest.raises(EdgecifarError, match="something else"):
+        items(file + b"text")
+    with pytest.raises(EdgecifarError, match="empty"):
+        items(b"")
+
+
+def test_an_endless_image(monkeypatch):
+    monkeypatch.setattr(streams, "LARGEST_IMAGE", 1000)
+    with pytest.raises(EdgecifarError, match="256 MiB"):
+        items(b"\xff\xd8" + bytes(5000))
+    with pytest.raises(EdgecifarError, match="256 MiB"):
+        items(b"BM" + bytes(5000))

@@ -1,0 +1,183 @@
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import features, models
+from edgecifar.train.checkpoint import newest_checkpoint
+from edgecifar.train.commands import train as command
+from edgecifar.train.data import Split
+from edgecifar.train.recipe import override
+from edgecifar.train.transfer import FINE_TUNING, Head, Transfer, freeze, train
+
+NAME = "efficientnet_lite0"
+QUICK = override(
+    FINE_TUNING, {"epochs": 2, "batch_size": 32, "augment.flip": "none", "learning_rate": 1e-4}
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of weights such as are published: of the backbone alone, for its own inputs."""
+    import tf_keras as keras
+
+    keras.utils.set_random_seed(5)
+    backbone = models.find(NAME).backbone
+    model = backbone.build((32, 32), 10)
+    path = tmp_path_factory.mktemp("weights") / "lite0_notop.h5"
+    keras.Model(model.input, backbone.layers(model)[-1].output).save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """Images for a few steps."""
+    return dataclasses.replace(
+        digits,
+        train=Split(digits.train.images[:128], digits.train.labels[:128]),
+        validation=Split(digits.validation.images[:40], digits.validation.labels[:40]),
+        fingerprint="1" * 64,
+    )
+
+
+def history(folder):
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return np.array([[float(row[key]) for key in ("loss", "val_loss")] for row in rows])
+
+
+def test_only_the_last_layers_change(few, weights, tmp_path):
+    transfer = Transfer(str(weights), backbone_size=32, unfreeze=10, head=Head(epochs=2))
+    run = train(NAME, few, QUICK, transfer, tmp_path / "run")
+    assert len(history(run.path / "head")) == 2
+    assert len(history(run.path)) == 2
+    assert run.info["transfer"]["weights"]["file"] == weights.name
+    assert not list((run.path / "head").glob("features-*"))
+
+    model, backbone = run.load_model(), models.find(NAME).backbone
+    untrained = backbone.build((32, 32), 10)
+    from edgecifar.train.transfer import load_weights
+
+    load_weights(backbone, untrained, str(weights))
+    pairs = list(zip(backbone.layers(model), backbone.layers(untrained), strict=True))
+
+    def changed(layer, before):
+        both = zip(layer.get_weights(), before.get_weights(), strict=True)
+        return any((new != old).any() for new, old in both)
+
+    assert not any(changed(*pair) for pair in pairs[:-10])
+    tuned = {layer.name for layer, before in pairs[-10:] if changed(layer, before)}
+    assert "top_conv" in tuned
+    assert "top_bn" not in tuned  # frozen batch normalisation
+    assert all(layer.trainable for layer in model.layers)  # later stages train everything
+
+
+def test_a_frozen_backbone_ends_after_the_head(few, weights, tmp_path):
+    transfer = Transfer(str(weights), backbone_size=32, unfreeze=0, head=Head(epochs=3))
+    run = train(NAME, few, QUICK, transfer, tmp_path / "run")
+    assert run.complete
+    assert not (run.path / "checkpoints").exists()
+    np.testing.assert_array_equal(history(run.path), history(run.path / "head"))
+
+    again = Transfer(str(run.path), backbone_size=32, unfreeze=0, head=Head(epochs=1))
+    second = train(NAME, few, QUICK, again, tmp_path / "second")
+    backbone = models.find(NAME).backbone
+    for ours, theirs in zip(
+        backbone.layers(second.load_model()), backbone.layers(run.load_model()), strict=True
+    ):
+        for new, old in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_array_equal(new, old)
+
+
+def test_features_are_computed_once(few, tmp_path):
+    class Extractor:
+        output_shape = (None, 3)
+        calls = 0
+
+        def predict_on_batch(self, images):
+            self.calls += 1
+            return np.asarray(images).mean(axis=(1, 2))
+
+    extractor, path = Extractor(), tmp_path / "features.npy"
+    first = features.cached_features(extractor, few.train, path, name="train")
+    calls = extractor.calls
+    second = features.cached_features(extractor, few.train, path, name="train")
+    assert extractor.calls == calls == 2
+    expected = (few.train.images.astype(np.float32).mean(axis=(1, 2)) - 120) / 64
+    np.testing.assert_allclose(first, expected, atol=1e-5)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_either_phase_goes_on(weights, tmp_path):
+    options = [
+        *("--data", "digits", "--weights", str(weights), "--backbone-size", "32"),
+        *("--unfreeze", "10", "--epochs", "3", "--batch-size", "256", "--set", "augment.flip=none"),
+        *("--set", "transfer.head.epochs=40", "--set", "transfer.head.early_stopping=0"),
+    ]
+
+    def start(out):
+        script = [sys.executable, "-m", "edgecifar.runtime", "train", NAME]
+        return subprocess.Popen([*script, *options, "--out", str(out)], stderr=subprocess.PIPE)
+
+    def kill_within(process, folder, epochs):
+        deadline = time.monotonic() + 300
+        while newest_checkpoint(folder) is None:
+            assert process.poll() is None, process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        last = newest_checkpoint(folder).name
+        assert last < f"epoch-{epochs:05d}", "the phase ended before it could be killed"
+
+    out = tmp_path / "killed"
+    kill_within(start(out), out / "head", epochs=40)
+    kill_within(start(out), out, epochs=3)
+    for process in (start(out), start(tmp_path / "whole")):
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    for phase in ("", "head"):
+        np.testing.assert_allclose(
+            history(out / phase), history(tmp_path / "whole" / phase), rtol=1e-3
+        )
+
+
+def test_without_weights_everything_learns():
+    backbone = models.find(NAME).backbone
+    model = backbone.build((32, 32), 10)
+    freeze(backbone, model, Transfer("none", unfreeze=1))
+    assert all(layer.trainable for layer in model.layers)
+    freeze(backbone, model, Transfer("imagenet", unfreeze=10_000, batch_norm="trained"))
+    assert all(layer.trainable for layer in model.layers)
+
+
+def test_what_can_not_be_transferred_leaves_no_folder(few, weights, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(EdgecifarError, match="no pretrained weights for baseline: choose from"):
+        train("baseline", few, QUICK, Transfer(), out)
+    with pytest.raises(EdgecifarError, match=r"missing\.h5 is missing"):
+        train(NAME, few, QUICK, Transfer(str(tmp_path / "missing.h5")), out)
+    with pytest.raises(EdgecifarError, match="--backbone-size 50 is no whole multiple"):
+        train(NAME, few, QUICK, Transfer(str(weights), backbone_size=50), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("values", [{"unfreeze": -1}, {"backbone_size": -1}])
+def test_impossible_settings_are_named(values):
+    with pytest.raises(EdgecifarError, match=f"{next(iter(values))} is -1"):
+        Transfer(**values)
+
+
+def test_options_of_transfer_need_weights():
+    result = CliRunner().invoke(command, [NAME, "--unfreeze", "3"])
+    assert result.exit_code == 2
+    assert "--backbone-size and --unfreeze need --weights" in result.output

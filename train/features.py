@@ -1,0 +1,117 @@
+"""A head on frozen features: what a backbone makes of the images, computed once and kept."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecifar.train.files import remove_partial, write_whole
+from edgecifar.train.models.backbone import POOL, Backbone
+from edgecifar.train.recipe import Training
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset, Split
+    from edgecifar.train.loop import Fit
+    from edgecifar.train.pipeline import Feed
+
+_BATCH = 64
+
+
+def fit_head(
+    backbone: Backbone,
+    model: "keras.Model",
+    dataset: "Dataset",
+    settings: Training,
+    folder: Path,
+    *,
+    seed: int,
+) -> "Fit":
+    """Fit the head of `model` alone, in place, on what its backbone makes of the images.
+
+    Features and checkpoints go to `folder/head`, the history to `folder/history.csv` too, where
+    that of the second phase replaces it.
+    """
+    import tf_keras as keras
+
+    from edgecifar.train.loop import fit_to
+
+    place = folder / "head"
+    remove_partial(place)
+    pooled = keras.Model(model.input, model.get_layer(POOL).output)
+    tables = [
+        cached_features(pooled, split, place / f"features-{name}.npy", name=name)
+        for name, split in (("train", dataset.train), ("validation", dataset.validation))
+    ]
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input(tables[0].shape[1:])
+    alone = keras.Model(inputs, backbone.head(inputs, len(dataset.classes)))
+    feed = feature_feed(*tables, dataset, settings, seed=seed)
+    result = fit_to(feed, alone, settings, place, seed=seed)
+    for layer in alone.layers[1:]:
+        model.get_layer(layer.name).set_weights(layer.get_weights())
+    write_whole(folder / "history.csv", partial(shutil.copy, place / "history.csv"))
+    return result
+
+
+def cached_features(
+    extractor: "keras.Model", split: "Split", path: Path, *, name: str
+) -> np.ndarray:
+    """Return features of a split's images, float32 [n, channels], computed once into `path`."""
+    from edgecifar.train.pipeline import evaluation_batches
+    from edgecifar.train.progress import progress
+
+    def write(partial_path: Path) -> None:
+        shape = (len(split), extractor.output_shape[-1])
+        table = np.lib.format.open_memmap(partial_path, "w+", np.float32, shape)
+        batches = evaluation_batches(split, 1, batch_size=_BATCH)
+        with progress() as bar:
+            task = bar.add_task(f"features of the {name} images", total=len(split))
+            for index, (images, _) in enumerate(batches):
+                first = index * _BATCH
+                table[first : first + len(images)] = extractor.predict_on_batch(images)
+                bar.advance(task, len(images))
+        table.flush()
+
+    if not path.exists():
+        write_whole(path, write)
+    return np.load(path, mmap_mode="r")
+
+
+def feature_feed(
+    train_table: np.ndarray,
+    validation_table: np.ndarray,
+    dataset: "Dataset",
+    settings: Training,
+    *,
+    seed: int,
+) -> "Feed":
+    """Return tables of features, float32 [n, channels], as batches with the images' targets."""
+    import tensorflow as tf
+
+    from edgecifar.train.pipeline import Feed, epoch_order, steps_per_epoch
+
+    def targets(split: "Split"):
+        return tf.one_hot(split.labels, len(dataset.classes))
+
+    inputs, wanted = tf.constant(np.asarray(train_table)), targets(dataset.train)
+
+    def epoch_batches(epoch):
+        epoch_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
+        order = epoch_order(len(train_table), settings.batch_size, epoch_seed)
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    def training(first_epoch: int) -> "tf.data.Dataset":
+        epochs = tf.data.Dataset.range(first_epoch, settings.epochs).flat_map(epoch_batches)
+        return epochs.map(lambda rows: (tf.gather(inputs, rows), tf.gather(wanted, rows)))
+
+    validation = (np.asarray(validation_table), targets(dataset.validation))
+    return Feed(
+        training=training,
+        validation=tf.data.Dataset.from_tensor_slices(validation).batch(settings.batch_size),
+        steps=steps_per_epoch(dataset.train, settings),
+    )
