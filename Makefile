@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-all check format clean
 
 demo: $(VENV)/installed
 	$(BIN)/edgecifar demo
 
 test: check
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed

@@ -23,6 +23,7 @@ METADATA_NAME = "edgecifar.json"
 LABELS_NAME = "labels.txt"
 _LEAST_RUNTIME = "0.1.0"  # the first release that reads SCHEMA
 _SECTIONS = ("input", "dataset", "recipe", "accuracy", "parity", "versions", "golden", "signature")
+_FIGURES = ("top1", "low", "high", "n")  # of an accuracy
 # What a checksum of the description can't cover: itself, and the signature made over it.
 _UNHASHED = frozenset({"metadata_sha256", "signature"})
 _OURS = frozenset({METADATA_NAME, LABELS_NAME})
@@ -229,6 +230,10 @@ def _check_types(metadata: dict[str, Any]) -> None:
     for key in _SECTIONS:
         if not isinstance(metadata.get(key, {}), dict):
             raise ValueError(f"{key} in its {METADATA_NAME} isn't a section")
+    for entry in metadata.get("accuracy", {}).values():
+        numbers = [entry.get(key, 0) for key in _FIGURES] if isinstance(entry, dict) else [None]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError(f"accuracy in its {METADATA_NAME} isn't made of figures")
     labels = metadata.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"labels in its {METADATA_NAME} aren't a list of names")

@@ -71,9 +71,10 @@ def ratio(
     """How many times the baseline's median latency a model takes; below 1 it is faster.
 
     Rounds are paired: slice i of both ran within moments, so the i-th medians are resampled
-    together. With the few rounds of a bench that bootstrap interval alone is somewhat narrow, so
-    the exact interval of the median of the rounds' ratios is joined to it (order statistics:
-    W. J. Conover, Practical Nonparametric Statistics, 3.2).
+    together. With the few rounds of a bench, which drift, that bootstrap interval alone is too
+    narrow: one file against itself would differ from itself too often. So the exact 98 %
+    interval of the median of the rounds' ratios is joined to it (order statistics: W. J. Conover,
+    Practical Nonparametric Statistics, 3.2).
 
     Raises:
         ValueError: the two have different numbers of rounds.
@@ -104,11 +105,11 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _median_interval(values: np.ndarray) -> tuple[float, float]:
-    """Bound the median by order statistics that miss it at most one time in twenty."""
+    """Bound the median by order statistics that miss it at most one time in fifty."""
     ordered, n = np.sort(values), len(values)
     tail, rank = 0.5**n, 0
-    while tail + math.comb(n, rank + 1) * 0.5**n <= 0.025 and 2 * rank + 3 < n:
+    while tail + math.comb(n, rank + 1) * 0.5**n <= 0.01 and 2 * rank + 3 < n:
         rank += 1
         tail += math.comb(n, rank) * 0.5**n
-    # Even the extremes of fewer than six rounds bound it less surely.
+    # Even the extremes of fewer than seven rounds bound it less surely.
     return float(ordered[rank]), float(ordered[n - 1 - rank])

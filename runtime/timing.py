@@ -89,7 +89,8 @@ def time_interleaved(
     try:
         while not _is_over(samples, finished, plan, enough):
             calls = _renewed(renew, finished) if renew else calls
-            taken = _round(calls, repeats, finished)
+            # Each order of measuring meets both orders of loading.
+            taken = _round(calls, repeats, finished // 2 if renew else finished)
             for rounds, times in zip(samples, taken, strict=True):
                 rounds.append(times)
             finished += 1
@@ -145,7 +146,7 @@ def _round(
 ) -> list[np.ndarray]:
     taken: list[np.ndarray] = [np.empty(0, np.int64)] * len(calls)
     for turn in range(len(calls)):
-        which = (turn + number // 2) % len(calls)  # each order after both orders of loading
+        which = (turn + number) % len(calls)
         taken[which] = _slice(calls[which], repeats[which])
     return taken
 

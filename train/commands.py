@@ -70,21 +70,24 @@ def train(
     asked = {"weights": weights, "backbone_size": backbone_size, "unfreeze": unfreeze}
     how = {key: options.pop(key) for key in ("seed", "force", "tensorboard", "strategy")}
     changes = _given(options) | parse_assignments(assignments)
-    train_run = _trainer(changes, _given(asked))
+    train_run = _trainer(architecture, changes, _given(asked))
     start_tensorflow()
     dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
     print_run(train_run(architecture, dataset, out=out or Path("runs") / architecture, **how))
 
 
-def _trainer(changes: dict, asked: dict):
+def _trainer(architecture: str, changes: dict, asked: dict):
     """Return the function that trains, with its settings: from pretrained weights or without."""
-    from edgecifar.train import session, transfer
+    from edgecifar.train import models, session, transfer
     from edgecifar.train.recipe import Training, override
 
     prefix = "transfer."
     asked |= {key[len(prefix) :]: changes.pop(key) for key in [*changes] if key.startswith(prefix)}
     if not asked:
-        return partial(session.train, settings=override(Training(), changes))
+        return partial(
+            session.train,
+            settings=override(Training(), {**models.find(architecture).training, **changes}),
+        )
     if "weights" not in asked:
         raise click.UsageError("--backbone-size and --unfreeze need --weights")
     return partial(

@@ -20,6 +20,7 @@ from edgecifar.runtime import results
 from edgecifar.runtime.agent import REQUEST, RESULT, settings_from
 from edgecifar.runtime.errors import EdgecifarError
 
+_SYSTEM_FOLDERS = ("bin", "etc", "lib", "opt", "sbin", "usr", "var")
 _FEATURES_64 = "fp asimd evtstrm crc32 cpuid"
 _FEATURES_76 = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop "
@@ -122,10 +123,11 @@ class EmulatedDevice:
         """
         overlay = root.with_name(f"{root.name}-{self._short}")
         overlay.mkdir(exist_ok=True)
-        for entry in root.iterdir():
-            link = overlay / entry.name
-            if entry.name != "proc" and not link.is_symlink():
-                link.symlink_to(entry)
+        # Not /tmp, /home and the like: a link there leads programs away from this machine's files.
+        for name in _SYSTEM_FOLDERS:
+            link = overlay / name
+            if (root / name).exists() and not link.is_symlink():
+                link.symlink_to(root / name)
         (overlay / "proc").mkdir(exist_ok=True)
         _write_whole(overlay / "proc" / "cpuinfo", self._board.cpuinfo)
         libraries = self._board.architecture.libraries

@@ -125,7 +125,7 @@ class Trials:
 
 
 def _lives(process: int) -> bool:
-    if process in (0, os.getpid()):
+    if process in (0, os.getpid()):  # never noted, or an earlier search of this process
         return False
     try:
         os.kill(process, 0)

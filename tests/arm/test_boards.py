@@ -1,5 +1,6 @@
 """Install, import, classify, verify and measure on emulated Raspberry Pis."""
 
+import importlib.util
 import json
 import subprocess
 from pathlib import Path
@@ -10,6 +11,11 @@ import pytest
 from edgecifar.runtime import Classifier
 
 TOUR = Path(__file__).parent / "tour.py"
+_spec = importlib.util.spec_from_file_location("tour", TOUR)
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+compute = _module.compute  # what runs on the board runs here too
+
 THIRTY_TWO_BIT_IMAGES = 200  # tflite-runtime under emulation is slow
 AGREEMENT = 0.97  # of tflite-runtime's top-1 with LiteRT's; its kernels round elsewhere
 
@@ -30,13 +36,14 @@ def tour(python_of, model, test_images, photo, tmp_path_factory):
             **commands,
         }
         done = subprocess.run(
-            [python, TOUR, python, model, folder / "images.npy", folder / "outputs.npy",
+            [python, TOUR, python, model, folder / "images.npy", folder / "outputs.npz",
              json.dumps(commands)],
             capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout.splitlines()[-1])
-        visited[board] = told, np.load(folder / "outputs.npy")
+        with np.load(folder / "outputs.npz") as arrays:
+            visited[board] = told, dict(arrays)
         return visited[board]
 
     return visit
@@ -45,43 +52,48 @@ def tour(python_of, model, test_images, photo, tmp_path_factory):
 @pytest.fixture(scope="module")
 def here(model, test_images):
     """What LiteRT on this machine computes."""
-    classifier = Classifier(model, threads=1, backend="litert")
-    return np.concatenate([classifier.scores(image) for image in test_images])
+    return compute(Classifier(model, threads=1, backend="litert"), test_images)
 
 
 @pytest.mark.parametrize("board", ["pi3", "pi4", "pi5"])
 def test_litert_computes_the_same_bits(tour, here, board, test_images):
-    told, outputs = tour(board, len(test_images))
+    """All but the softmax, whose table on 64-bit Arm gives now and then one step more or less."""
+    told, there = tour(board, len(test_images))
     assert told["backend"].startswith("litert ")
-    assert outputs.dtype == np.int8
-    assert outputs.tobytes() == here.tobytes()
-    assert len(np.unique(here.argmax(axis=1))) > 3  # or the same bits would say little
+    assert there["logits"].dtype == np.int8
+    assert there["logits"].tobytes() == here["logits"].tobytes()
+    steps = np.abs(there["scores"].astype(int) - here["scores"])
+    assert steps.max() <= 1
+    assert (there["scores"].argmax(axis=1) == here["scores"].argmax(axis=1)).all()
+    assert len(np.unique(here["scores"].argmax(axis=1))) > 3  # or this would say little
 
 
 @pytest.mark.parametrize("board", ["pi3", "pi4", "pi5"])
 def test_commands_on_a_64_bit_board(tour, model, board, photo, test_images):
     told, _ = tour(board, len(test_images))
-    status, text = told["classify"]
-    assert status == 0, text
+    status, text, errors = told["classify"]
+    assert status == 0, errors
+    assert errors == ""
     expected = Classifier(model).predict(test_images[7])
     assert json.loads(text)["label"] == expected.labels[0]
-    assert json.loads(text)["probability"] == pytest.approx(expected.probabilities.max(), abs=1e-6)
-    status, text = told["verify"]
-    assert status == 0, text
-    assert json.loads(text)["golden"]["identical"]
+    assert json.loads(text)["probability"] == pytest.approx(expected.probabilities.max(), abs=0.005)
+    status, text, errors = told["verify"]
+    assert status == 0, errors
+    assert json.loads(text)["golden"]["largest_difference"] <= 1 / 256
 
 
 def test_a_32_bit_board_with_tflite_runtime(tour, here, record_property, test_images):
-    told, outputs = tour("pi3-32", THIRTY_TWO_BIT_IMAGES)
+    told, there = tour("pi3-32", THIRTY_TWO_BIT_IMAGES)
     assert told["backend"] == "tflite-runtime 2.14.0"
-    agreement = (outputs.argmax(axis=1) == here[: len(outputs)].argmax(axis=1)).mean()
+    labels = here["scores"][:THIRTY_TWO_BIT_IMAGES].argmax(axis=1)
+    agreement = (there["scores"].argmax(axis=1) == labels).mean()
     record_property("top-1 agreement of tflite-runtime with LiteRT", float(agreement))
     assert agreement >= AGREEMENT
-    status, text = told["verify"]
-    assert status == 0, text
+    status, text, errors = told["verify"]
+    assert status == 0, errors
     assert json.loads(text)["golden"]["same_labels"] >= 7
-    status, text = told["classify"]
-    assert status == 0, text
+    status, _, errors = told["classify"]
+    assert status == 0, errors
 
 
 def test_bench_and_doctor_on_a_board(python_of, model, tmp_path):
@@ -96,13 +108,13 @@ def test_bench_and_doctor_on_a_board(python_of, model, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["doctor"][0] == 0, told["doctor"][1]
+    assert told["doctor"][0] == 0, told["doctor"]
     found = json.loads(told["doctor"][1])
     assert found["machine"]["cpu"] == "Cortex-A76"
     assert "dot product" in found["machine"]["features"]
     assert [row["name"] for row in found["interpreters"] if row["works"]] == ["litert"]
     assert any("dot product" in sentence for sentence in found["advice"])
-    assert told["bench"][0] == 0, told["bench"][1]
+    assert told["bench"][0] == 0, told["bench"]
     row = json.loads((tmp_path / "bench.json").read_text())["models"][0]
     assert row["latency_us"]["median"] > 0
     assert row["peak_memory_bytes"] > 10_000_000

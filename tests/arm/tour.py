@@ -1,6 +1,6 @@
-"""Runs on an emulated board: every command, and the raw outputs of the images that it is given.
+"""Runs on an emulated board: commands, and what the model computes for images.
 
-python tour.py LAUNCHER MODEL IMAGES.npy OUTPUTS.npy COMMANDS (as JSON). Prints one JSON object.
+python tour.py LAUNCHER MODEL IMAGES.npy OUTPUTS.npz COMMANDS (as JSON). Prints one JSON object.
 """
 
 import contextlib
@@ -15,14 +15,25 @@ from edgecifar.runtime.commands import main
 
 
 def call(arguments):
-    """Run a command; return its exit status and what it printed."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+    """Run a command; return its exit status, what it printed and what went to stderr."""
+    output, errors, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             main(arguments, prog_name="edgecifar")
         except SystemExit as error:
-            return error.code or 0, output.getvalue()
-    return 0, output.getvalue()
+            status = error.code or 0
+    return status, output.getvalue(), errors.getvalue()
+
+
+def compute(classifier, images):
+    """Return scores int8 [N, classes], and logits: what goes into the softmax."""
+    interpreter = classifier._first._interpreter
+    (softmax,) = [op for op in interpreter._get_ops_details() if op["op_name"] == "SOFTMAX"]
+    scores, logits = [], []
+    for image in images:
+        scores.append(classifier.scores(image))
+        logits.append(interpreter.get_tensor(int(softmax["inputs"][0])).copy())
+    return {"scores": np.concatenate(scores), "logits": np.concatenate(logits)}
 
 
 def tour(launcher, model, images, outputs, commands):
@@ -30,8 +41,7 @@ def tour(launcher, model, images, outputs, commands):
     sys.executable = launcher  # children of bench and doctor are emulated too
     classifier = Classifier(model, threads=1)
     if images:
-        found = [classifier.scores(image) for image in np.load(images)]
-        np.save(outputs, np.concatenate(found))
+        np.savez(outputs, **compute(classifier, np.load(images)))
     told = {name: call(arguments) for name, arguments in json.loads(commands).items()}
     return {"backend": classifier.backend, **told}
 

@@ -30,7 +30,7 @@ def test_every_file_is_measured_on_the_test_images(digits, finished):
     names = [row["name"] for row in result["models"]]
     assert names == ["resnet8-float32", "resnet8-float32", "resnet8-qat-int8"]
     assert all(row["accuracy"]["n"] == len(digits.test) for row in result["models"])
-    assert [row["ratio"]["value"] for row in result["models"]][0] == 1
+    assert result["models"][0]["ratio"]["value"] == 1
     float32, onnx, _ = (row["accuracy"]["top1"] for row in result["models"])
     assert float32 == onnx > 80
 

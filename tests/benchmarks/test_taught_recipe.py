@@ -31,7 +31,7 @@ def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
     recipe = recipes.read(str(folder / "nano.toml")).shortened()
     recipe = dataclasses.replace(recipe, export=("float32",))
     outcome = run_recipe(recipe, digits, folder / "runs" / "nano-quick")
-    trained = sorted(path.parent.name for path in folder.glob("runs/*/edge-8-s16/model.h5"))
+    trained = sorted(path.parent.parent.name for path in folder.glob("runs/*/edge-8-s16/model.h5"))
     assert trained == ["base-quick", "nano-quick", "small-quick"]
     stages = {
         path.parent.name: open_run(path).info["stage"] for path in folder.glob("runs/*/edge-8-s16")

@@ -32,6 +32,13 @@ def test_train_then_evaluate(tmp_path):
     assert f"{metrics['test']['top1']:.2f} %" in result.stdout
 
 
+def test_an_architecture_brings_the_training_that_suits_it(tmp_path):
+    quick = ["--epochs", 1, "--data", "digits", "--batch-size", 64]
+    run("train", "baseline", *quick, "--out", tmp_path / "run", "--learning-rate", 0.01)
+    recipe = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]
+    assert (recipe["optimizer"], recipe["learning_rate"]) == ("adam", 0.01)
+
+
 def test_models_as_json():
     rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
     assert rows["resnet8"]["parameters"] == 78_666

@@ -5,11 +5,11 @@ probabilities. With that normalisation the int8 form of a pixel is exactly `pixe
 `edgecifar.train.normalisation`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
@@ -30,6 +30,7 @@ class Architecture:
     returns an uncompiled Keras 2 model. `backbone` is there if the network can start from weights
     learnt on ImageNet. `initialise(model, images)` sets first weights by uint8 training images;
     `deploy(model)` returns what a trained network is saved as, where that is another one.
+    `training` are the settings of `Training` that suit the network better than the defaults.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Architecture:
     backbone: "Backbone | None" = None
     initialise: "Callable[[keras.Model, np.ndarray], None] | None" = None
     deploy: "Callable[[keras.Model], keras.Model] | None" = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 _MODULES = (
@@ -68,6 +70,7 @@ def find(name: str) -> Architecture:
         summary=module.__doc__.splitlines()[0].rstrip("."),
         build=module.build,
         backbone=getattr(module, "BACKBONE", None),
+        training=getattr(module, "TRAINING", {}),
     )
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import socket
 import subprocess
 import sys
 
@@ -134,8 +136,10 @@ def test_what_a_killed_process_took_is_trained_by_the_next(storage):
     assert trials.take() is None
     trials.give_back_abandoned()
     trials.queue(shape, {"macs": 1})
-    assert trials.take()[1] == shape
-    trials.give_back_abandoned()  # this process lives
+    trial, taken = trials.take()
+    assert taken == shape
+    trial.set_user_attr("worker", [socket.gethostname(), os.getppid()])
+    trials.give_back_abandoned()  # that process lives
     trials.queue(shape, {"macs": 1})
     assert trials.take() is None
 

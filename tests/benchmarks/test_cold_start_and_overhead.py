@@ -1,0 +1,40 @@
+"""The two scripts measure what they say; whether the limits hold, a quiet machine tells."""
+
+import pytest
+
+from edgecifar.benchmarks import cold_start, overhead
+from edgecifar.benchmarks.overhead import Overhead
+from edgecifar.compress.export import export
+
+
+@pytest.fixture(scope="module")
+def model(digits, digits_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overhead")
+    return export(digits_run, digits, ["int8"], folder=folder)[0].path
+
+
+def test_cold_start(model):
+    found = cold_start.measure(model, rounds=1)
+    assert 20 < found.imports_ms < found.command_ms  # the command imports the same, and more
+    assert found.limit_ms == pytest.approx(1.35 * found.imports_ms + 60)
+
+
+def test_overhead(model):
+    found = overhead.measure(model, rounds=2, memory=False)
+    assert found.bare_us > 1
+    assert 0 < found.extra_us < 10 * found.bare_us + 500
+    assert 0.05 < found.speed_up < 4
+    assert found.growth_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (Overhead(40.0, 12.5, 1.8, 0), "12.5 us over"),
+        (Overhead(40.0, 5.0, 1.5, 0), "1.50 times"),
+        (Overhead(40.0, 5.0, 1.8, 3_000_000), "memory grew"),
+    ],
+)
+def test_limits(found, problem):
+    assert [problem in text for text in overhead._problems("net", found)] == [True]
+    assert overhead._problems("net", Overhead(40.0, 11.9, 1.71, None)) == []

@@ -1,0 +1,168 @@
+"""Kill commands at random moments, and look for files that are not whole.
+
+    python tests/faults/kill9.py --count 50
+
+Each stage (train, quantize, export, on digits) is run once to the end to learn how long it takes,
+then killed with SIGKILL at random moments of that time, from a fresh start or from where the last
+one was killed. Every file under a final name must then be whole; after the last kill the same
+command must finish.
+"""
+
+import csv
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.errors import EdgecifarError
+
+_PARTIAL = (".partial-", ".")  # names that no reader takes for a result
+_QUICK = ("--data", "digits", "--epochs", "2")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, the folder that it fills, and what must be there when it has finished."""
+
+    name: str
+    arguments: tuple[str, ...]
+    folder: Path
+    result: str
+
+
+@dataclass
+class Tally:
+    """What came of the kills."""
+
+    killed: int = 0
+    finished_first: int = 0
+    torn: list[str] = field(default_factory=list)
+
+
+def stages(folder: Path) -> list[Stage]:
+    """Return the three stages, each on the run of the one before."""
+    run, fine = folder / "resnet8", folder / "resnet8-qat"
+    train = ("train", "resnet8", *_QUICK, "--out", str(run), "--batch-size", "64")
+    quantize = ("quantize", str(run), *_QUICK, "--out", str(fine))
+    export = ("export", str(fine), "--data", "digits", "--int8", "--force")
+    return [
+        Stage("train", train, run, "metrics.json"),
+        Stage("quantize", quantize, fine, "metrics.json"),
+        Stage("export", export, fine / "exports", "resnet8-qat-int8.tflite"),
+    ]
+
+
+def start(stage: Stage) -> subprocess.Popen:
+    """Start the stage's command."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgecifar.runtime", *stage.arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def finish(stage: Stage) -> float:
+    """Run the stage to its end; return the seconds it took."""
+    began = time.monotonic()
+    process = start(stage)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()[-500:]
+    assert (stage.folder / stage.result).exists()
+    return time.monotonic() - began
+
+
+def kill(stage: Stage, after: float) -> bool:
+    """Start the stage and kill it after so many seconds; False if it had finished by then."""
+    process = start(stage)
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return True
+    return False
+
+
+def torn_files(folder: Path) -> list[str]:
+    """Name the files under final names that can't be read to their end, and why."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(_PARTIAL) for part in inside):
+            try:
+                check(path)
+            except (EdgecifarError, ValueError, OSError, AssertionError, zipfile.BadZipFile) as e:
+                found.append(f"{path}: {e!r}")
+    return found
+
+
+def check(path: Path) -> None:
+    """Read a file of a kind that runs have to its end."""
+    assert path.stat().st_size, "it is empty"
+    if path.suffix in (".tflite", ".onnx"):
+        assert modelfile.read(path).is_verified
+    elif path.suffix == ".json":
+        json.loads(path.read_text())
+    elif path.suffix == ".csv":
+        text = path.read_text()
+        rows = list(csv.reader(text.splitlines()))
+        assert text.endswith("\n")
+        assert len({len(row) for row in rows}) == 1
+    elif path.suffix in (".npz", ".keras"):
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+    elif path.suffix == ".h5":
+        import h5py
+
+        with h5py.File(path) as file:
+            file.visititems(lambda _, item: item[...] if isinstance(item, h5py.Dataset) else None)
+    elif path.name == "state.index":
+        import numpy as np
+        import tensorflow as tf
+
+        reader = tf.train.load_checkpoint(str(path.with_suffix("")))
+        for name in reader.get_variable_to_shape_map():
+            np.asarray(reader.get_tensor(name))
+
+
+def torture(folder: Path, count: int, seed: int = 0) -> Tally:
+    """Kill the stages `count` times in all, and finish each at the end."""
+    rng, tally = random.Random(seed), Tally()
+    for number, stage in enumerate(stages(folder)):
+        seconds = finish(stage)
+        shutil.rmtree(stage.folder)
+        for turn in range(number, count, 3):
+            killed = kill(stage, rng.uniform(0.2, 1.0) * seconds)
+            tally.killed += killed
+            tally.finished_first += not killed
+            found = torn_files(folder)
+            tally.torn += found
+            print(f"{stage.name} {turn}: {'killed' if killed else 'finished'}", *found, flush=True)
+            if stage.folder.exists() and (not killed or rng.random() < 0.5):
+                shutil.rmtree(stage.folder)  # half the kills meet a run that was killed before
+        finish(stage)
+        tally.torn += torn_files(folder)
+    return tally
+
+
+@click.command()
+@click.option("--count", default=50, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("kill9"))
+def main(count: int, seed: int, folder: Path) -> None:
+    """Kill train, quantize and export COUNT times in all."""
+    tally = torture(folder, count, seed)
+    click.echo(f"{tally.killed} killed, {tally.finished_first} finished before, {tally.torn} torn")
+    sys.exit(bool(tally.torn))
+
+
+if __name__ == "__main__":
+    main()

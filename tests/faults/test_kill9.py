@@ -1,0 +1,39 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("kill9", Path(__file__).parent / "kill9.py")
+kill9 = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(kill9)
+
+
+def test_a_torn_file_is_found(described_run):
+    """Or 50 of 50 would say nothing."""
+    assert kill9.torn_files(described_run) == []
+    for path in sorted(described_run.rglob("*")):
+        if path.is_file() and path.name != "state.data-00000-of-00001":
+            whole = path.read_bytes()
+            path.write_bytes(whole[: len(whole) // 2])
+            assert [path.name in text for text in kill9.torn_files(described_run)] == [True], path
+            path.write_bytes(whole)
+
+
+@pytest.fixture
+def described_run(digits, digits_run, tmp_path):
+    """A copy of a finished run with an int8 export."""
+    import shutil
+
+    from edgecifar.compress.export import export
+
+    copy = tmp_path / "run"
+    shutil.copytree(digits_run.path, copy)
+    export(digits_run, digits, ["int8"], folder=copy / "exports")
+    return copy
+
+
+@pytest.mark.slow
+def test_kills_leave_no_half_file(tmp_path):
+    tally = kill9.torture(tmp_path, count=3)
+    assert tally.torn == []
+    assert tally.killed + tally.finished_first == 3
