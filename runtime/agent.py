@@ -44,7 +44,7 @@ def run(folder: Path) -> None:
         on_progress=lambda text: _tell(progress=text),
     )
     replace_file(folder / RESULT, as_bytes(result))
-    (folder / JOURNAL).unlink()
+    (folder / JOURNAL).unlink(missing_ok=True)  # an earlier run may have finished just now
 
 
 def settings_from(values: dict[str, Any]) -> Settings:

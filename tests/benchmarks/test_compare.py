@@ -11,16 +11,24 @@ from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import wilson
 
+_STEADY = {"median": 1.0, "low": 0.99, "high": 1.01}
+
 
 @pytest.fixture
 def pair(tmp_path, bench_result):
     """Write the bench as it is and as `change` makes it; return both paths."""
 
+    old = copy.deepcopy(bench_result)
+    for row, times in zip(old["models"], (1.0, 0.5, 0.25), strict=True):  # a steady machine's
+        row["latency_us"] |= {key: 100 * times * by for key, by in _STEADY.items()}
+        if times < 1:
+            row["ratio"] = {"value": times, "low": times * 0.99, "high": times * 1.01}
+
     def write(change=lambda result: None):
         paths = tmp_path / "old.json", tmp_path / "new.json"
-        new = copy.deepcopy(bench_result)
+        new = copy.deepcopy(old)
         change(new)
-        for path, result in zip(paths, (bench_result, new), strict=True):
+        for path, result in zip(paths, (old, new), strict=True):
             path.write_bytes(results.as_bytes(results.seal(result)))
         return paths
 

@@ -15,6 +15,11 @@ def prepared(digits, digits_run):
     return prepare(digits_run.load_model(), digits.train.images[:512])
 
 
+def first(model, kind):
+    """Return the first layer of a kind; its name counts the nets that the process has built."""
+    return next(layer for layer in model.layers if isinstance(layer, kind))
+
+
 def weight(model, name):
     (found,) = [w for w in model.weights if w.name == f"{name}:0"]
     return float(found.numpy())
@@ -28,10 +33,11 @@ def test_the_input_has_the_range_of_all_pixels(prepared):
 def test_ranges_are_those_of_real_activations(digits, digits_run, prepared):
     """Guards the toolkit's decay, from which the ranges are worked out."""
     model = digits_run.load_model()
-    pooled = keras.Model(model.input, model.get_layer("global_average_pooling2d").output)
+    pool = first(model, keras.layers.GlobalAveragePooling2D)
+    pooled = keras.Model(model.input, pool.output)
     batches = np.split(normalise(digits.train.images[:512].astype(np.float32)), 4)
     largest = np.mean([pooled.predict(batch, verbose=0).max() for batch in batches])
-    found = weight(prepared, "quant_global_average_pooling2d/output_max")
+    found = weight(prepared, f"quant_{pool.name}/output_max")
     # The layers before it round to 8 bits here.
     assert found == pytest.approx(largest, rel=0.05)
 
@@ -45,9 +51,9 @@ def test_simulated_int8_is_close_before_any_fine_tuning(digits, digits_run, prep
 
 
 def test_statistics_of_the_float_model_do_not_move(digits_run, prepared):
-    before = digits_run.load_model().get_layer("batch_normalization").get_weights()
-    inner = prepared.get_layer("quant_batch_normalization").layer
-    for ours, theirs in zip(inner.get_weights(), before, strict=True):
+    norm = first(digits_run.load_model(), keras.layers.BatchNormalization)
+    inner = prepared.get_layer(f"quant_{norm.name}").layer
+    for ours, theirs in zip(inner.get_weights(), norm.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
