@@ -1,10 +1,15 @@
 """The commands that benchmarks adds to `edgecifar`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgecifar.train.data.options import data_options
+
+if TYPE_CHECKING:
+    from edgecifar.benchmarks.recipe import Recipe
+    from edgecifar.train.data import Dataset
 
 
 @click.command()
@@ -85,25 +90,18 @@ def compare(
         raise EdgecifarError(f"{count} regression{'s' * (count > 1)}: see above")
 
 
-def _run_recipe(
-    name: str, out: Path | None, force: bool, source: dict, *, quick: bool = False
-) -> None:
+def _carry_out(recipe: "Recipe", dataset: "Dataset", out: Path, *, force: bool) -> None:
     import shutil
 
-    from edgecifar.benchmarks import recipe as recipes
     from edgecifar.benchmarks.pipeline import run_recipe
     from edgecifar.runtime.commands.bench import render
     from edgecifar.train.backend import start_tensorflow
-    from edgecifar.train.data import load
     from edgecifar.train.files import read_json
 
-    recipe = recipes.read(name)
-    recipe = recipe.shortened() if quick else recipe
-    out = out or Path("runs") / recipes.folder_name(name, quick=quick)
     if force and out.exists():
         shutil.rmtree(out)
     start_tensorflow()
-    outcome = run_recipe(recipe, load(**source), out)
+    outcome = run_recipe(recipe, dataset, out)
     click.echo(render(read_json(outcome.bench)))
     click.echo(f"\nreport: {outcome.report}")
 
@@ -122,7 +120,13 @@ def run(*, recipe: str, out: Path | None, force: bool, quick: bool, **source) ->
     The same command goes on after an interruption and skips what is finished. Recipes that teach
     this one are carried out first, in folders beside --out.
     """
-    _run_recipe(recipe, out, force, source, quick=quick)
+    from edgecifar.benchmarks import recipe as recipes
+    from edgecifar.train.data import load
+
+    chosen = recipes.read(recipe)
+    chosen = chosen.shortened() if quick else chosen
+    out = out or Path("runs") / recipes.folder_name(recipe, quick=quick)
+    _carry_out(chosen, load(**source), out, force=force)
 
 
 @click.command()
@@ -131,4 +135,9 @@ def run(*, recipe: str, out: Path | None, force: bool, quick: bool, **source) ->
 @click.option("--force", is_flag=True, help="Start over instead of going on.")
 def demo(*, out: Path | None, force: bool, **source) -> None:
     """Train, quantize, export, measure and report a small net, in minutes."""
-    _run_recipe("demo", out, force, source)
+    from edgecifar.benchmarks import recipe as recipes
+    from edgecifar.train.data import load
+
+    dataset = load(**source)
+    recipe = recipes.read("demo-digits" if dataset.name == "digits" else "demo")
+    _carry_out(recipe, dataset, out or Path("runs/demo"), force=force)

@@ -132,17 +132,15 @@ class _Job:
             wheel = runtime_wheel(Path(folder))
             self._modules = f"{self._folder}/{wheel.stem}"
             environment = f"{self._folder}/venv"
-            wanted = self._connection.target.python
-            named = [wanted] if wanted else [f"{environment}/bin/python", "python3"]
-            found = [name for name in named if self._has(name)]
-            if not found:
-                what = wanted or "python3"
+            base = self._connection.target.python or "python3"
+            found = [name for name in (base, f"{environment}/bin/python") if self._has(name)]
+            if base not in found:
                 raise EdgecifarError(
-                    f"there is no {what}: install Python 3.10 or newer there, or name one as "
+                    f"there is no {base}: install Python 3.10 or newer there, or name one as "
                     "ssh://host?python=PATH"
                 )
             ready = [name for name in found if self._suits(name)]
-            self._python = ready[0] if ready else found[-1]
+            self._python = ready[0] if ready else base
             self._unpack(wheel)
             if not ready:
                 self._make_environment(environment, wheel)

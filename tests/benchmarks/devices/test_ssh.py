@@ -1,7 +1,9 @@
+import os
 import shutil
 import subprocess
 import sys
 import threading
+import venv
 
 import pytest
 
@@ -82,6 +84,23 @@ def test_a_device_without_python(sshd, tiny_models):
 def test_a_named_python_that_is_not_there(sshd, tiny_models):
     error = _bench(tiny_models, None, None, "ssh://device?python=/opt/none/python3").error
     assert "there is no /opt/none/python3" in error
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("EDGECIFAR_TEST_INSTALL"), reason="needs a package index")
+def test_a_bare_python_gets_an_environment(sshd, tiny_models, tiny_data, tmp_path):
+    """Set EDGECIFAR_TEST_INSTALL to let pip install the runtime's wheel on the device."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    python = tmp_path / "bare" / "bin" / "python3"
+    told, spec = [], f"ssh://device?python={python}"
+    outcome = _bench(tiny_models, tiny_data, None, spec, on_progress=told.append)
+    assert outcome.errors == []
+    assert any("installing the runtime" in text for text in told)
+    told.clear()
+    assert _bench(tiny_models, tiny_data, None, spec, on_progress=told.append).errors == []
+    assert not any("installing" in text for text in told)
+    assert (sshd.cache / "venv/bin/python").exists()
+    assert outcome.result["models"][0]["backend"].startswith("onnxruntime")
 
 
 def test_too_old_python(sshd, tiny_models, tmp_path):
