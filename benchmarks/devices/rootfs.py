@@ -17,7 +17,7 @@ from edgecifar.runtime.errors import EdgecifarError
 
 _SUITE = "bookworm"
 _PYTHON = "3.11"  # of that suite
-_DEFAULT_MIRROR = "http://deb.debian.org/debian"
+_MIRROR = "EDGECIFAR_DEBIAN_MIRROR"  # environment variable for machines that aren't Debian
 _TOOLS = ("debootstrap", "dpkg")
 
 
@@ -129,8 +129,11 @@ def _wheels(architecture: Architecture, site: Path) -> None:
 
 
 def mirror(etc: Path = Path("/etc/apt")) -> str:
-    """Return the Debian mirror that apt uses on this machine."""
-    return next(_mirrors(etc), _DEFAULT_MIRROR)
+    """Return the Debian mirror that the environment names, or apt uses on this machine."""
+    found = os.environ.get(_MIRROR) or next(_mirrors(etc), None)
+    if found is None:
+        raise EdgecifarError(f"apt names no Debian mirror here: set {_MIRROR} to the URL of one")
+    return found
 
 
 def _mirrors(etc: Path) -> Iterator[str]:

@@ -31,8 +31,9 @@ def test_names_of_devices():
             device(spec)
 
 
-def test_the_mirror_is_apts(tmp_path):
-    assert rootfs.mirror(tmp_path) == "http://deb.debian.org/debian"
+def test_the_mirror_is_apts(tmp_path, monkeypatch):
+    with pytest.raises(EdgecifarError, match="set EDGECIFAR_DEBIAN_MIRROR"):
+        rootfs.mirror(tmp_path)
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / "sources.list.d/d.sources").write_text(
         "Types: deb\nURIs: http://m.example/debian-security\n\nURIs: http://m.example/debian\n"
@@ -42,6 +43,8 @@ def test_the_mirror_is_apts(tmp_path):
         "deb [arch=amd64] http://n.example/debian/ bookworm main\n"
     )
     assert rootfs.mirror(tmp_path) == "http://n.example/debian/"
+    monkeypatch.setenv("EDGECIFAR_DEBIAN_MIRROR", "http://mine.example/debian")
+    assert rootfs.mirror(tmp_path) == "http://mine.example/debian"
 
 
 def test_missing_tools_are_named(tmp_path, monkeypatch):
