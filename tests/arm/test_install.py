@@ -15,7 +15,7 @@ from pip._vendor.packaging.tags import sys_tags
 found = [Requirement(line) for line in sys.stdin.read().splitlines()]
 chosen = [str(r).partition(";")[0] for r in found if r.marker is None or r.marker.evaluate(
     {"extra": sys.argv[1]})]
-print(json.dumps({"chosen": chosen, "platform": next(sys_tags()).platform}))
+print(json.dumps({"chosen": chosen, "platforms": sorted({tag.platform for tag in sys_tags()})}))
 """
 
 
@@ -60,7 +60,7 @@ def names(chosen):
 def test_which_interpreter_is_chosen(pip_of, required, board, extra, interpreter, platform):
     told = json.loads(pip_of(board, _MARKERS, extra, input=required))
     chosen = names(told["chosen"])
-    assert told["platform"] == platform
+    assert platform in told["platforms"]
     assert chosen - {"numpy", "click", "pillow", "Pillow"} == interpreter
     old = [text for text in told["chosen"] if text.startswith("numpy") and "<2" in text]
     assert bool(old) == ("tflite-runtime" in interpreter)

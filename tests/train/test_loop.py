@@ -15,7 +15,7 @@ from edgecifar.train.session import train
 
 # baseline has dropout, whose random state is the hardest thing to take up again.
 SHORT = Training(
-    epochs=4,
+    epochs=8,
     batch_size=128,
     learning_rate=0.05,
     ema=0.9,
@@ -41,7 +41,13 @@ def command(out):
 
 def interrupt(out, number):
     """Start training and send a signal after the first checkpoint; return status and stderr."""
-    process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(out),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (out / "history.csv").exists():  # written after the checkpoint
         assert process.poll() is None, process.stderr.read()
