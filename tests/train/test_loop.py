@@ -23,6 +23,15 @@ SHORT = Training(
 )
 
 
+# A shell's background jobs ignore Ctrl-C, and so would their children.
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from edgecifar.runtime.commands import main
+main(prog_name="edgecifar")
+"""
+
+
 def history(run):
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -35,19 +44,23 @@ def command(out):
     augment = settings.pop("augment")
     pairs = settings | {f"augment.{key}": value for key, value in augment.items()}
     options = [part for pair in pairs.items() for part in ("--set", "{}={}".format(*pair))]
-    script = [sys.executable, "-m", "edgecifar.runtime", "train", "baseline"]
-    return [*script, "--data", "digits", "--out", str(out), *options]
+    return [
+        sys.executable,
+        "-c",
+        MAIN,
+        "train",
+        "baseline",
+        "--data",
+        "digits",
+        "--out",
+        str(out),
+        *options,
+    ]
 
 
 def interrupt(out, number):
     """Start training and send a signal after the first checkpoint; return status and stderr."""
-    process = subprocess.Popen(
-        command(out),
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (out / "history.csv").exists():  # written after the checkpoint
         assert process.poll() is None, process.stderr.read()
