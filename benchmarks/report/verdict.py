@@ -10,6 +10,7 @@ from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Run, Spee
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
 
 MAX_LOSS = 1.0  # points of top-1 that a file may lose against the first and still be recommended
+_AS_FAST = 0.005  # a difference that the word "times" would round away
 _SAME_SIZE = 1.05  # a ratio of sizes within this of one is no news
 RULE = (
     f"Rule: the fastest file that loses at most {MAX_LOSS:g} point of top-1 against the first; "
@@ -248,6 +249,8 @@ def _speed(row: Row) -> str:
     if row.speedup is None:
         return ""
     low, high = row.speedup.low or row.speedup.value, row.speedup.high or row.speedup.value
+    if abs(row.speedup.value - 1) < _AS_FAST:
+        return "no faster and no slower"
     if row.speedup.faster:
         return f"{words.times(row.speedup.value)} faster"
     if row.speedup.slower:
