@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before the scheduler of the processes reads the marks
 def pytest_collection_modifyitems(items):
     """Keep what shares costly fixtures in one process: a file, or all of the emulated boards."""
     for item in items:
