@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/edgecifar demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow' --durations 20
+	$(BIN)/python -m pytest -n 2 -m 'not slow' --durations 20
 
 test-all: check
 	$(BIN)/python -m pytest

@@ -3,14 +3,6 @@
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)  # before the scheduler of the processes reads the marks
-def pytest_collection_modifyitems(items):
-    """Keep what shares costly fixtures in one process: a file, or all of the emulated boards."""
-    for item in items:
-        folder = "arm" if "arm" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(folder))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
     """Keep decoded images of the tests out of the user's cache."""
