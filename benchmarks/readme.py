@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import read
 from edgecifar.runtime.tables import human_bytes
-from edgecifar.train.files import read_json, write_text
+from edgecifar.train.files import write_text
 
 _BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -22,7 +23,7 @@ def fill(text: str, results: Path) -> str:
     """Return `text` with every marked block written anew from the JSON files in `results`."""
 
     def block(match: re.Match) -> str:
-        return match[1] + table(read_json(results / f"{match[2]}.json")) + match[3]
+        return match[1] + table(read(results / f"{match[2]}.json")) + match[3]
 
     return _BLOCK.sub(block, text)
 

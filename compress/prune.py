@@ -47,16 +47,7 @@ class Pruning:
 
     def settings(self, parent: Training, *, epochs: int) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
-        return dataclasses.replace(
-            parent,
-            epochs=epochs,
-            learning_rate=self.learning_rate,
-            ema=self.ema,
-            warmup=0.0,
-            schedule="cosine",
-            early_stopping=0,
-            precision="float32",
-        )
+        return parent.fine_tuning(epochs=epochs, learning_rate=self.learning_rate, ema=self.ema)
 
 
 def require_share(share: float, option: str) -> None:

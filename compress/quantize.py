@@ -35,15 +35,8 @@ class Quantization:
 
     def settings(self, parent: Training) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
-        return dataclasses.replace(
-            parent,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            ema=self.ema,
-            warmup=0.0,
-            schedule="cosine",
-            early_stopping=0,
-            precision="float32",  # ranges and rounding need the full mantissa
+        return parent.fine_tuning(
+            epochs=self.epochs, learning_rate=self.learning_rate, ema=self.ema
         )
 
 

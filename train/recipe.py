@@ -59,6 +59,23 @@ class Training:
         _require(0 <= self.ema < 1, "ema", self.ema, "a decay from 0 to 1")
         _require(self.early_stopping >= 0, "early_stopping", self.early_stopping, "0 or more")
 
+    def fine_tuning(self, *, epochs: int, learning_rate: float, ema: float) -> "Training":
+        """Return these settings for going on with a trained model, in float32.
+
+        The rate falls as a cosine from the first step. What fine-tuning guards, such as the ranges
+        and the rounding of quantization, needs the full mantissa.
+        """
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            ema=ema,
+            warmup=0.0,
+            schedule="cosine",
+            early_stopping=0,
+            precision="float32",
+        )
+
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:
     """Build the dataclass `kind` from plain values, naming the key of any that does not fit.
