@@ -93,7 +93,7 @@ def feature_feed(
     """Return tables of features, float32 [n, channels], as batches with the images' targets."""
     import tensorflow as tf
 
-    from edgecifar.train.pipeline import Feed, epoch_order, steps_per_epoch
+    from edgecifar.train.pipeline import Feed, epoch_order, steps_per_epoch, untuned
 
     def targets(split: "Split"):
         return tf.one_hot(split.labels, len(dataset.classes))
@@ -107,11 +107,13 @@ def feature_feed(
 
     def training(first_epoch: int) -> "tf.data.Dataset":
         epochs = tf.data.Dataset.range(first_epoch, settings.epochs).flat_map(epoch_batches)
-        return epochs.map(lambda rows: (tf.gather(inputs, rows), tf.gather(wanted, rows)))
+        return untuned(epochs.map(lambda rows: (tf.gather(inputs, rows), tf.gather(wanted, rows))))
 
-    validation = (np.asarray(validation_table), targets(dataset.validation))
+    validation = tf.data.Dataset.from_tensor_slices(
+        (np.asarray(validation_table), targets(dataset.validation))
+    )
     return Feed(
         training=training,
-        validation=tf.data.Dataset.from_tensor_slices(validation).batch(settings.batch_size),
+        validation=untuned(validation.batch(settings.batch_size)),
         steps=steps_per_epoch(dataset.train, settings),
     )

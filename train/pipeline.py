@@ -89,7 +89,20 @@ def training_batches(
         return images, targets
 
     epochs = tf.data.Dataset.range(first_epoch, settings.epochs)
-    return epochs.flat_map(epoch_steps).map(batch, num_parallel_calls=1).prefetch(2)
+    return untuned(epochs.flat_map(epoch_steps).map(batch, num_parallel_calls=1).prefetch(2))
+
+
+def untuned(batches: "tf.data.Dataset") -> "tf.data.Dataset":
+    """Return `batches` without tf.data's autotuning.
+
+    Its thread at times misses that an iterator ends and sleeps on, for up to as long as the
+    iterator was in use, while the end of the epoch waits for it (seen with TensorFlow 2.21).
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def epoch_order(count: int, batch_size: int, epoch_seed):
@@ -128,4 +141,5 @@ def evaluation_batches(split: "Split", classes: int, *, batch_size: int) -> "tf.
             tf.ensure_shape(labels, [None]), classes
         )
 
-    return tf.data.Dataset.range(0, len(split.labels), batch_size).map(batch).prefetch(2)
+    starts = tf.data.Dataset.range(0, len(split.labels), batch_size)
+    return untuned(starts.map(batch).prefetch(2))

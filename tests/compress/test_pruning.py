@@ -1,7 +1,7 @@
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.compress.commands import prune
+from edgecifar.compress.commands.prune import prune
 from edgecifar.compress.prune import Pruning
 from edgecifar.compress.pruning import recipe_for, run_name
 from edgecifar.compress.sparsify import Sparsification
