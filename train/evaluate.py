@@ -40,22 +40,30 @@ def metrics(
     latter two Wilson's 95 % interval; loss is the mean cross-entropy in nats; ece the expected
     calibration error; confusion counts have the true class in rows.
     """
+    likelihood = np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1)
+    return {
+        **answer_metrics(probabilities.argmax(axis=1), labels, classes),
+        "loss": float(-np.log(likelihood).mean()),
+        "ece": expected_calibration_error(probabilities, labels),
+    }
+
+
+def answer_metrics(
+    predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return those of `metrics` that follow from the predicted classes alone, int [n]."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     from edgecifar.runtime.statistics import wilson
 
     indices = np.arange(len(classes))
-    predicted = probabilities.argmax(axis=1)
     top1 = wilson(int((predicted == labels).sum()), len(labels))
     scores = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
-    likelihood = np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1)
     return {
         "top1": top1.value,
         "low": top1.low,
         "high": top1.high,
         "n": len(labels),
-        "loss": float(-np.log(likelihood).mean()),
-        "ece": expected_calibration_error(probabilities, labels),
         "per_class": [
             {"name": name, "precision": p, "recall": r, "f1": f, "support": int(s)}
             for name, p, r, f, s in zip(classes, *(x.tolist() for x in scores), strict=True)

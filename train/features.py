@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.train.files import remove_partial, write_whole
-from edgecifar.train.models.backbone import POOL, Backbone
+from edgecifar.train.models.backbone import Backbone
 from edgecifar.train.recipe import Training
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset, Split
     from edgecifar.train.loop import Fit
     from edgecifar.train.pipeline import Feed
+    from edgecifar.train.trunk import Trunk
 
 _BATCH = 64
 
 
 def fit_head(
-    backbone: Backbone,
+    backbone: "Backbone | Trunk",
     model: "keras.Model",
     dataset: "Dataset",
     settings: Training,
@@ -42,7 +43,7 @@ def fit_head(
 
     place = folder / "head"
     remove_partial(place)
-    pooled = keras.Model(model.input, model.get_layer(POOL).output)
+    pooled = keras.Model(model.input, model.get_layer(backbone.pooled).output)
     tables = [
         cached_features(pooled, split, place / f"features-{name}.npy", name=name)
         for name, split in (("train", dataset.train), ("validation", dataset.validation))

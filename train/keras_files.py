@@ -24,9 +24,10 @@ def load_model(path: Path) -> "keras.Model":
     try:
         with tfmot.quantization.keras.quantize_scope():
             return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EdgecifarError(f"{path} can't be loaded as a Keras 2 model: {reason}") from error
+    except Exception as error:  # Keras lets through whatever goes wrong in a damaged file
+        raise EdgecifarError(
+            f"{path} can't be loaded as a Keras 2 model: {first_line(error)}"
+        ) from error
 
 
 def save_model(model: "keras.Model", path: Path) -> None:
@@ -37,3 +38,8 @@ def save_model(model: "keras.Model", path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
         model.save(path, save_format="h5", include_optimizer=False)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its kind if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

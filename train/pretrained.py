@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.keras_files import first_line
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -44,7 +45,7 @@ class KerasWeights:
         except Exception as error:  # Keras wraps what went wrong in bare exceptions
             folder = Path("~/.keras/models")
             raise EdgecifarError(
-                f"the ImageNet weights can't be downloaded ({_first_line(error)}): get {self.url} "
+                f"the ImageNet weights can't be downloaded ({first_line(error)}): get {self.url} "
                 f"elsewhere and put it at {folder / name}, or name it with --weights PATH"
             ) from error
         return Path(fetched)
@@ -102,7 +103,7 @@ def load_keras_weights(model: "keras.Model", path: Path) -> None:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise EdgecifarError(
-            f"{path} doesn't hold this network's weights: {_first_line(error)}"
+            f"{path} doesn't hold this network's weights: {first_line(error)}"
         ) from error
 
 
@@ -155,7 +156,3 @@ def _to_keras(layer: "keras.layers.Layer", tensor: np.ndarray) -> np.ndarray:
         depthwise = isinstance(layer, layers.DepthwiseConv2D)
         return tensor.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
     return tensor.T
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -59,12 +59,18 @@ class Training:
         _require(0 <= self.ema < 1, "ema", self.ema, "a decay from 0 to 1")
         _require(self.early_stopping >= 0, "early_stopping", self.early_stopping, "0 or more")
 
-    def fine_tuning(self, *, epochs: int, learning_rate: float, ema: float) -> "Training":
+    def fine_tuning(
+        self, *, epochs: int, learning_rate: float | None, usual: float, ema: float
+    ) -> "Training":
         """Return these settings for going on with a trained model, in float32.
 
-        The rate falls as a cosine from the first step. What fine-tuning guards, such as the ranges
-        and the rounding of quantization, needs the full mantissa.
+        The rate falls as a cosine from the first step. Where none is given it is the `usual` one
+        of SGD, of which Adam takes a hundredth: its steps don't shrink with the gradient. What
+        fine-tuning guards, such as the ranges and the rounding of quantization, needs the full
+        mantissa.
         """
+        if learning_rate is None:
+            learning_rate = usual if self.optimizer == "sgd" else usual / 100
         return dataclasses.replace(
             self,
             epochs=epochs,

@@ -1,7 +1,11 @@
 """A run is a folder: what was asked for, what happened, and the model that came out."""
 
+import dataclasses
 import datetime
+import hashlib
+import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
     from edgecifar.train.data import Dataset
+    from edgecifar.train.recipe import Training
 
 SCHEMA = 1
 _PACKAGES = (
@@ -59,6 +64,24 @@ class Run:
         """Whether the run came to its end."""
         return (self.path / "model.h5").exists() and bool(self.metrics)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model's file: what was made of another model is out of date."""
+        return hashlib.sha256((self.path / "model.h5").read_bytes()).hexdigest()
+
+    def as_parent(self) -> dict[str, str]:
+        """Return how the identity of what is made of this run names it."""
+        return {"parent": self.name, "parent_model": self.digest}
+
+    @property
+    def exports(self) -> Path:
+        """The folder for exported files, unless another is asked for."""
+        return self.path / "exports"
+
+    def beside(self, name: str) -> Path:
+        """Return where a run called `name` that is made of this one goes."""
+        return self.path.with_name(name)
+
     def load_model(self) -> "keras.Model":
         """Return the run's float32 Keras model, uncompiled."""
         return load_model(self.path / "model.h5")
@@ -93,24 +116,66 @@ class Run:
         write_json(self.path / "run.json", self.info | values)
 
 
+class RunFinishedError(EdgecifarError):
+    """The run that is to be started is there already, made by the same recipe."""
+
+    def __init__(self, run: Run):
+        super().__init__(f"the run {run.path} is finished: --force starts it again")
+        self.run = run
+
+
+class RunDiffersError(EdgecifarError):
+    """Another run stands where one is to be started."""
+
+
 def open_run(path: Path) -> Run:
-    """Return the finished run at `path`, or say what is missing."""
+    """Return the finished run at `path`, or say what is missing.
+
+    Where no such run is, the name of a model that ships stands for its float original.
+    """
     run = Run(path)
     if not (path / "run.json").exists():
-        raise EdgecifarError(f"{path} is not a run: give a folder that `edgecifar train` wrote")
+        from edgecifar.train import zoo  # whose entries become runs
+
+        if shipped := zoo.find(str(path)):
+            return shipped.open_run()
+        raise EdgecifarError(
+            f"{path} is not a run: give a folder that `edgecifar train` wrote, or a model file"
+        )
     if not run.complete:
         raise EdgecifarError(f"the run {path} is unfinished: repeat the command that began it")
     return run
 
 
-def start_run(path: Path, identity: dict[str, Any], dataset: "Dataset", *, force: bool) -> Run:
-    """Begin the run that `identity` describes at `path`, or take it up where it was left.
+def start_run(
+    path: Path,
+    dataset: "Dataset",
+    settings: "Training",
+    *,
+    stage: str,
+    seed: int,
+    force: bool,
+    parent: Run | None = None,
+    **details: Any,
+) -> Run:
+    """Begin the run at `path` that does `stage` with `settings`, or take it up where it was left.
 
-    `identity` is what makes two runs the same (architecture, stage, recipe, seed, parent). A
-    folder with another identity or a finished run is only replaced with `force`.
+    All that is given but `force` is what makes two runs the same; `details` are further entries of
+    run.json that do, among them the `architecture`, which is the parent's if there is one. A
+    folder with another identity or a finished run is only replaced with `force`: without it,
+    RunDiffersError and RunFinishedError are raised.
     """
     run = Run(path)
-    identity = {"schema": SCHEMA, "name": run.name, **identity} | {
+    origin = {"architecture": parent.info["architecture"]} if parent else {}
+    identity = {
+        "schema": SCHEMA,
+        "name": run.name,
+        "stage": stage,
+        **origin,
+        "recipe": dataclasses.asdict(settings),
+        "seed": seed,
+        **(parent.as_parent() if parent else {"parent": None}),
+        **details,
         "classes": list(dataset.classes),
         "image_size": list(dataset.train.images.shape[1:3]),
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
@@ -124,7 +189,7 @@ def start_run(path: Path, identity: dict[str, Any], dataset: "Dataset", *, force
         raise EdgecifarError(f"{path} exists and is not a run: choose another --out")
     _require_same(run, identity)
     if run.complete:
-        raise EdgecifarError(f"the run {path} is finished: --force starts it again")
+        raise RunFinishedError(run)
     return run
 
 
@@ -134,13 +199,28 @@ def is_finished(path: Path) -> bool:
 
 
 def _require_same(run: Run, identity: dict[str, Any]) -> None:
+    asked = json.loads(json.dumps(identity))  # with lists for tuples, as the file has them
     info = run.info
-    for key, value in identity.items():
-        if info.get(key) != value:
-            raise EdgecifarError(
-                f"{run.path} was begun with {key} {_brief(info.get(key))}, not {_brief(value)}: "
-                "--force starts it again, --out puts this one elsewhere"
-            )
+    if "parent_model" not in info:  # begun by a version that didn't note it
+        asked.pop("parent_model", None)
+    found = {key: info.get(key) for key in asked}
+    for key, ours, theirs in _differences(asked, found):
+        what = f"begun with {key} {_brief(theirs)}, not {_brief(ours)}"
+        if key == "parent_model":
+            what = f"made of another model than {identity['parent']} is now"
+        raise RunDiffersError(
+            f"{run.path} was {what}: --force starts it again, --out puts this one elsewhere"
+        )
+
+
+def _differences(asked: Mapping, found: Mapping, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, value asked for, value found) wherever the two disagree."""
+    for key in (*asked, *(key for key in found if key not in asked)):
+        ours, theirs = asked.get(key), found.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            yield from _differences(ours, theirs, f"{where}{key}.")
+        elif ours != theirs:
+            yield f"{where}{key}", ours, theirs
 
 
 def _brief(value: Any) -> str:

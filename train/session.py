@@ -1,13 +1,12 @@
 """A training run from start to finish: build, fit, evaluate, save."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecifar.train import models
-from edgecifar.train.recipe import Training
+from edgecifar.train.recipe import Training, from_mapping
 from edgecifar.train.run import Run, start_run
 
 if TYPE_CHECKING:
@@ -40,18 +39,25 @@ def train(
     known = models.find(architecture)
     require_batches(dataset, settings)
     devices = start_strategy(strategy, batch_size=settings.batch_size)
-    identity = {
-        "stage": "train",
-        "architecture": architecture,
-        "recipe": dataclasses.asdict(settings),
-        "seed": seed,
-        "parent": None,
-    }
-    run = start_run(out, identity, dataset, force=force)
+    how = {"stage": "train", "architecture": architecture, "seed": seed}
+    run = start_run(out, dataset, settings, force=force, **how)
     fit_architecture(
         run, known, dataset, settings, seed=seed, tensorboard=tensorboard, devices=devices
     )
     return run
+
+
+def inherited(parent: Run, dataset: "Dataset") -> Training:
+    """Return the settings with which the model of `parent` was trained, to go on from.
+
+    Raises EdgecifarError if it was trained on other data, or if these don't fill a batch.
+    """
+    from edgecifar.train.loop import require_batches
+
+    parent.require_data(dataset)
+    settings = from_mapping(Training, parent.info["recipe"])
+    require_batches(dataset, settings)
+    return settings
 
 
 def fit_architecture(
@@ -112,20 +118,32 @@ def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: in
     return model
 
 
-def finish(run: Run, model: "keras.Model", dataset: "Dataset", result: "Fit") -> None:
-    """Write what a fit ended with; metrics.json comes last and marks the run as complete."""
-    from edgecifar.train.evaluate import evaluate
-    from edgecifar.train.macs import count_macs
-
-    run.save_model(model)
-    run.update(
-        parameters=model.count_params(),
-        macs=count_macs(model),
+def finish(
+    run: Run, model: "keras.Model", dataset: "Dataset", result: "Fit", **details: object
+) -> None:
+    """Write what a fit ended with, and `details` of it; see `record`."""
+    record(
+        run,
+        model,
+        dataset,
         best_epoch=result.best_epoch,
         epochs=len(result.history),
         train_seconds=round(result.seconds, 1),
         images_per_second=round(result.images_per_second, 1),
+        **details,
     )
+
+
+def record(run: Run, model: "keras.Model", dataset: "Dataset", **details: object) -> None:
+    """Write a run's model, its size and `details`; metrics.json comes last: the run is complete.
+
+    Among the details may be other sizes than those of `model` itself.
+    """
+    from edgecifar.train.evaluate import evaluate
+    from edgecifar.train.macs import count_macs
+
+    run.save_model(model)
+    run.update(**{"parameters": model.count_params(), "macs": count_macs(model), **details})
     figures, probabilities = evaluate(model, dataset.validation, dataset.classes)
     run.save_predictions("validation", probabilities, dataset.validation.labels)
     run.save_metrics({"validation": figures})

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train import models
+from edgecifar.train import models, zoo
 from edgecifar.train.models.backbone import Backbone, enlargement, usual_size
 from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.run import Run, open_run, start_run
+from edgecifar.train.trunk import Trunk, trunk_of
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -28,6 +29,21 @@ FINE_TUNING = Training(
     early_stopping=4,
 )
 """Settings of the second phase that suit pretrained weights: the seed report's rate and epochs."""
+
+FROM_RUN = Training(
+    epochs=30,
+    batch_size=64,
+    optimizer="adam",
+    learning_rate=1e-3,
+    schedule="cosine",
+    warmup=0.1,
+    weight_decay=0.0,
+    precision="float32",
+)
+"""Those that suit the small networks of our own runs, as found on digits from CIFAR-10's resnet8.
+
+There batch normalisation must stay frozen: its averages don't settle in the steps of a short fit.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,16 +77,22 @@ class Head:
         )
 
 
+HEAD_FROM_RUN = Head(epochs=50, batch_size=64, learning_rate=1e-2, early_stopping=10)
+"""The head of such a network: few features, so that it learns slowly from few steps."""
+
+
 @dataclass(frozen=True)
 class Transfer:
     """Where a backbone's weights come from, and how much of it learns on.
 
-    `weights` is `imagenet`, a file of weights as published, the folder of a finished run of the
-    same architecture, or `none`, with which everything is trained at once from random weights.
+    `weights` is `imagenet`, a file of weights as published, a finished run of the same
+    architecture (its folder, or the name of a model that ships), or `none`, with which everything
+    is trained at once from random weights.
     """
 
     weights: str = "imagenet"
-    backbone_size: int | None = None  # pixels; None: the first multiple of the images' from 96 on
+    # Pixels, for networks made for ImageNet. None: the first multiple of the images' from 96 on.
+    backbone_size: int | None = None
     unfreeze: int = 50  # last layers of the backbone that are fine-tuned; 0 leaves it frozen
     batch_norm: Literal["frozen", "trained"] = "frozen"
     head: Head = field(default_factory=Head)
@@ -112,20 +134,13 @@ def train(
 
     require_batches(dataset, settings)
     devices = start_strategy(strategy, batch_size=settings.batch_size)
-    transfer = transfer.for_images(dataset.image_size)
-    known = _find(architecture, transfer)
+    known, transfer = _find(architecture, transfer, dataset.image_size)
     apply_precision("float32")
     model = seeded_build(known, dataset, seed)
     source = load_weights(known.backbone, model, transfer.weights)
-    identity = {
-        "stage": "train",
-        "architecture": architecture,
-        "recipe": dataclasses.asdict(settings),
-        "transfer": dataclasses.asdict(transfer) | {"weights": source},
-        "seed": seed,
-        "parent": None,
-    }
-    run = start_run(out, identity, dataset, force=force)
+    how = {"stage": "train", "architecture": architecture, "seed": seed}
+    origin = dataclasses.asdict(transfer) | {"weights": source}
+    run = start_run(out, dataset, settings, force=force, transfer=origin, **how)
     if transfer.weights != "none":
         head = transfer.head.settings(len(dataset.train))
         result = fit_head(known.backbone, model, dataset, head, run.path, seed=seed)
@@ -155,21 +170,59 @@ def train(
     return run
 
 
-def _find(architecture: str, transfer: Transfer) -> models.Architecture:
+def source_run(weights: str | None) -> Run | None:
+    """Return the run that `Transfer.weights` names, a shipped model's too; None for the rest."""
+    if weights in (None, "imagenet", "none") or Path(weights).is_file():
+        return None
+    return open_run(Path(weights)) if Path(weights).is_dir() or zoo.find(weights) else None
+
+
+def usual(architecture: str) -> tuple[Training, Transfer]:
+    """Return the settings that suit `architecture`, those of the second phase first."""
+    if architecture in _imagenet_names():
+        return FINE_TUNING, Transfer()
+    return FROM_RUN, Transfer(head=HEAD_FROM_RUN)
+
+
+def _imagenet_names() -> list[str]:
+    """Return the names of the architectures that can start from weights learnt on ImageNet."""
+    return [name for name in models.names() if models.find(name).backbone]
+
+
+def _find(
+    architecture: str, transfer: Transfer, image_size: tuple[int, int]
+) -> tuple[models.Architecture, Transfer]:
+    """Return the network to build, and `transfer` with a definite `backbone_size`."""
+    run = source_run(transfer.weights)
+    if run and run.info["architecture"] != architecture:
+        raise EdgecifarError(
+            f"{run.name} is a run of {run.info['architecture']}, not of {architecture}"
+        )
+    able = _imagenet_names()
+    if run and architecture not in able:
+        if transfer.backbone_size:
+            raise EdgecifarError(f"{architecture} enlarges no images: leave out --backbone-size")
+        trunk = trunk_of(run)
+        known = models.Architecture(architecture, f"that of {run.name}", trunk.build, trunk)
+        return known, dataclasses.replace(transfer, backbone_size=0)
     known = models.find(architecture)
     if known.backbone is None:
-        able = [name for name in models.names() if models.find(name).backbone]
         raise EdgecifarError(
-            f"there are no pretrained weights for {architecture}: choose from {', '.join(able)}"
+            f"there are no pretrained weights for {architecture}: choose from {', '.join(able)}, "
+            "or give a run of it"
         )
+    transfer = transfer.for_images(image_size)
     build = partial(known.build, backbone_size=transfer.backbone_size)
-    return dataclasses.replace(known, build=build)
+    return dataclasses.replace(known, build=build), transfer
 
 
-def load_weights(backbone: Backbone, model: "keras.Model", weights: str) -> dict[str, str] | str:
+def load_weights(
+    backbone: Backbone | Trunk, model: "keras.Model", weights: str
+) -> dict[str, str] | str:
     """Fill the backbone of `model`, which takes our inputs; return what identifies the weights.
 
-    Raises EdgecifarError that says where to put or find a file that is missing.
+    A trunk has built the model with them. Raises EdgecifarError that says where to put or find a
+    file that is missing.
     """
     import tf_keras as keras
 
@@ -177,8 +230,10 @@ def load_weights(backbone: Backbone, model: "keras.Model", weights: str) -> dict
 
     if weights == "none":
         return weights
-    if weights != "imagenet" and Path(weights).is_dir():
-        return _load_from_run(backbone, model, open_run(Path(weights)))
+    if run := source_run(weights):
+        if not isinstance(backbone, Trunk):
+            _load_from_run(backbone, model, run)
+        return {"file": run.name, "sha256": sha256(run.path / "model.h5")}
     path = None if weights == "imagenet" else Path(weights)
     features = keras.Model(model.input, backbone.layers(model)[-1].output)
     file = backbone.load_imagenet(features, path)
@@ -186,13 +241,7 @@ def load_weights(backbone: Backbone, model: "keras.Model", weights: str) -> dict
     return {"file": file.name, "sha256": sha256(file)}
 
 
-def _load_from_run(backbone: Backbone, model: "keras.Model", run: Run) -> dict[str, str]:
-    from edgecifar.train.pretrained import sha256
-
-    if run.info["architecture"] != backbone.name:
-        raise EdgecifarError(
-            f"{run.path} is a run of {run.info['architecture']}, not of {backbone.name}"
-        )
+def _load_from_run(backbone: Backbone, model: "keras.Model", run: Run) -> None:
     trained = {layer.name: layer for layer in run.load_model().layers}
     try:
         for layer in backbone.layers(model):
@@ -201,10 +250,9 @@ def _load_from_run(backbone: Backbone, model: "keras.Model", run: Run) -> dict[s
         raise EdgecifarError(
             f"{run.path} was pruned or quantized: give the float run it came from"
         ) from error
-    return {"file": run.name, "sha256": sha256(run.path / "model.h5")}
 
 
-def freeze(backbone: Backbone, model: "keras.Model", transfer: Transfer) -> None:
+def freeze(backbone: Backbone | Trunk, model: "keras.Model", transfer: Transfer) -> None:
     """Let only the head and the backbone's last layers learn, as `transfer` says.
 
     Frozen batch normalisation keeps ImageNet's statistics, those of a small batch being poorer.

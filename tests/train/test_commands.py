@@ -40,7 +40,8 @@ def test_an_architecture_brings_the_training_that_suits_it(tmp_path):
 
 
 def test_models_as_json():
-    rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
+    listed = json.loads(run("models", "--json").stdout)["architectures"]
+    rows = {row["name"]: row for row in listed}
     assert rows["resnet8"]["parameters"] == 78_666
 
 

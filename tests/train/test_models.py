@@ -66,7 +66,7 @@ def test_the_catalogue_builds_only_what_is_asked():
 
 def test_the_catalogue_as_json():
     result = CliRunner().invoke(command, ["baseline", "resnet8", "--json"])
-    rows = json.loads(result.output)
+    rows = json.loads(result.output)["architectures"]
     assert [(row["name"], row["parameters"]) for row in rows] == [
         ("baseline", 356_810),
         ("resnet8", 78_666),

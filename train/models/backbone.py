@@ -7,24 +7,13 @@ toolkit knows (it has no form for `Resizing`), hence the whole factors.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.normalisation import MEAN, SCALE
+from edgecifar.train.stem import Preprocessing, adapt_stem
 
 if TYPE_CHECKING:
     import tf_keras as keras
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """The inputs that a network was trained on: `(pixel - mean) / scale`, channel by channel."""
-
-    mean: tuple[float, float, float]  # of red, green, blue, 0..255
-    scale: tuple[float, float, float]
-    bgr: bool = False  # whether the network wants blue first
 
 
 @dataclass(frozen=True)
@@ -44,6 +33,7 @@ class Backbone:
     load_imagenet: Callable
     hidden: int = 0  # units of a ReLU layer before the classifier; 0 is none
     dropout: float = 0.5
+    pooled: ClassVar[str] = "head_pool"  # the layer whose output [batch, channels] the head takes
 
     def build(
         self, image_size: tuple[int, int], classes: int, *, backbone_size: int = 0
@@ -56,7 +46,7 @@ class Backbone:
 
         inputs = keras.Input((*image_size, 3))
         x = self.features(_enlarge(inputs, enlargement(image_size, backbone_size)))
-        x = keras.layers.GlobalAveragePooling2D(name=POOL)(x)
+        x = keras.layers.GlobalAveragePooling2D(name=self.pooled)(x)
         return keras.Model(inputs, self.head(x, classes), name=self.name)
 
     def head(self, features, classes: int):
@@ -73,37 +63,11 @@ class Backbone:
     def layers(self, model: "keras.Model") -> list:
         """Return the backbone's own layers in a model that `build` made, from input to output."""
         names = [layer.name for layer in model.layers]
-        return model.layers[names.index(self.stem) : names.index(POOL)]
+        return model.layers[names.index(self.stem) : names.index(self.pooled)]
 
     def adapt_stem(self, model: "keras.Model") -> None:
-        """Make a model with published weights take our normalised images instead of its own.
-
-        With x ours and y theirs, `y = a x + b` in each channel, and a convolution is linear: `a`
-        goes into its kernel, what it makes of `b` into its bias, or into the mean of the batch
-        normalisation behind it. So nothing is computed on the device, no requantization loses
-        bits of the pixels, and the input tensor keeps its scale of 1/64. (A depthwise 1x1 layer
-        would cost both; batch normalisation ahead of any convolution has no int8 form in the
-        toolkit.) It is exact but for the frame that zero padding touches: there a zero now stands
-        for the grey 120 instead of the network's mean colour, at most 17 of 255 levels away.
-        """
-        means, scales = map(np.array, (self.preprocessing.mean, self.preprocessing.scale))
-        factor, offset = SCALE / scales, (MEAN - means) / scales
-        stem = model.get_layer(self.stem)
-        kernel, *bias = stem.get_weights()  # [height, width, channels, filters]
-        if self.preprocessing.bgr:
-            kernel = kernel[:, :, ::-1]
-        constant = np.einsum("hwcf,c->f", kernel, offset)
-        kernel = kernel * factor[:, None]
-        if bias:
-            stem.set_weights([kernel, bias[0] + constant])
-            return
-        stem.set_weights([kernel])
-        norm = stem.outbound_nodes[0].outbound_layer
-        gamma, beta, mean, variance = norm.get_weights()
-        norm.set_weights([gamma, beta, mean - constant, variance])
-
-
-POOL = "head_pool"
+        """Make a model with published weights take our normalised images instead of its own."""
+        adapt_stem(model, self.stem, self.preprocessing)
 
 
 SMALLEST = 96  # pixels: below it networks made for 224 pixels lose most of what they know

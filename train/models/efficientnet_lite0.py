@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from edgecifar.train.models.backbone import Backbone, Preprocessing
+from edgecifar.train.models.backbone import Backbone
 from edgecifar.train.pretrained import Lite0Weights
+from edgecifar.train.stem import Preprocessing
 
 if TYPE_CHECKING:
     import tf_keras as keras

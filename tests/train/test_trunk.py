@@ -1,0 +1,77 @@
+"""Other classes on a trained network of ours."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.data import Split
+from edgecifar.train.recipe import override
+from edgecifar.train.run import open_run
+from edgecifar.train.transfer import FROM_RUN, HEAD_FROM_RUN, Transfer, train
+from edgecifar.train.trunk import trunk_of
+
+QUICK = override(FROM_RUN, {"epochs": 1, "batch_size": 32, "augment.flip": "none"})
+
+
+@pytest.fixture(scope="module")
+def parity(digits):
+    """Even or odd: other classes of the same images, few of them."""
+
+    def halved(split, count):
+        return Split(split.images[:count], split.labels[:count] % 2)
+
+    return dataclasses.replace(
+        digits,
+        classes=("even", "odd"),
+        train=halved(digits.train, 320),
+        validation=halved(digits.validation, 100),
+        fingerprint="2" * 64,
+    )
+
+
+def test_a_run_goes_on_with_other_classes(parity, digits_run, tmp_path):
+    transfer = Transfer(str(digits_run.path), head=dataclasses.replace(HEAD_FROM_RUN, epochs=6))
+    run = train("resnet8", parity, QUICK, transfer, tmp_path / "run")
+    info = run.info
+    assert (info["architecture"], info["classes"]) == ("resnet8", ["even", "odd"])
+    assert info["transfer"]["weights"] == {"file": "resnet8", "sha256": digits_run.digest}
+    assert info["transfer"]["backbone_size"] == 0
+    # What the network knew of digits tells even from odd after a few steps; chance is half.
+    assert run.metrics["validation"]["top1"] > 75
+    classifier = run.load_model().layers[-2]
+    assert classifier.units == 2
+
+
+def test_a_trunk_keeps_its_weights_at_another_image_size(digits, digits_run):
+    trunk = trunk_of(digits_run)
+    model = trunk.build((48, 40), 3)
+    assert (model.input_shape, model.output_shape) == ((None, 48, 40, 3), (None, 3))
+    old = {layer.name: layer for layer in digits_run.load_model().layers}
+    for layer in trunk.layers(model):
+        for new, known in zip(layer.get_weights(), old[layer.name].get_weights(), strict=True):
+            np.testing.assert_array_equal(new, known)
+
+
+def test_what_can_t_go_on_is_named(parity, digits, digits_run, digits_qat_run, tmp_path):
+    def attempt(architecture, source, dataset=parity, **how):
+        train(architecture, dataset, QUICK, Transfer(str(source), **how), tmp_path / "run")
+
+    with pytest.raises(EdgecifarError, match="resnet8 is a run of resnet8, not of improved"):
+        attempt("improved", digits_run.path)
+    with pytest.raises(EdgecifarError, match="fine-tuned for int8: give resnet8"):
+        attempt("resnet8", digits_qat_run.path)
+    with pytest.raises(EdgecifarError, match="leave out --backbone-size"):
+        attempt("resnet8", digits_run.path, backbone_size=96)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_one_size_says_so(digits, tmp_path):
+    from edgecifar.train.recipe import Training
+    from edgecifar.train.session import train as train_anew
+
+    settings = Training(epochs=1, batch_size=128, optimizer="adam", learning_rate=1e-3)
+    run = train_anew("baseline", digits, settings, tmp_path / "baseline")
+    with pytest.raises(EdgecifarError, match="baseline only takes images of 32x32"):
+        trunk_of(open_run(run.path)).build((40, 40), 10)

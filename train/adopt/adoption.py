@@ -1,0 +1,264 @@
+"""Adopting a model: rewritten for our pixels, measured, and kept in a run folder of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt import pixels as scales
+from edgecifar.train.adopt.files import digest, is_model, read_model
+from edgecifar.train.adopt.rewrite import (
+    SHIFT,
+    flatten,
+    for_our_pixels,
+    leading,
+    with_probabilities,
+)
+from edgecifar.train.recipe import Augmentation, Training
+from edgecifar.train.run import Run, open_run, start_run
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset, Split
+    from edgecifar.train.stem import Preprocessing
+
+STAGE = "adopted"
+Report = Callable[[str], object]
+_COMPARED = 1000  # validation images on which the model is compared before and after
+_BATCH = 100
+_STEPS = 20  # an epoch of fine-tuning has at least so many, where there are few images
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A model rewritten to our contract, and in plain words what was done to it."""
+
+    model: "keras.Model"
+    pixels: str
+    changes: tuple[str, ...]
+    comparison: dict[str, float]
+
+
+def open_or_adopt(
+    path: Path,
+    load: Callable[[], "Dataset"],
+    *,
+    pixels: str | None = None,
+    beside: Path | None = None,
+    report: Report = lambda text: None,
+) -> tuple[Run, "Dataset"]:
+    """Return the run at `path`, or the one that the model file at `path` becomes, and its data.
+
+    `load` gives the data. A model becomes the run of its own name beside the folder `beside`, by
+    default in `runs`; `pixels` says what it takes (see `pixels.parse`). It is opened, not adopted
+    again, if the file is the same.
+    """
+    if not is_model(path):
+        run = open_run(path)
+        if pixels:
+            raise EdgecifarError(f"--pixels is for model files: {path} is a run, leave it out")
+        return run, load()
+    out = (beside.parent if beside else Path("runs")) / _name(path)
+    wanted = scales.parse(pixels) if pixels else None
+    if run := _adopted_before(path, out, pixels):
+        report(f"{path} was adopted before: going on with {out}")
+        dataset = load()
+        run.require_data(dataset)
+        return run, dataset
+    model = read_model(path)
+    dataset = load()
+    return adopt(model, path, dataset, out, pixels=pixels, wanted=wanted, report=report), dataset
+
+
+def adopt(
+    model: "keras.Model",
+    path: Path,
+    dataset: "Dataset",
+    out: Path,
+    *,
+    pixels: str | None = None,
+    wanted: "Preprocessing | None" = None,
+    report: Report = lambda text: None,
+) -> Run:
+    """Make the run `out` of the `model` that was read from `path`.
+
+    `pixels` is what the user calls the scale `wanted`. Raises EdgecifarError, before any work, for
+    a model that isn't a classifier of these data's images and classes.
+    """
+    from edgecifar.train.session import record
+
+    adopted = rewrite(model, dataset, pixels=pixels, wanted=wanted)
+    for change in (f"pixels: {adopted.pixels}", *adopted.changes, compared(adopted.comparison)):
+        report(f"{path.name}: {change}")
+    run = start_run(
+        out,
+        dataset,
+        fine_tuning_recipe(dataset),
+        stage=STAGE,
+        architecture=_name(path),
+        seed=0,
+        force=False,
+        source={"path": str(path), "sha256": digest(path)},
+        pixels=pixels,
+    )
+    details = {"pixels": adopted.pixels, "changes": list(adopted.changes), **adopted.comparison}
+    record(run, adopted.model, dataset, adopted=details)
+    report(f"{path.name}: adopted as {out}")
+    return run
+
+
+def rewrite(
+    model: "keras.Model",
+    dataset: "Dataset",
+    *,
+    pixels: str | None = None,
+    wanted: "Preprocessing | None" = None,
+) -> Adopted:
+    """Return `model` flat, with our pixels in and probabilities out, compared with what it was."""
+    flat = flatten(model, dataset.image_size)
+    if flat.output_shape[1:] != (len(dataset.classes),):
+        raise EdgecifarError(_other_classes(flat.output_shape[1:], dataset))
+    sample = _first(dataset.validation, _COMPARED)
+    ahead = leading(flat)
+    if wanted:
+        told = f"{pixels}, as given"
+    elif ahead.names and scales.takes_raw(ahead.after(scales.NAMED["0..255"])):
+        wanted, told = scales.NAMED["0..255"], f"0..255, which {_listed(ahead.names)} rescales"
+    else:
+        name, seen = scales.measure(
+            lambda inputs: _predict(flat, inputs), sample.images, sample.labels
+        )
+        wanted, told = scales.NAMED[name], f"{name}, found by trial ({seen})"
+    before = _predict(flat, sample.images, wanted)
+    ending, appended = with_probabilities(flat, before)
+    ours = for_our_pixels(ending, ahead, ahead.after(wanted))
+    after = _predict(ours, sample.images, scales.NAMED["edgecifar"])
+    if appended:
+        before = _softmax(before)
+    changes = _changes(model, flat, ahead.names, ours, appended=appended)
+    return Adopted(ours, told, changes, _comparison(before, after, sample.labels))
+
+
+def fine_tuning_recipe(dataset: "Dataset") -> Training:
+    """Return the settings that later steps inherit, for a net of which little is known.
+
+    Adam, since nets without batch normalisation don't bear our SGD; no decay, and of all
+    augmentation small crops: what is mirrored may be another class. Few images get small batches.
+    """
+    most = max(1, len(dataset.train) // _STEPS)
+    return Training(
+        batch_size=min(Training().batch_size, 2 ** (most.bit_length() - 1)),
+        optimizer="adam",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        augment=Augmentation(flip="none", crop=min(dataset.image_size) // 16),
+    )
+
+
+def compared(comparison: dict[str, float]) -> str:
+    """Return in a line what the rewriting lost."""
+    return (
+        f"top-1 {comparison['top1_before']:.2f} % as it was, {comparison['top1']:.2f} % adopted, "
+        f"agreement {comparison['agreement']:.2f} %, largest difference of a probability "
+        f"{comparison['largest_difference']:.2g} ({comparison['n']:,} validation images)"
+    )
+
+
+def _name(path: Path) -> str:
+    path = path.resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _adopted_before(path: Path, out: Path, pixels: str | None) -> Run | None:
+    """Return the finished run that was made of the same file, None if there is none yet."""
+    if not out.exists():
+        return None
+    if not (out / "run.json").is_file():
+        raise EdgecifarError(f"{out} is in the way, where {path} would be adopted: rename one")
+    run = Run(out)
+    info = run.info
+    if info.get("stage") != STAGE:
+        raise EdgecifarError(f"the run {out} has the name that {path} would get: rename the file")
+    if info["source"]["sha256"] != digest(path):
+        raise EdgecifarError(
+            f"{out} was adopted from another file than {path} is now: remove that folder, or "
+            "rename the file"
+        )
+    if run.complete and pixels and pixels != info["pixels"]:
+        raise EdgecifarError(
+            f"{out} was adopted with pixels {info['adopted']['pixels']}: remove that folder to "
+            f"adopt {path} with {pixels}"
+        )
+    return run if run.complete else None
+
+
+def _other_classes(shape: tuple, dataset: "Dataset") -> str:
+    if len(shape) != 1:
+        return f"the model gives {shape}: it must end in one value for each class"
+    return (
+        f"the model tells {shape[0]} classes apart, {dataset.name} has {len(dataset.classes)}: "
+        "give the data that it was trained for with --data"
+    )
+
+
+def _first(split: "Split", count: int) -> "Split":
+    from edgecifar.train.data.dataset import Split
+
+    return Split(split.images[:count], split.labels[:count])
+
+
+def _predict(
+    model: "keras.Model", images: np.ndarray, pixels: "Preprocessing | None" = None
+) -> np.ndarray:
+    """Return the model's outputs, float32 [n, classes], for inputs, or for pixels to prepare."""
+    starts = range(0, len(images), _BATCH)
+    batches = (images[start : start + _BATCH] for start in starts)
+    return np.concatenate(
+        [model.predict_on_batch(pixels(batch) if pixels else batch) for batch in batches]
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _comparison(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    first, second = before.argmax(axis=1), after.argmax(axis=1)
+    return {
+        "top1_before": 100 * float((first == labels).mean()),
+        "top1": 100 * float((second == labels).mean()),
+        "agreement": 100 * float((first == second).mean()),
+        "largest_difference": float(np.abs(before - after).max()),
+        "n": len(labels),
+    }
+
+
+def _changes(
+    model: "keras.Model",
+    flat: "keras.Model",
+    ahead: tuple[str, ...],
+    ours: "keras.Model",
+    *,
+    appended: bool,
+) -> tuple[str, ...]:
+    """Say what was done to a model, where anything was."""
+    import tf_keras as keras
+
+    inside = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    shifted = any(layer.name == SHIFT for layer in ours.layers)
+    notes = (
+        (inside, f"the layers of {_listed(inside)} now lie in the model itself"),
+        (ahead, f"{_listed(ahead)} went into the first layer"),
+        (shifted, f"the layer {SHIFT} was put first, so that zero padding means what it meant"),
+        (appended, "it ended in logits: a softmax was added"),
+    )
+    return tuple(note for done, note in notes if done)
+
+
+def _listed(names: "tuple[str, ...] | list[str]") -> str:
+    return " and ".join(names)

@@ -1,0 +1,181 @@
+"""Model files from elsewhere: what they are, what stands in our way, and the model in them."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.keras_files import first_line, load_model
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+MODELS = ("Functional", "Model", "Sequential")
+_OPERATORS = ("TFOpLambda", "SlicingOpLambda")  # what `x / 255` and the like become in Keras 2
+_DAMAGED = "is cut short or damaged: copy it again"
+_OTHERS = {
+    ".onnx": "an ONNX file",
+    ".pt": "a PyTorch file",
+    ".pth": "a PyTorch file",
+    ".pb": "one file of a SavedModel, whose folder is wanted",
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file says of the model in it: its Keras config, and who wrote it."""
+
+    config: dict[str, Any]
+    keras_version: str = "2"
+
+    @property
+    def is_keras3(self) -> bool:
+        """Whether Keras 3 wrote it, whose files Keras 2 can't read."""
+        return self.keras_version.startswith("3.")
+
+
+def is_model(path: Path) -> bool:
+    """Tell whether `path` looks like a model rather than a run: a file, or a SavedModel folder."""
+    return path.is_file() or (path / "saved_model.pb").is_file()
+
+
+def read_model(path: Path) -> "keras.Model":
+    """Return the Keras 2 model in a .keras or .h5 file or a SavedModel folder, uncompiled.
+
+    Files of Keras 3 are translated. No code from the file is run. Raises EdgecifarError that says
+    what the file is instead of a model, or which layer can't be had, and the way out.
+    """
+    from edgecifar.train.adopt.keras3 import load_keras3
+
+    if not path.exists():
+        raise EdgecifarError(f"{path} is missing")
+    description = _describe(path)
+    _require_known_layers(description, path)
+    if description.is_keras3:
+        return load_keras3(path, description.keras_version)
+    return load_model(path)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256, hex, of a file, or of the names and contents of a folder's files."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        whole.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode())
+    return whole.hexdigest()
+
+
+def layers_of(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the entries of all layers in a model's config, those of models inside it too."""
+    for entry in config.get("config", {}).get("layers", ()):
+        if entry["class_name"] in MODELS:
+            yield from layers_of(entry)
+        else:
+            yield entry
+
+
+def _describe(path: Path) -> Description:
+    if path.is_dir():
+        return _describe_saved_model(path)
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head == b"\x89HDF\r\n\x1a\n":
+        return _describe_hdf5(path)
+    if head[:2] == b"PK":
+        return _describe_zip(path)
+    if head[4:] == b"TFL3":
+        raise EdgecifarError(
+            f"{path} is a TFLite file, which can't be trained on: give the Keras model that it "
+            "was made from"
+        )
+    what = _OTHERS.get(path.suffix.lower(), "no model of Keras")
+    raise EdgecifarError(f"{path} is {what}: give a .keras or .h5 file or a SavedModel folder")
+
+
+def _describe_hdf5(path: Path) -> Description:
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if "model_config" not in file.attrs:
+                raise EdgecifarError(
+                    f"{path} holds weights without a network: build the model, load them into it "
+                    "and write both with model.save"
+                )
+            version = _text(file.attrs.get("keras_version", "2"))
+            return Description(json.loads(_text(file.attrs["model_config"])), version)
+    except OSError as error:
+        raise EdgecifarError(f"{path} {_DAMAGED}") from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _describe_zip(path: Path) -> Description:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+            return Description(config, version)
+    except zipfile.BadZipFile as error:
+        raise EdgecifarError(f"{path} {_DAMAGED}") from error
+    except (KeyError, ValueError) as error:
+        raise EdgecifarError(
+            f"{path} is a zip file without a Keras model in it: give a .keras or .h5 file or a "
+            "SavedModel folder"
+        ) from error
+
+
+def _describe_saved_model(path: Path) -> Description:
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    metadata = path / "keras_metadata.pb"
+    if not metadata.is_file():
+        raise EdgecifarError(
+            f"{path} is a SavedModel without Keras' layers in it, a mere graph as model.export "
+            "writes: give the .keras or .h5 file of the model"
+        )
+    try:
+        nodes = saved_metadata_pb2.SavedMetadata.FromString(metadata.read_bytes()).nodes
+        root = next(json.loads(node.metadata) for node in nodes if node.node_path == "root")
+    except Exception as error:
+        raise EdgecifarError(f"{path} {_DAMAGED} ({first_line(error)})") from error
+    return Description(root.get("model_config") or {"class_name": root["class_name"]})
+
+
+def _require_known_layers(description: Description, path: Path) -> None:
+    """Raise EdgecifarError for what only the code that wrote the file could compute."""
+    import tf_keras as keras
+
+    kind = description.config["class_name"]
+    if kind not in MODELS:
+        raise EdgecifarError(
+            f"{path} holds the subclassed model {kind}, whose code isn't in it: build the network "
+            "with keras.Model(inputs, outputs) and save that"
+        )
+    for entry in layers_of(description.config):
+        kind, module = entry["class_name"], entry.get("module", "keras")
+        name = entry["config"].get("name", kind)
+        if kind == "Lambda":
+            raise EdgecifarError(
+                f"layer {name} of {path} (Lambda) holds Python code, which isn't run from files: "
+                "use a Keras layer instead, such as Rescaling for pixel / 255"
+            )
+        if kind.startswith(("Quantize", "PruneLowMagnitude")):
+            raise EdgecifarError(
+                f"layer {name} of {path} ({kind}) is the optimization toolkit's: give the model "
+                "from before it"
+            )
+        ours = hasattr(keras.layers, kind) or kind in _OPERATORS or description.is_keras3
+        if not ours or not str(module).startswith(("keras", "tf_keras")):
+            raise EdgecifarError(
+                f"layer {name} of {path} ({kind}) is a custom layer: build the model with Keras' "
+                "own layers"
+            )

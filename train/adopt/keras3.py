@@ -1,0 +1,150 @@
+"""Models that Keras 3 wrote, built again in Keras 2, which the optimization toolkit needs.
+
+Keras 3 itself, which comes with TensorFlow, reads the file. What it says of the layers is put into
+Keras 2's words; that both compute the same is checked, not believed.
+"""
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.keras_files import first_line
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+_MODELS = ("Functional", "Sequential")
+# The start of training, and what only training looks at.
+_UNUSED = ("_initializer", "_regularizer", "_constraint")
+_RENAMED = {
+    ("InputLayer", "batch_shape"): "batch_input_shape",
+    ("LeakyReLU", "negative_slope"): "alpha",
+}
+_SIDE = 32  # pixels of the noise on which both are compared, where the model leaves them open
+# Both sum in float32, in another order where kernels differ.
+_TOLERANCE = 1e-4
+
+
+def load_keras3(path: Path, version: str) -> "keras.Model":
+    """Return the model that Keras 3 wrote to `path` (.keras or .h5) as one of Keras 2.
+
+    Raises EdgecifarError with the way out if a layer has no like in Keras 2 or if the two models
+    don't compute the same.
+    """
+    theirs = _read(path, version)
+    try:
+        from keras.saving import serialize_keras_object
+
+        ours = _build(serialize_keras_object(theirs))
+        ours.set_weights(theirs.get_weights())
+        difference = _difference(theirs, ours)
+    except Exception as error:
+        raise EdgecifarError(_way_out(path, version, first_line(error))) from error
+    if not difference < _TOLERANCE:
+        reason = f"its outputs differ by {difference:.2g} of the largest"
+        raise EdgecifarError(_way_out(path, version, reason))
+    return ours
+
+
+def _read(path: Path, version: str) -> Any:
+    try:
+        import keras
+
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise EdgecifarError(_way_out(path, version, first_line(error))) from error
+
+
+def _way_out(path: Path, version: str, reason: str) -> str:
+    return (
+        f"{path} is a file of Keras {version} that can't be taken over to Keras 2 ({reason}): "
+        "save its weights with model.save_weights('x.weights.h5'), set TF_USE_LEGACY_KERAS=1, "
+        "build it again with tf_keras, load_weights them and write that with model.save('x.h5')"
+    )
+
+
+def _difference(theirs: Any, ours: "keras.Model") -> float:
+    """Return the largest difference of their outputs on noise, as a share of the largest output."""
+    shape = [2, *(side or _SIDE for side in ours.input_shape[1:])]
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    first, second = (np.asarray(model(noise, training=False)) for model in (theirs, ours))
+    return float(np.abs(first - second).max() / max(np.abs(first).max(), 1e-9))
+
+
+def _build(entry: dict[str, Any]) -> "keras.Model":
+    import tf_keras as keras
+
+    translated = _layer(entry)
+    kind = keras.Sequential if entry["class_name"] == "Sequential" else keras.Model
+    return kind.from_config(translated["config"])
+
+
+def _layer(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer's or a model's entry as Keras 2 writes it."""
+    kind, config = entry["class_name"], entry["config"]
+    if kind in _MODELS:
+        settings: dict[str, Any] = {
+            "name": config["name"],
+            "layers": [_layer(inner) for inner in config["layers"]],
+        }
+        for key in ("input_layers", "output_layers"):
+            if key in config:
+                settings[key] = _listed(config[key])
+    elif entry.get("module") != "keras.layers":
+        raise ValueError(f"{kind} is an operation, not a layer")
+    else:
+        settings = _settings(kind, config)
+    translated = {"class_name": kind, "config": settings, "name": settings["name"]}
+    if "inbound_nodes" in entry:
+        calls = [_call(node, settings["name"]) for node in entry["inbound_nodes"]]
+        translated["inbound_nodes"] = calls
+    return translated
+
+
+def _listed(tensors: list) -> list:
+    """Return a list of [layer, node, tensor]; Keras 3 writes a single one bare."""
+    return [tensors] if isinstance(tensors[0], str) else tensors
+
+
+def _settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    import tf_keras as keras
+
+    cls = getattr(keras.layers, kind, None)
+    if cls is None:
+        raise ValueError(f"layer {config['name']} ({kind}) is unknown to Keras 2")
+    known = {"name", "dtype", "batch_input_shape"}
+    known |= {name for base in cls.__mro__ for name in _parameters(base)}
+    settings = {}
+    for key, value in config.items():
+        ours = _RENAMED.get((kind, key), key)
+        if key.endswith(_UNUSED) or (ours not in known and not value) or key == "trainable":
+            continue
+        if ours not in known:
+            raise ValueError(f"layer {config['name']} ({kind}) has {key}, unknown to Keras 2")
+        settings[ours] = _value(key, value, config["name"])
+    return settings
+
+
+def _parameters(cls: type) -> tuple[str, ...]:
+    return tuple(inspect.signature(cls.__init__).parameters) if "__init__" in vars(cls) else ()
+
+
+def _value(key: str, value: Any, layer: str) -> Any:
+    if key == "dtype":
+        return "float32"  # models are stored so, whatever precision they were trained in
+    if isinstance(value, dict):
+        raise ValueError(f"layer {layer} has {key} {value.get('class_name')}, no plain value")
+    return value
+
+
+def _call(node: dict[str, Any], layer: str) -> list:
+    """Return the tensors that a call of a layer takes, each as [layer, node, tensor, options]."""
+    (argument,) = node["args"]
+    tensors = argument if isinstance(argument, list) else [argument]
+    extra = {key for key, value in node["kwargs"].items() if value and key != "mask"}
+    if extra - {"training"}:
+        raise ValueError(f"layer {layer} is called with {', '.join(sorted(extra))}")
+    return [[*tensor["config"]["keras_history"], {}] for tensor in tensors]
