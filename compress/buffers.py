@@ -9,7 +9,7 @@ from edgecifar.runtime.errors import EdgecifarError
 
 @dataclass(frozen=True)
 class Weights:
-    """A constant kernel of a TFLite file."""
+    """A constant kernel of a file."""
 
     name: str
     zeros: int
@@ -17,10 +17,30 @@ class Weights:
 
 
 def weights(payload: bytes) -> list[Weights]:
-    """List the kernels (constants of two or four dimensions) of a TFLite file, floats or int8.
+    """List the kernels (constants of two or four dimensions) of a file's bytes, floats or int8.
 
     An int8 kernel's zero point is 0, so that a stored 0 is a zero.
     """
+    return _tflite_weights(payload) if payload[4:8] == b"TFL3" else _onnx_weights(payload)
+
+
+def _onnx_weights(payload: bytes) -> list[Weights]:
+    import onnx
+
+    kinds = (np.int8, np.float32)
+    arrays = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load_model_from_string(payload).graph.initializer
+        if len(tensor.dims) in (2, 4)
+    }
+    return [
+        Weights(name, int(values.size - np.count_nonzero(values)), values.size)
+        for name, values in arrays.items()
+        if values.dtype in kinds
+    ]
+
+
+def _tflite_weights(payload: bytes) -> list[Weights]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(payload, 0)

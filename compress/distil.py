@@ -43,10 +43,15 @@ class Distillation:
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """One finished run or several, whose probabilities are averaged."""
+    """One finished run or several, whose probabilities are averaged.
+
+    What it says of the images is kept in each student's folder, unless several students share
+    the folder `answers`.
+    """
 
     runs: tuple[Run, ...]
     recipe: Distillation = Distillation()
+    answers: Path | None = None
 
     @property
     def name(self) -> str:
@@ -54,7 +59,7 @@ class Teacher:
         return "+".join(run.name for run in self.runs)
 
     def require_fit(self, dataset: "Dataset", settings: Training) -> None:
-        """Raise EdgecifarError unless all runs know the data and a view is worth its name."""
+        """Raise EdgecifarError unless all runs know the data and labels are not smoothed."""
         for run in self.runs:
             run.require_data(dataset)
         if settings.label_smoothing:
@@ -64,7 +69,11 @@ class Teacher:
 
     def identity(self) -> dict:
         """Return what run.json says of the teacher."""
-        return {"runs": [run.name for run in self.runs], **dataclasses.asdict(self.recipe)}
+        return {
+            "runs": [run.name for run in self.runs],
+            "models": [run.digest for run in self.runs],
+            **dataclasses.asdict(self.recipe),
+        }
 
 
 def distil(
@@ -87,18 +96,40 @@ def distil(
     known = models.find(student)
     require_batches(dataset, settings)
     teacher.require_fit(dataset, settings)
-    identity = {
-        "stage": "distil",
-        "architecture": student,
-        "recipe": dataclasses.asdict(settings),
-        "seed": seed,
-        "parent": None,
-        "teacher": teacher.identity(),
-    }
-    run = start_run(out, identity, dataset, force=force)
+    how = {"stage": "distil", "architecture": student, "seed": seed}
+    run = start_run(out, dataset, settings, force=force, teacher=teacher.identity(), **how)
     feed = taught_feed(teacher, dataset, settings, run, seed=seed)
     fit_architecture(run, known, dataset, settings, seed=seed, feed=feed)
     return run
+
+
+def taught_settings(teacher: Teacher | None, dataset: "Dataset", settings: Training) -> Training:
+    """Return `settings` for going on with a model, with unsmoothed labels if there is a teacher.
+
+    Raises EdgecifarError if the teacher doesn't know the data.
+    """
+    if not teacher:
+        return settings
+    settings = dataclasses.replace(settings, label_smoothing=0.0)
+    teacher.require_fit(dataset, settings)
+    return settings
+
+
+def fine_tuning_feed(
+    teacher: Teacher | None,
+    dataset: "Dataset",
+    settings: Training,
+    run: Run,
+    *,
+    seed: int,
+    parent: Run,
+) -> "Feed":
+    """Return what `run`, made from `parent`, is fitted to: labels alone, or what `teacher` says."""
+    from edgecifar.train.pipeline import image_feed
+
+    if teacher:
+        return taught_feed(teacher, dataset, settings, run, seed=seed, parent=parent)
+    return image_feed(dataset, settings, seed=seed)
 
 
 def taught_feed(
@@ -125,7 +156,7 @@ def taught_feed(
         teacher.runs,
         dataset,
         settings,
-        run.path / _ANSWERS,
+        teacher.answers or run.path / _ANSWERS,
         views=views,
         seed=seed,
         earlier=parent.path / _ANSWERS if parent else None,

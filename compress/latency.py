@@ -1,6 +1,6 @@
-"""Int8 latency of Keras models on this machine, against each other, through the runtime."""
+"""Latency of models on this machine, against each other, through the runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,24 +19,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models in int8, one thread, timed in turns on this machine."""
+    """Two models, one thread, timed in turns on this machine."""
 
     before: Latency
     after: Latency
     ratio: Estimate  # of the medians; below 1 the second is faster
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A file's latency, and the ratio of its median to the first file's."""
+
+    latency: Latency
+    ratio: Estimate
+
+
+def race(payloads: Sequence[bytes]) -> list[Timed]:
+    """Time the bytes of TFLite files of ours in turns: one image at a time, on one thread."""
+    rounds = time_interleaved([_call(payload) for payload in payloads])
+    return [Timed(latency(each), ratio(each, rounds[0])) for each in rounds]
+
+
 class Int8Race:
     """Times models against a first one, each converted to int8 without fine-tuning.
 
-    The first may be the bytes of a file that takes int8. Latency depends on shapes and, in
-    LiteRT, not on weights: an unfinished model will do.
+    The first may be the bytes of a file. Latency depends on shapes and, in LiteRT, not on weights:
+    an unfinished model will do.
     `calibration` are uint8 training images [n, height, width, 3].
     """
 
     def __init__(self, first: "keras.Model | bytes", calibration: np.ndarray):
         self._calibration = calibration
-        self._first = self._call(first if isinstance(first, bytes) else self.convert(first))
+        self._first = _call(first if isinstance(first, bytes) else self.convert(first))
 
     def convert(self, model: "keras.Model") -> bytes:
         """Return the int8 TFLite bytes of a model."""
@@ -44,18 +58,19 @@ class Int8Race:
 
     def compare(self, payload: bytes, plan: TimingPlan | None = None) -> Comparison:
         """Time the bytes of a model against the first model's."""
-        first, second = time_interleaved([self._first, self._call(payload)], plan)
+        first, second = time_interleaved([self._first, _call(payload)], plan)
         return Comparison(latency(first), latency(second), ratio(second, first))
 
     def ratio(self, model: "keras.Model") -> float:
         """Return how many times the first model's latency a model takes."""
         return self.compare(self.convert(model)).ratio.value
 
-    @staticmethod
-    def _call(payload: bytes) -> Callable[[], object]:
-        """Return one inference on noise: an image of zeros could flatter a kernel."""
-        model = ModelFile(Path("int8.tflite"), "tflite", payload, None, None, len(payload))
-        interpreter = open_unchecked(model, choose_backend("tflite"), threads=1)
-        shape = interpreter.input.shape
-        image = np.random.default_rng(0).integers(-128, 128, shape, dtype=np.int8)
-        return lambda: interpreter.run(image)
+
+def _call(payload: bytes) -> Callable[[], object]:
+    """Return one inference on noise: an image of zeros could flatter a kernel."""
+    model = ModelFile(Path("bytes.tflite"), "tflite", payload, None, None, len(payload))
+    interpreter = open_unchecked(model, choose_backend("tflite"), threads=1)
+    taken = interpreter.input
+    pixels = np.random.default_rng(0).integers(0, 256, taken.shape)
+    image = (pixels - 128 if taken.dtype == np.int8 else pixels).astype(taken.dtype)
+    return lambda: interpreter.run(image)

@@ -17,8 +17,10 @@ from edgecifar.train.run import Run, start_run
 if TYPE_CHECKING:
     import tf_keras as keras
 
+    from edgecifar.compress.distil import Teacher
     from edgecifar.train.data import Dataset
     from edgecifar.train.loop import Fit
+    from edgecifar.train.pipeline import Feed
 
 Report = Callable[[str], object]
 
@@ -35,7 +37,7 @@ class Pruning:
     rounds: int = 3
     between: int = 3  # epochs of fine-tuning after each round but the last
     epochs: int = 20  # after the last
-    learning_rate: float = 0.1  # the peak, falling as a cosine from the first step
+    learning_rate: float | None = None  # the peak; by default 0.1, with Adam 0.001
     ema: float = 0.99
 
     def __post_init__(self) -> None:
@@ -47,7 +49,9 @@ class Pruning:
 
     def settings(self, parent: Training, *, epochs: int) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
-        return parent.fine_tuning(epochs=epochs, learning_rate=self.learning_rate, ema=self.ema)
+        return parent.fine_tuning(
+            epochs=epochs, learning_rate=self.learning_rate, usual=0.1, ema=self.ema
+        )
 
 
 def require_share(share: float, option: str) -> None:
@@ -64,33 +68,37 @@ def prune(
     *,
     seed: int = 0,
     force: bool = False,
+    teacher: "Teacher | None" = None,
     report: Report = lambda text: None,
 ) -> Run:
     """Remove filters from the model of `parent` and fine-tune it into the run folder `out`.
 
-    Resumes if it was begun. The run holds a smaller, dense Keras model. `report` gets a line a
-    round. Raises EdgecifarError, before any work, for a model that can't be pruned, a layer that
-    isn't there and a target that can't be met.
+    Resumes if it was begun. The run holds a smaller, dense Keras model. With a `teacher`, such as
+    the parent itself, it learns from that as in distillation. `report` gets a line a round.
+    Raises EdgecifarError, before any work, for a model that can't be pruned, a layer that isn't
+    there and a target that can't be met.
     """
-    from edgecifar.train.loop import apply_precision, require_batches
-    from edgecifar.train.recipe import from_mapping
-    from edgecifar.train.session import finish
+    from edgecifar.compress.distil import fine_tuning_feed, taught_settings
+    from edgecifar.train.loop import apply_precision
+    from edgecifar.train.session import finish, inherited
 
-    parent.require_data(dataset)
-    settings = from_mapping(Training, parent.info["recipe"])
-    require_batches(dataset, settings)
+    settings = taught_settings(teacher, dataset, inherited(parent, dataset))
+    last = recipe.settings(settings, epochs=recipe.epochs)
     model = parent.load_model()
     target = _target(model, dataset, recipe)
-    identity = {
-        "stage": "prune",
-        "architecture": parent.info["architecture"],
-        "recipe": dataclasses.asdict(recipe.settings(settings, epochs=recipe.epochs)),
-        "pruning": dataclasses.asdict(recipe) | {"keep": list(recipe.keep)},
-        "seed": seed,
-        "parent": parent.name,
-    }
-    run = start_run(out, identity, dataset, force=force)
+    run = start_run(
+        out,
+        dataset,
+        last,
+        stage="prune",
+        seed=seed,
+        force=force,
+        parent=parent,
+        pruning=dataclasses.asdict(recipe) | {"learning_rate": last.learning_rate},
+        teacher=teacher.identity() if teacher else None,
+    )
     apply_precision("float32")
+    feed = partial(fine_tuning_feed, teacher, dataset, run=run, seed=seed, parent=parent)
     seconds = 0.0
     for number in range(1, recipe.rounds + 1):
         start = run.path / "rounds" / f"{number}.h5"
@@ -99,7 +107,7 @@ def prune(
             write_whole(start, partial(save_model, smaller))
         model = load_model(start)
         report(f"round {number} of {recipe.rounds}: {describe(model)}")
-        result = _fine_tune(model, dataset, recipe, settings, run, number=number, seed=seed)
+        result = _fine_tune(model, feed, recipe, settings, run, number=number, seed=seed)
         seconds += result.seconds
     finish(run, model, dataset, dataclasses.replace(result, seconds=seconds))
     return run
@@ -127,7 +135,7 @@ def _target(model: "keras.Model", dataset: "Dataset", recipe: Pruning) -> Target
         bn_scale(model, graph)  # raises if there are no scales
     ratio = None
     if recipe.target == "latency":
-        from edgecifar.compress.export import calibration_images
+        from edgecifar.compress.calibration import calibration_images
         from edgecifar.compress.latency import Int8Race
 
         ratio = Int8Race(model, calibration_images(dataset, 100)).ratio
@@ -156,7 +164,7 @@ def _remove(
 
 def _fine_tune(
     model: "keras.Model",
-    dataset: "Dataset",
+    feed: "Callable[[Training], Feed]",
     recipe: Pruning,
     parent: Training,
     run: Run,
@@ -166,12 +174,13 @@ def _fine_tune(
 ) -> "Fit":
     """Fit a round's model; the last round's history and checkpoints are the run's own."""
     from edgecifar.compress.masks import hold, require_held, zeros_of
-    from edgecifar.train.loop import fit
+    from edgecifar.train.loop import fit_to
 
     last = number == recipe.rounds
     epochs = recipe.epochs if last else recipe.between
     folder = run.path if last else run.path / "rounds" / str(number)
     held = hold(model, zeros_of(model))  # what an earlier step pruned weight by weight stays so
-    result = fit(model, dataset, recipe.settings(parent, epochs=epochs), folder, seed=seed)
+    settings = recipe.settings(parent, epochs=epochs)
+    result = fit_to(feed(settings), model, settings, folder, seed=seed)
     require_held(held)
     return result

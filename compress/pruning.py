@@ -1,17 +1,10 @@
-"""What `edgecifar prune` does: choose the kind of pruning, carry it out, judge it."""
+"""Which kind of pruning the options of `edgecifar prune` ask for."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgecifar.compress.prune import Pruning, prune
-from edgecifar.compress.sparsify import Sparsification, sparsify
-from edgecifar.compress.verdict import Verdict, judge
+from edgecifar.compress.prune import Pruning
+from edgecifar.compress.sparsify import Sparsification
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.run import Run
-
-if TYPE_CHECKING:
-    from edgecifar.train.data import Dataset
 
 _TARGETS = ("macs", "params", "latency")
 _ONLY_FILTERS = ("importance", "multiple", "rounds")
@@ -41,28 +34,3 @@ def recipe_for(
     if two_four:
         return Sparsification(sparsity=0.5, pattern="2:4", **given)
     return Sparsification(sparsity=sparsity, **given)
-
-
-def run_name(parent: str, recipe: Pruning | Sparsification) -> str:
-    """Return such as `resnet8-p50` (half is gone), `resnet8-s80` or `resnet8-2of4`."""
-    if isinstance(recipe, Pruning):
-        return f"{parent}-p{100 * (1 - recipe.share):.0f}"
-    return f"{parent}-2of4" if recipe.pattern == "2:4" else f"{parent}-s{100 * recipe.sparsity:.0f}"
-
-
-def prune_run(
-    parent: Run,
-    dataset: "Dataset",
-    recipe: Pruning | Sparsification,
-    out: Path | None = None,
-    *,
-    seed: int = 0,
-    force: bool = False,
-    report: Callable[[str], object] = lambda text: None,
-) -> Verdict:
-    """Prune `parent` into the run folder `out`, by default beside it, and measure what changed."""
-    out = out or parent.path.with_name(run_name(parent.name, recipe))
-    carry_out = prune if isinstance(recipe, Pruning) else sparsify
-    run = carry_out(parent, dataset, recipe, out, seed=seed, force=force, report=report)
-    report("comparing with the original")
-    return judge(parent, run, dataset)

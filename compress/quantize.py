@@ -1,12 +1,15 @@
 """Fine-tuning with quantization in the loop, so that the weights learn to live with int8."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecifar.compress.masks import hold, require_held, zeros_of
+from edgecifar.compress.release import release
+from edgecifar.compress.selective import fused_with, require_layers
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import RANGE, normalise
 from edgecifar.train.recipe import Training
@@ -24,11 +27,15 @@ _CALIBRATION_BATCHES, _CALIBRATION_BATCH = 8, 128
 
 @dataclasses.dataclass(frozen=True)
 class Quantization:
-    """What fine-tuning takes from its own recipe; all else stays as the float run had it."""
+    """What fine-tuning takes from its own recipe; all else stays as the float run had it.
+
+    Layers in `keep_float` are not quantized, nor what is fused with them into one operation.
+    """
 
     epochs: int = 8
-    learning_rate: float = 0.01  # the peak, falling as a cosine from the first step
+    learning_rate: float | None = None  # the peak; by default 0.01, with Adam 0.0001
     ema: float = 0.99
+    keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.settings(Training())
@@ -36,7 +43,7 @@ class Quantization:
     def settings(self, parent: Training) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
         return parent.fine_tuning(
-            epochs=self.epochs, learning_rate=self.learning_rate, ema=self.ema
+            epochs=self.epochs, learning_rate=self.learning_rate, usual=0.01, ema=self.ema
         )
 
 
@@ -55,51 +62,77 @@ def quantize(
     Resumes if it was begun. The Keras model that comes out computes what the int8 file will. With
     a `teacher` it learns from that as in distillation.
     """
-    from edgecifar.compress.distil import taught_feed
-    from edgecifar.train.loop import apply_precision, fit_to, require_batches
-    from edgecifar.train.pipeline import image_feed
-    from edgecifar.train.recipe import from_mapping
-    from edgecifar.train.session import finish
+    from edgecifar.compress.distil import fine_tuning_feed, taught_settings
+    from edgecifar.train.loop import apply_precision, fit_to
+    from edgecifar.train.session import finish, inherited
 
-    settings = recipe.settings(from_mapping(Training, parent.info["recipe"]))
-    require_batches(dataset, settings)
-    if teacher:
-        settings = dataclasses.replace(settings, label_smoothing=0.0)
-        teacher.require_fit(dataset, settings)
+    settings = taught_settings(teacher, dataset, recipe.settings(inherited(parent, dataset)))
     model = parent.load_model()
     require_quantizable(model)
-    identity = {
-        "stage": "quantize",
-        "architecture": parent.info["architecture"],
-        "recipe": dataclasses.asdict(settings),
-        "seed": seed,
-        "parent": parent.name,
-        "teacher": teacher.identity() if teacher else None,
-    }
-    run = start_run(out, identity, dataset, force=force)
+    require_layers(model, recipe.keep_float)
+    # Layers in float are named only where there are some: other runs go on as they were begun.
+    details = {"keep_float": list(recipe.keep_float)} if recipe.keep_float else {}
+    run = start_run(
+        out,
+        dataset,
+        settings,
+        stage="quantize",
+        seed=seed,
+        force=force,
+        parent=parent,
+        teacher=teacher.identity() if teacher else None,
+        **details,
+    )
+    _require_same_layers(run, recipe)
     apply_precision(settings.precision)
     counts = {key: parent.info[key] for key in ("parameters", "macs")}
-    prepared = prepare(model, dataset.train.images[: _CALIBRATION_BATCHES * _CALIBRATION_BATCH])
+    images = dataset.train.images[: _CALIBRATION_BATCHES * _CALIBRATION_BATCH]
+    prepared = prepare(model, images, keep_float=recipe.keep_float)
+    _require_same_work(prepared, parent)
     held = hold(prepared, zeros_of(model))
-    if teacher:
-        feed = taught_feed(teacher, dataset, settings, run, seed=seed, parent=parent)
-    else:
-        feed = image_feed(dataset, settings, seed=seed)
+    feed = fine_tuning_feed(teacher, dataset, settings, run, seed=seed, parent=parent)
     result = fit_to(feed, prepared, settings, run.path, seed=seed)
     require_held(held)
-    finish(run, prepared, dataset, result)
-    run.update(**counts)  # of the network itself, without the bookkeeping of its quantizers
+    # The counts are of the network itself, without the bookkeeping of its quantizers.
+    finish(run, prepared, dataset, result, **counts)
     return run
 
 
-def prepare(model: "keras.Model", images: np.ndarray) -> "keras.Model":
+def _require_same_layers(run: Run, recipe: Quantization) -> None:
+    """Raise EdgecifarError if the run was begun with layers in float that are no longer named."""
+    begun = run.info.get("keep_float", [])
+    if begun != list(recipe.keep_float):
+        raise EdgecifarError(
+            f"{run.path} was begun with --keep-float {' '.join(begun)}: give the same, --force "
+            "starts it again, --out puts this one elsewhere"
+        )
+
+
+def _require_same_work(prepared: "keras.Model", parent: Run) -> None:
+    """Raise EdgecifarError if the toolkit's rewrite lost what pruning had won."""
+    from edgecifar.train.macs import count_macs
+
+    macs = count_macs(prepared)
+    if macs > parent.info["macs"]:
+        raise EdgecifarError(
+            f"prepared for int8, {parent.name} takes {macs:,} MACs instead of "
+            f"{parent.info['macs']:,}: the quantization toolkit has rewritten a layer"
+        )
+
+
+def prepare(
+    model: "keras.Model", images: np.ndarray, *, keep_float: Collection[str] = ()
+) -> "keras.Model":
     """Return `model` with simulated int8 weights and activations, its ranges calibrated.
 
-    `images` are uint8 [n, height, width, 3] from training.
+    `images` are uint8 [n, height, width, 3] from training. Layers in `keep_float` stay in float,
+    with those that TFLite fuses with them.
     """
     import tensorflow_model_optimization as tfmot
 
     prepared = tfmot.quantization.keras.quantize_model(model)
+    if keep_float:
+        prepared = release(prepared, fused_with(model, keep_float))
     _fix_input_range(prepared)
     _calibrate(prepared, normalise(images.astype(np.float32)))
     return prepared

@@ -21,7 +21,9 @@ from edgecifar.train.run import Run, start_run
 if TYPE_CHECKING:
     import tf_keras as keras
 
+    from edgecifar.compress.distil import Teacher
     from edgecifar.train.data import Dataset
+    from edgecifar.train.pipeline import Feed
 
 _UPDATES = 40  # of the masks while sparsity rises
 _MOST = 0.99  # of one layer, so that every layer keeps something
@@ -36,7 +38,7 @@ class Sparsification:
     keep: tuple[str, ...] = ()  # layers that stay dense
     ramp: int = 10  # epochs in which sparsity rises as a polynomial; with 2:4 it is there at once
     epochs: int = 15  # of fine-tuning after it, with the zeros held
-    learning_rate: float = 0.1  # the peak, falling as a cosine in either phase
+    learning_rate: float | None = None  # the peak in either phase; by default as for `Pruning`
     ema: float = 0.99
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class Sparsification:
     def settings(self, parent: Training) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
         return parent.fine_tuning(
-            epochs=self.epochs, learning_rate=self.learning_rate, ema=self.ema
+            epochs=self.epochs, learning_rate=self.learning_rate, usual=0.1, ema=self.ema
         )
 
     def ramp_settings(self, parent: Training) -> Training:
@@ -68,41 +70,45 @@ def sparsify(
     *,
     seed: int = 0,
     force: bool = False,
+    teacher: "Teacher | None" = None,
     report: Callable[[str], object] = lambda text: None,
 ) -> Run:
     """Make single weights of the model of `parent` zero and fine-tune it into the folder `out`.
 
-    Resumes if it was begun. Raises EdgecifarError, before any work, for a model or a share of
-    zeros that can't be pruned and for layers that aren't there.
+    Resumes if it was begun. With a `teacher`, such as the parent itself, it learns from that as in
+    distillation. Raises EdgecifarError, before any work, for a model or a share of zeros that
+    can't be pruned and for layers that aren't there.
     """
-    from edgecifar.train.loop import apply_precision, fit, require_batches
-    from edgecifar.train.recipe import from_mapping
-    from edgecifar.train.session import finish
+    from edgecifar.compress.distil import fine_tuning_feed, taught_settings
+    from edgecifar.train.loop import apply_precision, fit_to
+    from edgecifar.train.session import finish, inherited
 
-    parent.require_data(dataset)
-    settings = from_mapping(Training, parent.info["recipe"])
-    require_batches(dataset, settings)
+    settings = taught_settings(teacher, dataset, inherited(parent, dataset))
+    last = recipe.settings(settings)
     model = parent.load_model()
     shares = layer_sparsity(model, recipe)
-    identity = {
-        "stage": "sparsify",
-        "architecture": parent.info["architecture"],
-        "recipe": dataclasses.asdict(recipe.settings(settings)),
-        "sparsification": dataclasses.asdict(recipe) | {"keep": list(recipe.keep)},
-        "seed": seed,
-        "parent": parent.name,
-    }
-    run = start_run(out, identity, dataset, force=force)
+    run = start_run(
+        out,
+        dataset,
+        last,
+        stage="sparsify",
+        seed=seed,
+        force=force,
+        parent=parent,
+        sparsification=dataclasses.asdict(recipe) | {"learning_rate": last.learning_rate},
+        teacher=teacher.identity() if teacher else None,
+    )
     apply_precision("float32")
     report(f"raising sparsity in {len(shares)} layers")
+    feed = partial(fine_tuning_feed, teacher, dataset, run=run, seed=seed, parent=parent)
     ramp = recipe.ramp_settings(settings)
-    sparse, seconds = _ramp(model, dataset, recipe, ramp, run.path / "ramp", seed=seed)
+    sparse, seconds = _ramp(model, feed(ramp), recipe, ramp, run.path / "ramp", seed=seed)
     held = hold(sparse, zeros_of(sparse))
     report(f"fine-tuning with {100 * sparsity(sparse):.1f} % zeros held")
-    result = fit(sparse, dataset, recipe.settings(settings), run.path, seed=seed)
+    result = fit_to(feed(last), sparse, last, run.path, seed=seed)
     require_held(held)
-    finish(run, sparse, dataset, dataclasses.replace(result, seconds=result.seconds + seconds))
-    run.update(sparsity=sparsity(sparse))
+    result = dataclasses.replace(result, seconds=result.seconds + seconds)
+    finish(run, sparse, dataset, result, sparsity=sparsity(sparse))
     return run
 
 
@@ -145,7 +151,7 @@ def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, fl
 
 def _ramp(
     model: "keras.Model",
-    dataset: "Dataset",
+    feed: "Feed",
     recipe: Sparsification,
     settings: Training,
     folder: Path,
@@ -160,11 +166,9 @@ def _ramp(
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
-    from edgecifar.train.loop import fit
-    from edgecifar.train.pipeline import steps_per_epoch
+    from edgecifar.train.loop import fit_to
 
-    steps = settings.epochs * steps_per_epoch(dataset.train, settings)
-    wrapped = _wrap(model, recipe, steps)
+    wrapped = _wrap(model, recipe, settings.epochs * feed.steps)
     stored = folder / "latest.h5"
 
     def store(*_) -> None:
@@ -175,7 +179,7 @@ def _ramp(
         tfmot.sparsity.keras.UpdatePruningStep(),
         keras.callbacks.LambdaCallback(on_epoch_end=store),
     )
-    seconds = fit(wrapped, dataset, settings, folder, seed=seed, callbacks=callbacks).seconds
+    seconds = fit_to(feed, wrapped, settings, folder, seed=seed, callbacks=callbacks).seconds
     return load_model(stored), seconds
 
 

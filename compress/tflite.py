@@ -1,5 +1,6 @@
 """Conversion of Keras models to TFLite bytes, raw pixels in and probabilities out."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -8,32 +9,41 @@ from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     import tf_keras as keras
 
-Kind = Literal["float32", "float16", "dynamic", "int8"]
-KINDS: tuple[Kind, ...] = ("float32", "float16", "dynamic", "int8")
+NOISE = (b"fully_quantize:", b"W0000")  # how lines begin that the converter writes to stderr
+
+Kind = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
+KINDS: tuple[Kind, ...] = ("float32", "float16", "dynamic", "int8", "int16x8")
+INTEGER_KINDS = ("int8", "int16x8")
+# Steps of an int16 input for a step of a pixel: the largest whole number with which 0..255 fit.
+STEPS_A_PIXEL = 242
 
 
-def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> bytes:
+def to_tflite(
+    model: "keras.Model",
+    kind: Kind,
+    calibration: np.ndarray,
+    *,
+    keep_float: Collection[str] = (),
+) -> bytes:
     """Convert `model`, which takes normalised images, to a file for one raw image.
 
     float files take float32 pixels 0..255; int8 files int8 `pixel - 128`, which is the
-    normalisation itself (see `edgecifar.train.normalisation`). `calibration` are uint8 training
-    images [n, height, width, 3]; int8 uses them unless the model was fine-tuned with quantization
-    in the loop, which brings its own ranges.
+    normalisation itself (see `edgecifar.train.normalisation`), and int16x8 files, of 16-bit
+    activations and 8-bit weights, int16 `242 (pixel - 120)` likewise. `calibration` are uint8
+    training images [n, height, width, 3]; integer files use them unless the model was fine-tuned
+    with quantization in the loop, which brings its own ranges. Layers in `keep_float` stay in
+    float in an int8 file, with those that are fused with them.
     """
     import tensorflow as tf
 
-    shape = (1, *model.input_shape[1:])
-    fed = model if kind == "int8" else with_raw_pixels(model)
+    if keep_float and kind == "int8":
+        from edgecifar.compress.selective import quantize_but
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
-    def serve(image):
-        return fed(image, training=False)
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [serve.get_concrete_function()], fed
-    )
+        return quantize_but(keep_float, model, calibration)
+    converter = converter_of(model if kind in INTEGER_KINDS else with_raw_pixels(model))
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
@@ -42,9 +52,28 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
         converter.inference_input_type = converter.inference_output_type = tf.int8
         if not is_quantization_aware(model):
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = lambda: _samples(calibration)
-    with quiet_stderr(b"fully_quantize:", b"W0000"):
+            converter.representative_dataset = lambda: samples(calibration)
+    if kind == "int16x8":
+        converter.inference_input_type = converter.inference_output_type = tf.int16
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+        converter.representative_dataset = lambda: _samples_for_int16(calibration)
+    with quiet_stderr(*NOISE):
         return converter.convert()
+
+
+def converter_of(model: "keras.Model") -> "tf.lite.TFLiteConverter":
+    """Return a converter for one image at a time, its options left as TensorFlow has them."""
+    import tensorflow as tf
+
+    shape = (1, *model.input_shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
+    def serve(image):
+        return model(image, training=False)
+
+    return tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
 
 
 def is_quantization_aware(model: "keras.Model") -> bool:
@@ -62,10 +91,21 @@ def with_raw_pixels(model: "keras.Model") -> "keras.Model":
     return keras.Model(pixels, model(keras.layers.Rescaling(1 / SCALE, -MEAN / SCALE)(pixels)))
 
 
-def _samples(images: np.ndarray):
+def samples(images: np.ndarray):
     """Yield single normalised images, the first two black and white.
 
     Those two make the input range exactly that of all pixels.
     """
     for image in (np.zeros_like(images[0]), np.full_like(images[0], 255), *images):
         yield [normalise(image[None].astype(np.float32))]
+
+
+def _samples_for_int16(images: np.ndarray):
+    """Yield single normalised images, the first of which sets the scale of the input.
+
+    A 16-bit tensor's scale is its largest value over 32767, its zero point 0. An even image a
+    little brighter than white makes that scale 1 / (64 * 242).
+    """
+    brightest = np.iinfo(np.int16).max / (STEPS_A_PIXEL * SCALE)
+    yield [np.full((1, *images.shape[1:]), brightest, np.float32)]
+    yield from samples(images)

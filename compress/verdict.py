@@ -2,117 +2,117 @@
 
 import dataclasses
 import math
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgecifar.runtime.statistics import Estimate
-from edgecifar.train.files import write_json
-from edgecifar.train.run import Run
-
-if TYPE_CHECKING:
-    from edgecifar.train.data import Dataset
-
-_CALIBRATION_IMAGES = 100  # for sizes and latency, on which ranges have no influence
 
 
 @dataclass(frozen=True)
 class Side:
-    """One model of a comparison. Its int8 file is quantized after training."""
+    """One model of a comparison, and the file that its size and speed are those of."""
 
-    name: str
+    name: str  # the file's, such as `net-int8`
     macs: int
     parameters: int
-    top1: float  # percent, of the Keras model on validation images
-    int8_bytes: int
-    int8_zipped: int
-    int8_zeros: float  # share of the kernels' weights that are zero
-    int8_us: float  # median latency of one image, one thread, on this machine
+    top1: float  # percent, on validation images
+    file_bytes: int
+    zipped: int
+    zeros: float  # share of the kernels' weights that are zero
+    us: float  # median latency of one image, one thread, on this machine
+    agreement: float | None = None  # percent of images with the answer of the first side
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A parent and what a step made of it, measured in one go."""
+    """A parent and what a step made of it, measured in one go.
 
-    step: str  # "prune" or "sparsify"
+    Pruning is judged by the accuracy of the float models, and by size and latency of their int8
+    files as quantized after training. Quantization is judged by the int8 file that was fine-tuned,
+    against the float model; `beside` them is that model's int8 file without fine-tuning.
+    """
+
+    step: str  # the stage of the run: "prune", "sparsify" or "quantize"
     before: Side
     after: Side
-    latency_ratio: Estimate  # below 1 the second is faster
+    latency_ratio: Estimate  # of `after` to `before`; below 1 it is faster
     accuracy_change: Estimate  # in points, paired on the same images
     images: int
+    beside: Side | None = None
+    beside_change: Estimate | None = None  # in points, of `after` against `beside`
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """All of them, as the columns of a table."""
+        return (self.before, *([self.beside] if self.beside else []), self.after)
 
     @property
     def text(self) -> str:
         """One line that says what was gained and what it cost."""
-        file = self.after.int8_bytes / self.before.int8_bytes
-        zipped = self.after.int8_zipped / self.before.int8_zipped
-        accuracy, size = self._accuracy(), f"file {file:.2f}x, zipped {zipped:.2f}x"
+        size = (
+            f"file {self.after.file_bytes / self.before.file_bytes:.2f}x, "
+            f"zipped {self.after.zipped / self.before.zipped:.2f}x"
+        )
+        accuracy = self._accuracy()
         if self.step == "sparsify":
             gain = "no speed-up is to be expected: int8 kernels multiply zeros like other weights"
             return f"{size}, {accuracy}; {gain} (measured {self._times()})"
+        text = f"{self._speed()}, {size}, {accuracy}"
+        return f"{text}; {self._fine_tuning()}" if self.beside else text
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return (what, then a value of each side) as a table shows them."""
+        return [
+            (title, *(_shown(getattr(side, name), form) for side in self.sides))
+            for title, name, form in _ROWS
+            if getattr(self.after, name) is not None
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dataclasses.asdict(self) | {"verdict": self.text}
+
+    def _speed(self) -> str:
+        against = " than float32" if self.step == "quantize" else ""
         if self.latency_ratio.high < 1:
             faster = 1 / self.latency_ratio.value
-            return (
-                f"int8 {faster:.2f}x faster on this machine ({self._times()}), {size}, {accuracy}"
-            )
-        return f"int8 is not faster on this machine ({self._times()}), {size}, {accuracy}"
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return (what, before, after) as a table shows them."""
-        shown = (
-            ("MACs", "macs", ",d"),
-            ("parameters", "parameters", ",d"),
-            ("validation top-1 %", "top1", ".2f"),
-            ("int8 bytes", "int8_bytes", ",d"),
-            ("int8 bytes, zipped", "int8_zipped", ",d"),
-            ("int8 weights that are zero", "int8_zeros", ".1%"),
-            ("int8 latency, microseconds", "int8_us", ".1f"),
-        )
-        return [
-            (title, *(format(getattr(side, name), form) for side in (self.before, self.after)))
-            for title, name, form in shown
-        ]
+            return f"int8 {faster:.2f}x faster{against} on this machine ({self._times()})"
+        return f"int8 is not faster{against} on this machine ({self._times()})"
 
     def _times(self) -> str:
         ratio = self.latency_ratio
         return f"{ratio.value:.2f}x the time, {ratio.low:.2f} to {ratio.high:.2f}"
 
     def _accuracy(self) -> str:
-        change = self.accuracy_change
-        interval = f"{change.low:+.2f} to {change.high:+.2f}, {self.images:,} validation images"
+        said = describe_change(
+            "accuracy", self.accuracy_change, f", {self.images:,} validation images"
+        )
+        if self.after.agreement is None:
+            return said
+        return f"{said}, {self.after.agreement:.2f} % of answers the same"
+
+    def _fine_tuning(self) -> str:
+        change = self.beside_change
         if change.low <= 0 <= change.high:
-            return f"accuracy unchanged within chance ({change.value:+.2f} points, {interval})"
-        verb = "lost" if change.value < 0 else "won"
-        return f"{abs(change.value):.2f} points {verb} ({interval})"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return dataclasses.asdict(self) | {"verdict": self.text}
+            interval = _interval(change.low, change.high)
+            gain = f"fine-tuning won nothing beyond chance ({change.value:+.2f} points, {interval})"
+        else:
+            gain = f"{describe_change('', change)} by fine-tuning"
+        return f"{gain}: int8 without it has {self.beside.top1:.2f} %"
 
 
-def judge(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
-    """Measure `run` against `parent`, both finished, and store the outcome in `run`."""
-    from edgecifar.compress.export import calibration_images
-    from edgecifar.compress.latency import Int8Race
-    from edgecifar.compress.tflite import to_tflite
-
-    first, second = parent.load_model(), run.load_model()
-    calibration = calibration_images(dataset, _CALIBRATION_IMAGES)
-    payloads = [to_tflite(model, "int8", calibration) for model in (first, second)]
-    times = Int8Race(payloads[0], calibration).compare(payloads[1])
-    right = [_correct(each) for each in (parent, run)]
-    verdict = Verdict(
-        run.info["stage"],
-        _side(parent, payloads[0], times.before.median, right[0]),
-        _side(run, payloads[1], times.after.median, right[1]),
-        times.ratio,
-        paired_change(*right),
-        len(right[0]),
-    )
-    write_json(run.path / "verdict.json", verdict.as_json())
-    return verdict
+_ROWS = (
+    ("MACs", "macs", ",d"),
+    ("parameters", "parameters", ",d"),
+    ("validation top-1 %", "top1", ".2f"),
+    ("same answers as float32 %", "agreement", ".2f"),
+    ("bytes", "file_bytes", ",d"),
+    ("bytes, zipped", "zipped", ",d"),
+    ("weights that are zero", "zeros", ".1%"),
+    ("latency, microseconds", "us", ".1f"),
+)
 
 
 def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -130,22 +130,18 @@ def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
     return Estimate(100 * change, 100 * (centre - half), 100 * (centre + half))
 
 
-def _correct(run: Run) -> np.ndarray:
-    stored = np.load(run.path / "predictions-validation.npz")
-    return stored["probabilities"].argmax(axis=1) == stored["labels"]
+def describe_change(what: str, change: Estimate, of: str = "") -> str:
+    """Say in words how `what`, an accuracy, changed; `of` tells on what it was measured."""
+    interval = f"{_interval(change.low, change.high)}{of}"
+    if change.low <= 0 <= change.high:
+        return f"{what} unchanged within chance ({change.value:+.2f} points, {interval})"
+    verb = "lost" if change.value < 0 else "won"
+    return f"{abs(change.value):.2f} points {verb} ({interval})"
 
 
-def _side(run: Run, payload: bytes, microseconds: float, correct: np.ndarray) -> Side:
-    from edgecifar.compress.buffers import zero_share
+def _interval(low: float, high: float) -> str:
+    return f"{low:+.2f} to {high:+.2f}"
 
-    info = run.info
-    return Side(
-        run.name,
-        info["macs"],
-        info["parameters"],
-        100 * float(correct.mean()),
-        len(payload),
-        len(zlib.compress(payload, 9)),
-        zero_share(payload),
-        microseconds,
-    )
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edgecifar.compress.commands.options import distillation_options, force_option, teacher_of
+from edgecifar.train.adopt.options import pixels_option
 from edgecifar.train.data.options import data_options
 
 
@@ -12,6 +13,7 @@ from edgecifar.train.data.options import data_options
 @click.argument(
     "teachers", metavar="TEACHER...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
+@pixels_option
 @data_options
 @click.option("--student", required=True, metavar="ARCHITECTURE", help="The network to train.")
 @click.option(
@@ -28,7 +30,7 @@ from edgecifar.train.data.options import data_options
 @distillation_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @force_option
-def distil(teachers, student, out, epochs, assignments, seed, force, **options):
+def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **options):
     """Train a small network on what the run TEACHER says of the images, or several on average."""
     from edgecifar.compress.distil import distil as learn
     from edgecifar.train.backend import start_tensorflow
@@ -39,6 +41,7 @@ def distil(teachers, student, out, epochs, assignments, seed, force, **options):
     changes = ({"epochs": epochs} if epochs else {}) | parse_assignments(assignments)
     settings = override(Training(), changes)
     start_tensorflow()
-    teacher, source = teacher_of(teachers, options)
     out = out or Path("runs") / f"{student}-distilled"
+    source = {key: options.pop(key) for key in ("data", "image_size", "skip_corrupt")}
+    teacher, _ = teacher_of(teachers, options, source, pixels=pixels, beside=out)
     print_run(learn(teacher, student, load(**source), settings, out, seed=seed, force=force))

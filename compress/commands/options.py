@@ -1,10 +1,9 @@
 """What the commands of this package share: arguments, options and the teacher they name."""
 
-from pathlib import Path
-
 import click
 
-run_argument = click.argument("run", type=click.Path(path_type=Path))
+from edgecifar.train.adopt.options import open_given
+
 force_option = click.option("--force", is_flag=True, help="Replace what stands there.")
 TAUGHT = "A run whose answers are learnt too; repeat for the average of several."
 
@@ -25,14 +24,17 @@ def distillation_options(command):
     return command
 
 
-def teacher_of(folders, options):
-    """Return the teacher in run folders (None if there are none), and the other options."""
+def teacher_of(folders, options, source, *, pixels=None, beside=None):
+    """Return the teacher in runs or model files (None if there are none), and the other options.
+
+    `source` are the values of `data_options`; `pixels` and `beside` are for files, see
+    `open_or_adopt`.
+    """
     from edgecifar.compress.distil import Distillation, Teacher
-    from edgecifar.train.run import open_run
 
     chosen = {key: options.pop(key) for key in ("weight", "temperature", "views")}
     given = {key: value for key, value in chosen.items() if value is not None}
     if given and not folders:
         raise click.UsageError("--weight, --temperature and --views need --teacher")
-    runs = tuple(open_run(folder) for folder in folders)
+    runs = tuple(open_given(folder, pixels, source, beside=beside)[0] for folder in folders)
     return (Teacher(runs, Distillation(**given)) if runs else None), options

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import click
 
-from edgecifar.compress.commands.options import force_option, run_argument
+from edgecifar.compress.commands.options import (
+    TAUGHT,
+    distillation_options,
+    force_option,
+    teacher_of,
+)
+from edgecifar.train.adopt.options import open_given, run_argument, say
 from edgecifar.train.data.options import data_options
 
 
@@ -25,40 +31,29 @@ from edgecifar.train.data.options import data_options
 @click.option("--keep", multiple=True, metavar="LAYER", help="Leave this layer whole; repeatable.")
 @click.option("--rounds", type=int, help="Rounds of removal and fine-tuning.  [default: 3]")
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of the last fine-tuning.")
-@click.option("--learning-rate", type=float, help="Its highest learning rate.  [default: 0.1]")
+@click.option("--learning-rate", type=float, help="Its peak.  [default: 0.1, with Adam 0.001]")
+@click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TAUGHT)
+@distillation_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the new run; RUN-p50, say.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @force_option
-def prune(run, out, seed, force, data, image_size, skip_corrupt, **options):
+def prune(run, pixels, out, teachers, seed, force, data, image_size, skip_corrupt, **options):
     """Make the model of RUN smaller, or sparser, and fine-tune it.
 
     --macs, --params and --latency remove whole filters: a smaller dense model, faster everywhere.
     --sparsity and --two-four make single weights zero: the compressed file shrinks, nothing more.
+    RUN itself may be the --teacher.
     """
-    from edgecifar.compress.pruning import prune_run, recipe_for
+    from edgecifar.compress.pruning import recipe_for
+    from edgecifar.compress.steps import take_and_judge
+    from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
-    from edgecifar.train.data import load
-    from edgecifar.train.run import open_run
 
+    distillation = {key: options.pop(key) for key in ("weight", "temperature", "views")}
     recipe = recipe_for(**options)
     start_tensorflow()
-    parent = open_run(run)
-    dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
-    verdict = prune_run(parent, dataset, recipe, out, seed=seed, force=force, report=_say)
-    _print_verdict(verdict)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _print_verdict(verdict) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", verdict.before.name, verdict.after.name, title="before and after")
-    for row in verdict.rows():
-        table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print(verdict.text)
+    source = {"data": data, "image_size": image_size, "skip_corrupt": skip_corrupt}
+    parent, dataset = open_given(run, pixels, source, beside=out)
+    teacher, _ = teacher_of(teachers, distillation, source, beside=out)
+    how = {"seed": seed, "force": force, "teacher": teacher, "report": say}
+    print_verdict(take_and_judge(recipe, parent, dataset, out, **how))

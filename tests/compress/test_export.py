@@ -10,6 +10,8 @@ from edgecifar.compress.export import FORMATS, export
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import open_model
+from edgecifar.runtime.verification import verify
 from edgecifar.train.evaluate import predict
 
 
@@ -25,6 +27,8 @@ def test_names_say_what_a_file_is(exported):
         "resnet8-float16.tflite",
         "resnet8-float32.onnx",
         "resnet8-float32.tflite",
+        "resnet8-int16x8.tflite",
+        "resnet8-int8.onnx",
         "resnet8-int8.tflite",
     ]
 
@@ -37,6 +41,8 @@ def test_names_say_what_a_file_is(exported):
         ("resnet8-float16.tflite", 0.02),  # 11 bits of mantissa in every weight
         ("resnet8-dynamic.tflite", 0.2),
         ("resnet8-int8.tflite", 0.3),
+        ("resnet8-int8.onnx", 0.3),
+        ("resnet8-int16x8.tflite", 0.2),  # its weights have 8 bits
     ],
 )
 def test_files_compute_what_keras_computes(digits, digits_run, exported, name, tolerance):
@@ -59,10 +65,42 @@ def test_a_file_describes_itself(digits, digits_run, exported):
     assert metadata["payload_bytes"] == exported["resnet8-int8.tflite"].payload_bytes
 
 
-def test_onnx_carries_the_same(exported):
-    model = modelfile.read(exported["resnet8-float32.onnx"].path)
-    assert model.metadata["name"] == "resnet8-float32"
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_onnx_carries_the_same(exported, kind):
+    model = modelfile.read(exported[f"resnet8-{kind}.onnx"].path)
+    assert model.metadata["name"] == f"resnet8-{kind}"
+    assert model.metadata["input"]["encoding"] == "pixel"
     assert model.labels == tuple(model.metadata["labels"])
+
+
+def test_a_device_can_verify_every_file(exported):
+    for item in exported.values():
+        found = verify(item.path)
+        assert found.problem is None
+        assert found.agreement.identical  # on the same machine
+
+
+def test_int16_files_take_pixels_times_242(exported):
+    path = exported["resnet8-int16x8.tflite"].path
+    classifier = Classifier(path)
+    white, black = np.full((32, 32, 3), 255, np.uint8), np.zeros((32, 32, 3), np.uint8)
+    assert classifier.encode(white).dtype == np.int16
+    assert (classifier.encode(white).max(), classifier.encode(black).min()) == (32670, -29040)
+    taken = open_model(classifier.model).input
+    assert taken.zero_point == 0
+    assert taken.scale * 242 == pytest.approx(1 / 64)  # a step of a pixel, normalised
+    assert "15 operations, all on integers" in exported[path.name].verdict
+
+
+def test_verdicts_are_kept(exported):
+    item = exported["resnet8-int8.onnx"]
+    files = json.loads((item.path.parent / "exports.json").read_text())["files"]
+    assert set(files) == set(exported)
+    kept = files[item.path.name]
+    assert kept["verdict"] == item.verdict
+    assert kept["parity"]["agreement"] == item.parity.agreement
+    assert kept["first_diverging_layer"] is None
+    assert kept["payload_bytes"] < kept["keras_bytes"] / 2
 
 
 def test_the_fine_tuned_file_computes_what_training_simulated(digits, digits_qat_run, tmp_path):
@@ -100,9 +138,25 @@ def test_a_wrong_conversion_leaves_no_file(digits, digits_run, tmp_path, monkeyp
 
     wrong = dataclasses.replace(right, convert=convert)
     monkeypatch.setitem(module.FORMATS, "float32", wrong)
-    with pytest.raises(EdgecifarError, match="differs from Keras by"):
+    with pytest.raises(EdgecifarError, match=r"differs from Keras by .*first layer .* dense"):
         export(digits_run, digits, ["float32"], folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_int8_file_far_from_keras_says_where_it_parts(digits, digits_run, tmp_path, monkeypatch):
+    right = FORMATS["int8"]
+
+    def convert(model, images):
+        broken = digits_run.load_model()
+        kernel, *rest = broken.get_layer("conv2d_4").get_weights()
+        broken.get_layer("conv2d_4").set_weights([-kernel, *rest])
+        return right.convert(broken, images)
+
+    monkeypatch.setitem(module.FORMATS, "int8", dataclasses.replace(right, convert=convert))
+    (item,) = export(digits_run, digits, ["int8"], folder=tmp_path)
+    assert "less than 95 % agree: first layer to differ is re_lu_3 (one operation" in item.verdict
+    kept = json.loads((tmp_path / "exports.json").read_text())["files"][item.path.name]
+    assert kept["first_diverging_layer"]["fused"] == ["conv2d_4", "batch_normalization_3"]
 
 
 def test_a_float_operation_fails_an_int8_export(digits, digits_run, tmp_path, monkeypatch):

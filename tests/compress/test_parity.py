@@ -14,6 +14,10 @@ def test_comparison_of_known_probabilities():
     assert parity.per_class == {"cat": -50, "dog": 0}
     assert (parity.keras["top1"], parity.file["top1"]) == (100, 75)
     assert parity.file["low"] < 75 < parity.file["high"]
+    assert parity.change.value == -25
+    assert parity.change.low < -25 < parity.change.high
+    assert "75.00 % of answers the same" in parity.text
+    assert "worst class cat (-50.0)" in parity.text
 
 
 def test_a_class_without_images_is_left_out():

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
+from edgecifar.compress.judge import judge
 from edgecifar.compress.prune import Pruning, prune
-from edgecifar.compress.verdict import judge
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.macs import count_macs
 
@@ -35,7 +35,7 @@ def test_it_still_classifies(pruned):
 
 def test_the_verdict_is_measured_and_stored(pruned, digits_run, digits):
     verdict = judge(digits_run, pruned, digits)
-    assert verdict.after.int8_bytes < 0.8 * verdict.before.int8_bytes
+    assert verdict.after.file_bytes < 0.8 * verdict.before.file_bytes
     assert verdict.latency_ratio.value < 1
     assert verdict.before.top1 == pytest.approx(digits_run.metrics["validation"]["top1"])
     stored = json.loads((pruned.path / "verdict.json").read_text())

@@ -3,8 +3,9 @@ from click.testing import CliRunner
 
 from edgecifar.compress.commands.prune import prune
 from edgecifar.compress.prune import Pruning
-from edgecifar.compress.pruning import recipe_for, run_name
+from edgecifar.compress.pruning import recipe_for
 from edgecifar.compress.sparsify import Sparsification
+from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
 
 

@@ -1,13 +1,23 @@
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from edgecifar.compress.export import export
+from edgecifar.compress.inspect import operations
+from edgecifar.compress.judge import judge
 from edgecifar.compress.quantize import Quantization, prepare, quantize, require_quantizable
+from edgecifar.compress.sensitivity import probabilities
+from edgecifar.compress.steps import run_name
+from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
+from edgecifar.train.keras_files import load_model, save_model
 from edgecifar.train.normalisation import RANGE, normalise
 from edgecifar.train.recipe import Training
+from edgecifar.train.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +111,101 @@ def stack(*layers):
 def test_layers_that_cannot_be_quantized_are_named(layer, message):
     with pytest.raises(EdgecifarError, match=message):
         require_quantizable(stack(layer))
+
+
+@pytest.fixture(scope="module")
+def neighbours(digits_run):
+    """Return the names of the two convolutions within the first residual block."""
+    layers = digits_run.load_model().layers
+    return tuple(each.name for each in layers if type(each).__name__ == "Conv2D")[1:3]
+
+
+@pytest.fixture(scope="module")
+def partly(digits, digits_run, neighbours):
+    images = digits.train.images[:256]
+    return prepare(digits_run.load_model(), images, keep_float=neighbours)
+
+
+def quantizers(model, layer):
+    return {w.name.split("/")[-1] for w in model.get_layer(f"quant_{layer}").weights}
+
+
+def test_layers_kept_in_float_are_not_rounded(partly, prepared, neighbours):
+    for name in neighbours:
+        assert "kernel_min:0" in quantizers(prepared, name)
+        assert "kernel_min:0" not in quantizers(partly, name)
+    between, before = (
+        each.name.removeprefix("quant_")
+        for each in (follower(partly, neighbours[0]), partly.layers[4])
+    )
+    assert "output_max:0" in quantizers(prepared, between)
+    assert "output_max:0" not in quantizers(partly, between)  # one float layer reads another's
+    assert "output_max:0" in quantizers(partly, before)  # and the first reads int8
+
+
+def follower(model, convolution):
+    """Return the ReLU behind the norm of a convolution."""
+    layer = model.get_layer(f"quant_{convolution}")
+    for _ in range(2):
+        (layer,) = [node.layer for node in layer.outbound_nodes]
+    return layer
+
+
+def test_the_file_computes_what_was_simulated_partly_in_float(digits, partly, neighbours):
+    payload = to_tflite(partly, "int8", digits.train.images[:20], keep_float=neighbours)
+    floats = [op.name for op in operations(payload) if op.is_float]
+    assert floats == ["DEQUANTIZE", "CONV_2D", "CONV_2D", "QUANTIZE"]
+    found = probabilities(payload, digits.validation.images)
+    simulated = predict(partly, digits.validation)
+    assert (found.argmax(1) == simulated.argmax(1)).mean() > 0.97
+    assert np.abs(found - simulated).mean() < 0.01
+
+
+def test_a_model_partly_in_float_can_be_stored(digits, partly, tmp_path):
+    save_model(partly, tmp_path / "model.h5")
+    again = predict(load_model(tmp_path / "model.h5"), digits.validation)
+    np.testing.assert_allclose(again, predict(partly, digits.validation), atol=1e-5)
+
+
+def test_layers_that_the_toolkit_rewrites_are_refused():
+    model = stack(
+        keras.layers.SeparableConv2D(4, 3, name="apart"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2, activation="softmax", name="last"),
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    assert "kernel_min:0" not in quantizers(prepare(model, noise, keep_float=["last"]), "last")
+    with pytest.raises(EdgecifarError, match="layer apart can't stay in float while fine-tuning"):
+        prepare(model, noise, keep_float=["apart"])
+
+
+def test_an_unknown_layer_stops_it_before_work(digits, digits_run, tmp_path):
+    recipe = Quantization(epochs=1, keep_float=("softmaxx",))
+    with pytest.raises(EdgecifarError, match="no layer is called 'softmaxx': did you mean softmax"):
+        quantize(digits_run, digits, recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_goes_on_with_the_layers_it_was_begun_with(
+    digits, digits_run, digits_qat_run, tmp_path
+):
+    assert "keep_float" not in digits_qat_run.info  # as in runs from before there was a choice
+    begun = Run(tmp_path / digits_qat_run.name)
+    shutil.copytree(digits_qat_run.path, begun.path)
+    (begun.path / "metrics.json").unlink()
+    begun.update(keep_float=["dense"])
+    with pytest.raises(EdgecifarError, match="was begun with --keep-float dense: give the same"):
+        quantize(digits_run, digits, Quantization(epochs=1), begun.path)
+
+
+@pytest.mark.slow
+def test_fine_tuning_partly_in_float(digits, digits_run, neighbours, tmp_path):
+    recipe = Quantization(epochs=1, keep_float=neighbours)
+    run = quantize(digits_run, digits, recipe, tmp_path / run_name("resnet8", recipe))
+    part = f"-float-{'+'.join(neighbours)}"
+    assert run.info["keep_float"] == list(neighbours)
+    assert run.metrics["validation"]["top1"] > digits_run.metrics["validation"]["top1"] - 3
+    (item,) = export(run, digits, ["int8"])
+    assert item.path.name == f"resnet8-qat{part}-int8.tflite"
+    assert item.parity.agreement > 95
+    assert judge(digits_run, run, digits).after.file_bytes == item.payload_bytes

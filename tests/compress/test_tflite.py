@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgecifar.compress.export import calibration_images
+from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.inspect import operations, require_int8
 from edgecifar.compress.tflite import to_tflite, with_raw_pixels
 from edgecifar.runtime.errors import EdgecifarError
@@ -44,14 +44,3 @@ def test_raw_pixels_go_in(digits, digits_run):
     pixels = digits.validation.images.astype(np.float32)
     raw = with_raw_pixels(model).predict(pixels, verbose=0)
     np.testing.assert_allclose(raw, predict(model, digits.validation), atol=1e-5)
-
-
-def test_calibration_images_are_stratified_and_from_training(digits):
-    images = calibration_images(digits, 100)
-    assert len(images) == 100
-    known = {
-        image.tobytes(): label
-        for image, label in zip(digits.train.images, digits.train.labels, strict=True)
-    }
-    labels = [known[image.tobytes()] for image in images]
-    assert np.bincount(labels).tolist() == [10] * 10

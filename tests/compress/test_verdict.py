@@ -1,8 +1,16 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from edgecifar.compress.judge import verdict_of
+from edgecifar.compress.summary import print_verdict
 from edgecifar.compress.verdict import Side, Verdict, paired_change
+from edgecifar.runtime.commands import main
 from edgecifar.runtime.statistics import Estimate
+from edgecifar.train.run import Run
 
 
 def test_paired_change_counts_images_on_which_the_two_differ():
@@ -26,9 +34,18 @@ def test_no_difference_is_no_certainty():
 
 
 def _verdict(step="prune", ratio=(0.6, 0.55, 0.65), change=(-0.2, -0.6, 0.2)):
-    before = Side("net", 100, 50, 90.0, 1000, 900, 0.01, 80.0)
-    after = Side("net-p50", 50, 20, 89.8, 500, 430, 0.01, 48.0)
+    before = Side("net-int8", 100, 50, 90.0, 1000, 900, 0.01, 80.0)
+    after = Side("net-p50-int8", 50, 20, 89.8, 500, 430, 0.01, 48.0)
     return Verdict(step, before, after, Estimate(*ratio), Estimate(*change), 5000)
+
+
+def _int8_verdict(beside_change):
+    before = Side("net-float32", 100, 50, 90.0, 4000, 3600, 0.0, 240.0)
+    beside = Side("net-int8", 100, 50, 89.0, 1000, 900, 0.01, 80.0, agreement=97.0)
+    after = Side("net-qat-int8", 100, 50, 89.9, 1020, 910, 0.01, 80.0, agreement=98.76)
+    ratio, change = Estimate(0.33, 0.32, 0.34), Estimate(-0.1, -0.3, 0.1)
+    more = (beside, Estimate(*beside_change))
+    return Verdict("quantize", before, after, ratio, change, 5000, *more)
 
 
 def test_verdict_says_what_was_won_and_lost():
@@ -47,7 +64,56 @@ def test_sparsity_never_promises_speed():
     assert "no speed-up is to be expected" in _verdict("sparsify", (0.9, 0.88, 0.92)).text
 
 
-def test_the_table_has_both_sides():
+def test_int8_is_judged_against_float_and_against_int8_without_fine_tuning():
+    text = _int8_verdict((0.9, 0.5, 1.3)).text
+    assert text.startswith("int8 3.03x faster than float32 on this machine (0.33x the time")
+    assert "file 0.26x" in text
+    assert "5,000 validation images), 98.76 % of answers the same; 0.90 points won" in text
+    assert text.endswith("(+0.50 to +1.30) by fine-tuning: int8 without it has 89.00 %")
+
+
+def test_fine_tuning_that_won_nothing_is_told():
+    text = _int8_verdict((0.1, -0.2, 0.4)).text
+    assert "fine-tuning won nothing beyond chance (+0.10 points, -0.20 to +0.40)" in text
+
+
+def test_the_table_has_all_sides():
     rows = {row[0]: row[1:] for row in _verdict().rows()}
     assert rows["MACs"] == ("100", "50")
-    assert rows["int8 bytes"] == ("1,000", "500")
+    assert rows["bytes"] == ("1,000", "500")
+    assert "same answers as float32 %" not in rows
+    rows = {row[0]: row[1:] for row in _int8_verdict((0.9, 0.5, 1.3)).rows()}
+    assert rows["bytes"] == ("4,000", "1,000", "1,020")
+    assert rows["same answers as float32 %"] == ("", "97.00", "98.76")
+
+
+def test_the_table_is_printed_with_the_verdict(capsys):
+    print_verdict(_int8_verdict((0.9, 0.5, 1.3)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "net-float32" in shown
+    assert "int8 without it has 89.00 %" in shown
+
+
+def test_quantize_ends_in_the_table(digits_run, digits_qat_run, tmp_path):
+    """A run that was finished but not judged, as a kill leaves it, is judged and not repeated."""
+    run = Run(shutil.copytree(digits_qat_run.path, tmp_path / "resnet8-qat"))
+    (run.path / "verdict.json").unlink(missing_ok=True)
+    line = ["quantize", str(digits_run.path), "--data", "digits", "--epochs", "1"]
+    result = CliRunner().invoke(main, [*line, "--out", str(run.path)])
+    assert result.exit_code == 0, result.output
+    assert "before and after" in result.output
+    stored = json.loads((run.path / "verdict.json").read_text())
+    assert stored["verdict"] == verdict_of(run)
+    before, beside, after = (stored[key] for key in ("before", "beside", "after"))
+    names = [side["name"] for side in (before, beside, after)]
+    assert names == ["resnet8-float32", "resnet8-int8", "resnet8-qat-int8"]
+    assert before["top1"] == pytest.approx(digits_run.metrics["validation"]["top1"])
+    assert stored["accuracy_change"]["value"] == pytest.approx(after["top1"] - before["top1"])
+    assert stored["beside_change"]["value"] == pytest.approx(after["top1"] - beside["top1"])
+    assert before["agreement"] is None
+    assert after["agreement"] > 90
+    assert 3 < before["file_bytes"] / after["file_bytes"] < 4.5
+    assert after["us"] > 0
+    again = CliRunner().invoke(main, [*line, "--out", str(run.path)])
+    assert again.exit_code == 1
+    assert "is finished" in again.stderr

@@ -1,0 +1,65 @@
+"""The command `sensitivity`."""
+
+import click
+
+from edgecifar.train.adopt.options import open_given, run_argument
+from edgecifar.train.data.options import data_options
+
+_BAR = 16  # characters of the longest bar
+
+
+@click.command()
+@run_argument
+@data_options
+@click.option("--images", type=int, help="Validation images to measure on.  [default: 1000]")
+@click.option(
+    "--calibration", type=int, help="Training images to take ranges from.  [default: 500]"
+)
+def sensitivity(run, pixels, images, calibration, **source):
+    """Show what each layer of RUN loses in int8, the others left in float.
+
+    The layers that lose most are those to give to --keep-float.
+    """
+    from edgecifar.compress.calibration import require_count
+    from edgecifar.compress.sensitivity import sensitivity as measure
+    from edgecifar.train.backend import start_tensorflow
+    from edgecifar.train.progress import progress
+
+    start_tensorflow()
+    opened, dataset = open_given(run, pixels, source)
+    if calibration is not None:
+        require_count(dataset, calibration)
+    chosen = {"images": images, "calibration": calibration}
+    given = {key: value for key, value in chosen.items() if value is not None}
+    with progress() as bar:
+        measured = measure(opened, dataset, track=bar.track, **given)
+    _print_measured(measured, opened)
+
+
+def _print_measured(measured, run) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    most = max(each.divergence for each in measured.layers)
+    table = Table(
+        title=f"{run.name}, {measured.float_top1:.2f} % in float: one layer at a time in int8, "
+        f"change of top-1 in points and divergence of the probabilities in nats, "
+        f"{measured.images:,} validation images",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for title in ("layer", "operation", "points", "nats", ""):
+        right = title in ("points", "nats")
+        table.add_column(title, justify="right" if right else "left", no_wrap=True)
+    for each in measured.ranked:
+        table.add_row(
+            each.layer,
+            " ".join(each.operations),
+            f"{each.top1_change:+.2f}",
+            f"{each.divergence:.1e}",
+            "█" * max(1, round(_BAR * each.divergence / most)) if most > 0 else "",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"stored in {run.path / 'sensitivity.json'} and plots/sensitivity.svg")

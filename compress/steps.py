@@ -1,0 +1,75 @@
+"""The steps that make a run smaller, sparser or ready for int8, under one face."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.compress.prune import Pruning, prune
+from edgecifar.compress.quantize import Quantization, quantize
+from edgecifar.compress.selective import file_part
+from edgecifar.compress.sparsify import Sparsification, sparsify
+from edgecifar.train.run import Run, RunFinishedError
+
+if TYPE_CHECKING:
+    from edgecifar.compress.distil import Teacher
+    from edgecifar.compress.verdict import Verdict
+    from edgecifar.train.data import Dataset
+
+Step = Pruning | Sparsification | Quantization
+
+
+def run_name(parent: str, step: Step) -> str:
+    """Return such as `resnet8-p50` (half is gone), `resnet8-s80`, `resnet8-2of4`, `resnet8-qat`."""
+    if isinstance(step, Quantization):
+        return f"{parent}-qat{file_part(step.keep_float)}"
+    if isinstance(step, Pruning):
+        return f"{parent}-p{100 * (1 - step.share):.0f}"
+    return f"{parent}-2of4" if step.pattern == "2:4" else f"{parent}-s{100 * step.sparsity:.0f}"
+
+
+def take(
+    step: Step,
+    parent: Run,
+    dataset: "Dataset",
+    out: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+    teacher: "Teacher | None" = None,
+    report: Callable[[str], object] = lambda text: None,
+) -> Run:
+    """Carry out `step` on the model of `parent` in the run folder `out`; resume it if it was begun.
+
+    `report` gets a line now and then.
+    """
+    how = {"seed": seed, "force": force, "teacher": teacher}
+    if isinstance(step, Quantization):
+        return quantize(parent, dataset, step, out, **how)
+    work = prune if isinstance(step, Pruning) else sparsify
+    return work(parent, dataset, step, out, report=report, **how)
+
+
+def take_and_judge(
+    step: Step,
+    parent: Run,
+    dataset: "Dataset",
+    out: Path | None = None,
+    *,
+    report: Callable[[str], object] = lambda text: None,
+    **how,
+) -> "Verdict":
+    """Carry out `step` as `take` does, by default beside `parent`, and measure what changed.
+
+    A finished run that was never judged is judged now.
+    """
+    from edgecifar.compress.judge import judge, verdict_of
+
+    out = out or parent.beside(run_name(parent.name, step))
+    try:
+        run = take(step, parent, dataset, out, report=report, **how)
+    except RunFinishedError as there:
+        if verdict_of(there.run):
+            raise
+        run = there.run
+    report("comparing with the original")
+    return judge(parent, run, dataset)

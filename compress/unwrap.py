@@ -1,0 +1,69 @@
+"""A model fine-tuned with quantization in the loop, taken out of its wrappers again."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+# Where the toolkit keeps the range of what a layer puts out, by its kind.
+_RANGES = (("output_min", "output_max"), ("post_activation_min", "post_activation_max"))
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """A plain Keras model, and the range (low, high) of a layer's output by its name."""
+
+    model: "keras.Model"
+    ranges: dict[str, tuple[float, float]]
+
+
+def unwrap(model: "keras.Model") -> Unwrapped:
+    """Return the plain model that the fine-tuned `model` simulates the quantization of.
+
+    Its kernels have the values that the quantizers give them: in each channel the largest is 127
+    steps, so that whoever quantizes them again, channel by channel, finds the same int8 numbers.
+    """
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import (
+        QuantizeLayer,
+    )
+    from tensorflow_model_optimization.quantization.keras import QuantizeWrapper
+
+    def plain(layer: "keras.layers.Layer") -> "keras.layers.Layer":
+        if isinstance(layer, QuantizeLayer):  # of the input, whose values lie on its steps
+            return keras.layers.Activation("linear", name=layer.name)
+        inner = layer.layer if isinstance(layer, QuantizeWrapper) else layer
+        return type(inner).from_config(inner.get_config())
+
+    with tfmot.quantization.keras.quantize_scope():
+        bare = keras.models.clone_model(model, clone_function=plain)
+    ranges = {}
+    for layer in model.layers:
+        if isinstance(layer, QuantizeWrapper):
+            _copy_weights(layer, bare.get_layer(layer.layer.name))
+            ranges |= _range(layer)
+        elif not isinstance(layer, QuantizeLayer):
+            bare.get_layer(layer.name).set_weights(layer.get_weights())
+    return Unwrapped(bare, ranges)
+
+
+def _copy_weights(wrapper: "keras.layers.Layer", layer: "keras.layers.Layer") -> None:
+    values = {_short(weight.name): weight for weight in wrapper.weights}
+    for weight, quantizer, limits in wrapper._weight_vars:
+        values[_short(weight.name)] = quantizer(weight, False, weights=limits)
+    layer.set_weights([values[_short(weight.name)].numpy() for weight in layer.weights])
+
+
+def _range(wrapper: "keras.layers.Layer") -> dict[str, tuple[float, float]]:
+    values = {_short(weight.name): weight for weight in wrapper.weights}
+    for low, high in _RANGES:
+        if low in values:
+            return {wrapper.layer.name: (float(values[low].numpy()), float(values[high].numpy()))}
+    return {}
+
+
+def _short(name: str) -> str:
+    """Return `kernel` for `conv2d_1/kernel:0`."""
+    return name.partition(":")[0].rpartition("/")[2]

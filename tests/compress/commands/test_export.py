@@ -1,0 +1,38 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from edgecifar.compress.commands.export import export, with_onnx
+from edgecifar.runtime.verification import verify
+
+
+@pytest.mark.parametrize(
+    ("precisions", "formats"),
+    [
+        ([], ["onnx"]),
+        (["int8"], ["int8", "onnx-int8"]),
+        (["int8", "float32"], ["int8", "float32", "onnx-int8", "onnx"]),
+        (["float16"], ["float16", "onnx"]),
+    ],
+)
+def test_onnx_comes_in_the_precisions_asked_for(precisions, formats):
+    assert with_onnx(precisions) == formats
+
+
+def test_nothing_asked_for_is_wrong_usage(tmp_path):
+    result = CliRunner().invoke(export, [str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--int8 --float32 --float16 --dynamic --int16x8 --onnx" in result.output
+
+
+def test_both_int8_files_with_their_verdicts(digits_qat_run, tmp_path):
+    arguments = [str(digits_qat_run.path), "--data", "digits", "--int8", "--onnx"]
+    result = CliRunner().invoke(export, [*arguments, "--out", str(tmp_path)], terminal_width=100)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "exports.json").read_text())["files"]
+    assert sorted(record) == ["resnet8-qat-int8.onnx", "resnet8-qat-int8.tflite"]
+    for name, found in record.items():
+        assert f"{tmp_path / name}: {found['verdict']}" in result.output.replace("\n", "")
+        assert verify(tmp_path / name).agreement.identical
+    assert "9 QLinearConv" in record["resnet8-qat-int8.onnx"]["verdict"]

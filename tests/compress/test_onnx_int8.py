@@ -1,0 +1,141 @@
+import numpy as np
+import onnx
+import pytest
+
+from edgecifar.compress.buffers import zero_share
+from edgecifar.compress.calibration import calibration_images
+from edgecifar.compress.onnx import to_onnx
+from edgecifar.compress.onnx_int8 import to_onnx_int8
+from edgecifar.compress.onnx_kernels import kernels, require_integer_kernels
+from edgecifar.compress.tflite import to_tflite
+from edgecifar.compress.unwrap import unwrap
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.evaluate import predict
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return calibration_images(digits, 100)
+
+
+@pytest.fixture(scope="module")
+def payload(digits_run, images):
+    return to_onnx_int8(digits_run.load_model(), images)
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(digits_qat_run, images):
+    return to_onnx_int8(digits_qat_run.load_model(), images)
+
+
+def run(payload, pixels):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.type, taken.shape[1:]) == ("tensor(uint8)", [32, 32, 3])
+    assert given.type == "tensor(float)"
+    return session.run(None, {taken.name: pixels})[0]
+
+
+def constants(graph):
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("kind", ["payload", "fine_tuned"])
+def test_every_multiplication_runs_on_an_integer_kernel(request, kind):
+    found = kernels(request.getfixturevalue(kind))
+    assert found.integer == {
+        "QGemm": 1, "QLinearAdd": 3, "QLinearConv": 9, "QLinearGlobalAveragePool": 1,
+    }  # fmt: skip
+    assert found.conversions == 0
+    assert found.float_layers == ()
+    assert "9 QLinearConv" in found.text
+
+
+def test_quantization_of_the_pixels_is_the_normalisation_itself(payload):
+    graph = onnx.load_model_from_string(payload).graph
+    (turn,) = (node for node in graph.node if graph.input[0].name in node.input)
+    assert turn.op_type == "Transpose"  # of bytes, which onnxruntime moves out of the way
+    (wide,) = (node for node in graph.node if turn.output[0] in node.input)
+    scale, zero_point = (constants(graph)[name] for name in wide.input[1:])
+    assert (wide.op_type, scale, zero_point) == ("DequantizeLinear", 1 / 64, 120)
+    assert zero_point.dtype == np.uint8
+
+
+def test_it_computes_what_keras_computes(digits, digits_run, payload):
+    expected = predict(digits_run.load_model(), digits.validation)
+    found = run(payload, digits.validation.images)  # a batch of any size
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+    assert np.abs(found - expected).mean() < 0.02
+
+
+def test_the_fine_tuned_one_computes_what_training_simulated(digits, digits_qat_run, fine_tuned):
+    expected = predict(digits_qat_run.load_model(), digits.validation)
+    found = run(fine_tuned, digits.validation.images)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+    # Scales of its own choice differ on these images by 0.01.
+    assert np.abs(found - expected).mean() < 0.005
+
+
+def test_fine_tuned_ranges_and_weights_go_into_the_file(digits_qat_run, fine_tuned, images):
+    """Not ranges of its calibration images: black ones would leave it none."""
+    model = digits_qat_run.load_model()
+    graph = onnx.load_model_from_string(fine_tuned).graph
+    scale = constants(graph)["resnet8/re_lu/Relu:0_scale"]
+    assert scale == pytest.approx(unwrap(model).ranges["re_lu"][1] / 255, rel=1e-4)
+    dark = onnx.load_model_from_string(to_onnx_int8(model, np.zeros_like(images[:2]))).graph
+    assert constants(dark)["resnet8/re_lu/Relu:0_scale"] == scale
+    # Kernels are those of the TFLite file, in another order of axes and of layers.
+    kernel = constants(graph)["resnet8/conv2d_1/BiasAdd_weights_fused_bn_quantized"]
+    assert kernel.dtype == np.int8
+    # Batch normalisation with a negative factor turns signs, and nothing else.
+    assert np.abs(kernel).tobytes() in _magnitudes(to_tflite(model, "int8", images))
+
+
+def _magnitudes(payload):
+    """Return the magnitudes of each int8 kernel of a TFLite file, its channels put first."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(payload, 0)
+    found = set()
+    for tensor in model.subgraphs[0].tensors:
+        data = model.buffers[tensor.buffer].data
+        if data is not None and len(tensor.shape) == 4:
+            kernel = np.asarray(data, np.uint8).view(np.int8).reshape(tensor.shape)
+            found.add(np.abs(kernel.transpose(0, 3, 1, 2)).tobytes())
+    return found
+
+
+def test_zeros_of_a_sparse_model_stay(digits_run, images):
+    model = digits_run.load_model()
+    kernel, *rest = model.get_layer("conv2d_8").get_weights()
+    kernel[:, :, ::2] = 0
+    model.get_layer("conv2d_8").set_weights([kernel, *rest])
+    assert zero_share(to_onnx_int8(model, images)) > 0.2  # half of the layer with half the weights
+
+
+def test_it_is_silent(digits_run, images, capfd):
+    to_onnx_int8(digits_run.load_model(), images[:10])
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_layers_in_float_are_listed(digits_run):
+    layers = [layer.name for layer in digits_run.load_model().layers]
+    with pytest.raises(EdgecifarError, match=r"float speed.* for conv2d, conv2d_1, .*dense: repl"):
+        require_integer_kernels(to_onnx(digits_run.load_model()), layers, name="net-int8.onnx")
+
+
+def test_a_single_layer_in_float_is_named(digits_run, payload):
+    layers = [layer.name for layer in digits_run.load_model().layers]
+    model = onnx.load_model_from_string(payload)
+    graph = model.graph
+    (node,) = (node for node in graph.node if node.name == "resnet8/conv2d_4/BiasAdd")
+    shape = constants(graph)[node.input[1].replace("DequantizeLinear_Output", "quantized")].shape
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), "kernel"))
+    node.input[1] = "kernel"
+    broken = model.SerializeToString()
+    with pytest.raises(EdgecifarError, match=r"no integer kernel for conv2d_4: replace"):
+        require_integer_kernels(broken, layers, name="net-int8.onnx")
+    require_integer_kernels(broken, layers, name="net-int8.onnx", kept=["conv2d_4"])
