@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 
-from edgecifar.runtime.classifier import default_model
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.golden import draw
+from edgecifar.runtime.shipped import default_model
 
 FACTOR, ALLOWANCE_MS = 1.35, 60.0
 _IMPORTS = "import numpy, ai_edge_litert.interpreter"

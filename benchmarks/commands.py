@@ -1,5 +1,6 @@
 """The commands that benchmarks adds to `edgecifar`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from edgecifar.train.data.options import data_options
 if TYPE_CHECKING:
     from edgecifar.benchmarks.recipe import Recipe
     from edgecifar.train.data import Dataset
+
+_REMADE = "Make anew what was made by another recipe, and all that came from it."
 
 
 @click.command()
@@ -91,48 +94,94 @@ def compare(
 
 
 def _carry_out(recipe: "Recipe", dataset: "Dataset", out: Path, *, force: bool) -> None:
-    import shutil
-
     from edgecifar.benchmarks.pipeline import run_recipe
+    from edgecifar.compress.judge import verdict_of
     from edgecifar.runtime.commands.bench import render
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.files import read_json
+    from edgecifar.train.run import Run
 
-    if force and out.exists():
-        shutil.rmtree(out)
     start_tensorflow()
-    outcome = run_recipe(recipe, dataset, out)
+    outcome = run_recipe(recipe, dataset, out, force=force)
     click.echo(render(read_json(outcome.bench)))
+    for run in map(Run, outcome.runs):
+        if verdict := verdict_of(run):
+            click.echo(f"\n{run.name}: {verdict}")
     click.echo(f"\nreport: {outcome.report}")
+
+
+def _carry_out_study(name: str, dataset: "Dataset", out: Path, **how) -> None:
+    from edgecifar.benchmarks import study
+    from edgecifar.runtime.errors import EdgecifarError
+    from edgecifar.train.backend import start_tensorflow
+
+    start_tensorflow()
+    outcome = study.carry_out(study.read(name), dataset, out, name=Path(name).stem, **how)
+    click.echo(f"result: {outcome.result}\nreport: {outcome.report}")
+    if outcome.failures:
+        told = "; ".join(f"{place}: {why}" for place, why in outcome.failures.items())
+        raise EdgecifarError(f"{len(outcome.failures)} could not be carried out: {told}")
 
 
 @click.command()
 @click.argument("recipe")
 @data_options
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for all results.  [runs/RECIPE]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for all results.  [runs/RECIPE, runs/RECIPE-seedN]",
 )
-@click.option("--force", is_flag=True, help="Start over instead of going on.")
+@click.option("--seed", type=int, help="Of all random numbers; by default the recipe's, 0.")
+@click.option("--force", is_flag=True, help=_REMADE)
 @click.option("--quick", is_flag=True, help="One epoch a stage: does all of it work?")
-def run(*, recipe: str, out: Path | None, force: bool, quick: bool, **source) -> None:
+@click.option("--only", multiple=True, metavar="RECIPE", help="Of a study, only this (repeatable).")
+@click.option(
+    "--earlier",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A result of the same study that fills in what isn't carried out here.",
+)
+def run(
+    *,
+    recipe: str,
+    out: Path | None,
+    seed: int | None,
+    force: bool,
+    quick: bool,
+    only: tuple[str, ...],
+    earlier: Path | None,
+    **source,
+) -> None:
     """Carry out RECIPE, a name or a TOML file, from training to report.
 
     The same command goes on after an interruption and skips what is finished. Recipes that teach
     this one are carried out first, in folders beside --out.
+
+    A study, such as seed-study, is a table of recipes and seeds. Each recipe has a folder of its
+    own, beside --out, and --only ablation stands for all recipes of the study's ablation.
     """
     from edgecifar.benchmarks import recipe as recipes
+    from edgecifar.benchmarks import study
     from edgecifar.train.data import load
 
+    if study.is_study(recipe):
+        if seed is not None or force:
+            raise click.UsageError("a study states its seeds and keeps what is finished")
+        out = out or Path("runs") / recipes.folder_name(recipe, quick=quick)
+        _carry_out_study(recipe, load(**source), out, only=only, quick=quick, earlier=earlier)
+        return
+    if only or earlier:
+        raise click.UsageError(f"--only and --earlier are for studies, and {recipe} is none")
     chosen = recipes.read(recipe)
     chosen = chosen.shortened() if quick else chosen
-    out = out or Path("runs") / recipes.folder_name(recipe, quick=quick)
+    chosen = chosen if seed is None else replace(chosen, seed=seed)
+    out = out or Path("runs") / recipes.folder_name(recipe, quick=quick, seed=seed or 0)
     _carry_out(chosen, load(**source), out, force=force)
 
 
 @click.command()
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for all results.  [runs/demo]")
-@click.option("--force", is_flag=True, help="Start over instead of going on.")
+@click.option("--force", is_flag=True, help=_REMADE)
 def demo(*, out: Path | None, force: bool, **source) -> None:
     """Train, quantize, export, measure and report a small net, in minutes."""
     from edgecifar.benchmarks import recipe as recipes

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate
@@ -181,11 +180,7 @@ def _slowdown(old: Mapping[str, Any], new: Mapping[str, Any], shared: bool) -> E
     first, second = _multiple(old, shared), _multiple(new, shared)
     if first is None or second is None:
         return None
-    value = second.value / first.value
-    # On the logarithmic scale, since a ratio of times is never negative.
-    below = hypot(log(second.value / second.low), log(first.high / first.value))
-    above = hypot(log(second.high / second.value), log(first.value / first.low))
-    return Estimate(value, value * exp(-below), value * exp(above))
+    return quotient(second, first)
 
 
 def _multiple(row: Mapping[str, Any], shared: bool) -> Estimate | None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edgecifar.runtime.classifier import Classifier, default_model
+from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.golden import draw
+from edgecifar.runtime.shipped import default_model
 from edgecifar.runtime.tables import table
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
 

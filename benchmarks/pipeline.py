@@ -1,19 +1,16 @@
-"""Run a recipe from end to end: train, quantize, evaluate, export, benchmark, report."""
+"""Run a recipe from end to end: train, compress, export, evaluate, benchmark, report."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.chain import Chain, announce
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json
-from edgecifar.train.run import Run, is_finished, open_run
+from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
-    from edgecifar.compress.distil import Teacher
     from edgecifar.train.data import Dataset
 
 
@@ -27,28 +24,41 @@ class Outcome:
     report: Path
 
 
-def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path) -> Outcome:
+def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path, *, force: bool = False) -> Outcome:
     """Carry out `recipe` in the folder `out`, skipping what is finished there already.
 
-    The runs are its subfolders; bench.json and report.html are written anew. The test images are
+    The runs are its subfolders; bench.json and report.html are written anew. What stands there
+    from another recipe is an error, or is made anew with `force`: see `Chain`. The test images are
     read once a model, after all choices were made on validation images.
     """
     from edgecifar.benchmarks.report.build import build_report
-    from edgecifar.runtime.benchmark import bench
-    from edgecifar.runtime.labelled import Labelled
     from edgecifar.train.evaluate import evaluate_run
 
-    trained = _train(recipe, dataset, out / recipe.architecture)
-    runs, files = [trained], _export(trained, dataset, recipe.export)
-    if recipe.fine_tune_int8:
-        quantized = _quantize(recipe, dataset, trained, out / f"{recipe.architecture}-qat")
-        runs.append(quantized)
-        files += _export(quantized, dataset, ("int8",))
-    for run in runs:
+    runs, files = {}, []
+    for made in Chain(recipe, dataset, out, force).runs():
+        runs[made.run.path] = made.run
+        files += _export(made.run, dataset, made.formats)
+    for run in runs.values():
         if "test" not in run.metrics:
-            _announce(f"evaluating {run.name} on the test images")
+            announce(f"evaluating {run.name} on the test images")
             evaluate_run(run, dataset, "test")
-    _announce("measuring accuracy and latency")
+    measured = _measure(files, dataset, recipe.threads, out / "bench.json")
+    report = build_report(
+        tuple(runs),
+        [measured],
+        out / "report.html",
+        title=recipe.title,
+        images=dataset.test.images,
+        force=True,
+    )
+    return Outcome(tuple(runs), tuple(files), measured, report)
+
+
+def _measure(files: list[Path], dataset: "Dataset", threads: int, out: Path) -> Path:
+    from edgecifar.runtime.benchmark import bench
+    from edgecifar.runtime.labelled import Labelled
+
+    announce("measuring accuracy and latency")
     test = Labelled(
         images=dataset.test.images,
         labels=dataset.test.labels,
@@ -56,73 +66,18 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path) -> Outcome:
         fingerprint=dataset.fingerprint,
         name=dataset.name,
     )
-    result = bench(files, data=test, threads=recipe.threads)
-    write_json(out / "bench.json", result)
+    result = bench(files, data=test, threads=threads)
+    write_json(out, result)
     for row in result["models"]:
         if "error" in row:
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
-    paths = tuple(run.path for run in runs)
-    report = build_report(
-        paths,
-        [out / "bench.json"],
-        out / "report.html",
-        title=recipe.title,
-        images=dataset.test.images,
-        force=True,
-    )
-    return Outcome(paths, tuple(files), out / "bench.json", report)
-
-
-def _train(recipe: Recipe, dataset: "Dataset", out: Path, pupils: tuple[str, ...] = ()) -> Run:
-    """Train the float model; `pupils` are the recipes that wait for it as their teacher."""
-    from edgecifar.compress.distil import distil
-    from edgecifar.train import session, transfer
-
-    if is_finished(out):
-        return open_run(out)
-    teacher = _teacher(recipe, dataset, out.parent.parent, pupils)
-    _announce(f"training {recipe.architecture}, {recipe.train.epochs} epochs")
-    what = (recipe.architecture, dataset, recipe.train)
-    if teacher:
-        return distil(teacher, *what, out, seed=recipe.seed)
-    if recipe.transfer:
-        return transfer.train(*what, recipe.transfer, out, seed=recipe.seed)
-    return session.train(*what, out, seed=recipe.seed)
-
-
-def _quantize(recipe: Recipe, dataset: "Dataset", parent: Run, out: Path) -> Run:
-    from edgecifar.compress.quantize import quantize
-
-    if is_finished(out):
-        return open_run(out)
-    teacher = _teacher(recipe, dataset, out.parent.parent, ())
-    _announce(f"fine-tuning with quantization in the loop, {recipe.quantize.epochs} epochs")
-    return quantize(parent, dataset, recipe.quantize, out, seed=recipe.seed, teacher=teacher)
-
-
-def _teacher(
-    recipe: Recipe, dataset: "Dataset", folder: Path, pupils: tuple[str, ...]
-) -> "Teacher | None":
-    """Train what is still missing of a recipe's teachers, each in its own part of `folder`."""
-    from edgecifar.compress.distil import Teacher
-
-    runs = []
-    for name in recipe.teachers:
-        if name in pupils:
-            raise EdgecifarError(f"the recipe {name} is among its own teachers: take it out")
-        chosen = recipes.read(name)
-        chosen = chosen.shortened() if recipe.quick else chosen
-        place = folder / recipes.folder_name(name, quick=recipe.quick)
-        runs.append(_train(chosen, dataset, place / chosen.architecture, (*pupils, name)))
-    return Teacher(tuple(runs), recipe.distil) if runs else None
+    return out
 
 
 def _export(run: Run, dataset: "Dataset", formats: tuple[str, ...]) -> list[Path]:
     from edgecifar.compress.export import export
 
-    _announce(f"exporting {run.name} as {', '.join(formats)}")
+    if not formats:
+        return []
+    announce(f"exporting {run.name} as {', '.join(formats)}")
     return [item.path for item in export(run, dataset, formats, force=True)]
-
-
-def _announce(text: str) -> None:
-    click.echo(text, err=True)

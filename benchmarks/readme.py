@@ -1,46 +1,96 @@
-"""Write the figures of README.md from the committed results, or check that they agree.
+"""Write what documents say of results from the committed results, or check that they agree.
 
-A table stands between `<!-- results: NAME -->` and `<!-- end -->`; its figures are those of
-benchmarks/results/NAME.json, a result of `edgecifar bench`. Run from the repository's root as
-`python -m edgecifar.benchmarks.readme`.
+That is the tables of README.md, which stand between `<!-- results: NAME -->` (`paired`, `study`)
+and `<!-- end -->` with the figures of benchmarks/results/NAME.json, the picture above them, the
+cards of the shipped models and the best accuracies that `edgecifar models` lists. Run
+from the repository's root as `python -m edgecifar.benchmarks.readme`.
 """
 
+import json
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edgecifar.benchmarks import picture, study, study_result, systems
+from edgecifar.benchmarks.against import versus
+from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.study_table import study_table
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read
 from edgecifar.runtime.tables import human_bytes
+from edgecifar.train import zoo
 from edgecifar.train.files import write_text
+from edgecifar.train.zoo import Shipped
 
-_BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SHIPPED = "shipped"  # the result that has all shipped files and the peer's
+REPORTED = "seed-study"  # the study that knows what the seed report says of its systems
+_REFERENCE = "cifar10"
+_BLOCK = re.compile(r"(<!-- (results|paired|study): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def fill(text: str, results: Path) -> str:
+def documents(root: Path) -> dict[Path, str]:
+    """Return the text of every document with figures in it, by its path in the repository."""
+    results, models = root / "benchmarks" / "results", zoo.entries(root / "train" / "zoo")
+    shipped = read(results / f"{SHIPPED}.json")
+    readme, folder = root / "README.md", root / "train" / "zoo"
+    studied = results / f"{REPORTED}.json"
+    outcome = study_result.read(studied) if studied.exists() else None
+    shown = systems.marks(shipped, models, study.read(REPORTED), outcome)
+    return {
+        readme: fill(readme.read_text(encoding="utf-8"), results, models),
+        results / f"{SHIPPED}.svg": picture.draw(shown),
+        folder / zoo.MEASURED: measured(models, _benches(results)),
+        **{folder / f"{model.name}.md": card(model, shipped) for model in models},
+    }
+
+
+def write_documents(root: Path) -> list[Path]:
+    """Write the documents that aren't up to date, and return them."""
+    stale = _stale(root)
+    for path, text in stale.items():
+        write_text(path, text)
+    return list(stale)
+
+
+def _stale(root: Path) -> dict[Path, str]:
+    return {
+        path: text
+        for path, text in documents(root).items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+
+
+def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
     """Return `text` with every marked block written anew from the JSON files in `results`."""
 
     def block(match: re.Match) -> str:
-        return match[1] + table(read(results / f"{match[2]}.json")) + match[3]
+        path = results / f"{match[3]}.json"
+        if match[2] == "study":
+            body = study_table(path)
+        else:
+            body = table(read(path)) if match[2] == "results" else paired(read(path), models)
+        return match[1] + body + match[4]
 
     return _BLOCK.sub(block, text)
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Mapping[str, Any]) -> str:
     """Return a bench result as a Markdown table and a line on where it was measured."""
     rows = [
         "| file | top-1 % (95 % interval) | median | ratio | model | backend |",
         "|---|---|---|---|---|---|",
     ]
     for row in result["models"]:
-        latency, ratio, accuracy = row["latency_us"], row["ratio"], row["accuracy"]
+        latency, times = row["latency_us"], row["ratio"]
         rows.append(
             f"| `{Path(row['file']).name}` "
-            f"| {accuracy['top1']:.2f} ({accuracy['low']:.2f} to {accuracy['high']:.2f}) "
+            f"| {accuracy(row['accuracy'])} "
             f"| {latency['median']:.1f} µs "
-            f"| {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) "
+            f"| {times['value']:.2f} ({times['low']:.2f} to {times['high']:.2f}) "
             f"| {human_bytes(row['payload_bytes'])} "
             f"| {row['backend']} |"
         )
@@ -56,17 +106,91 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def paired(result: Mapping[str, Any], models: Iterable[Shipped]) -> str:
+    """Return a Markdown table of the shipped models, each beside the peer of its class."""
+    rows = [
+        (
+            "shipped",
+            "against",
+            "points of top-1 (95 % interval)",
+            "McNemar",
+            "latency, times",
+            "bytes",
+        ),
+    ]
+    for model in models:
+        found = versus(result, model.info["int8"]["sha256"])
+        if not found:
+            continue
+        ours, peer, difference = found.ours, found.peer, found.difference
+        rows.append(
+            (
+                f"[`{model.name}`](train/zoo/{model.name}.md)",
+                found.peer_name,
+                f"{words.signed(difference.points)} ({words.signed(difference.low)} to "
+                f"{words.signed(difference.high)})",
+                words.p_value(difference.test.p).replace(words.SPACE, " "),
+                ratio(found.latency),
+                f"{ours['payload_bytes'] / peer['payload_bytes']:.2f}x",
+            )
+        )
+    return markdown_table(rows) + "\n"
+
+
+def measured(models: Iterable[Shipped], benches: Iterable[Mapping[str, Any]]) -> str:
+    """Return JSON with the best top-1 of each architecture, among shipped models and results."""
+    best: dict[str, dict[str, Any]] = {}
+    for architecture, name, figures in (*_of_models(models), *_of_benches(benches)):
+        known = best.get(architecture)
+        if known is None or figures["top1"] > known["top1"]:
+            kept = {key: figures[key] for key in ("top1", "low", "high", "n")}
+            best[architecture] = {"model": name, **kept}
+    content = {"dataset": _REFERENCE, "architectures": dict(sorted(best.items()))}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _of_models(models: Iterable[Shipped]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for model in models:
+        for which in ("float", "int8"):
+            run = model.info[which]["run"]
+            if run["dataset"]["name"] == _REFERENCE:
+                yield model.architecture, run["name"], model.test(which)
+
+
+def _of_benches(
+    benches: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for bench in benches:
+        for row in bench["models"] if bench["data"]["name"] == _REFERENCE else ():
+            architecture = (row.get("metadata") or {}).get("architecture")
+            if architecture and row.get("accuracy"):
+                yield architecture, row["name"], row["accuracy"]
+
+
+def _benches(folder: Path) -> list[dict[str, Any]]:
+    """Return the committed results of benches that measured accuracy."""
+    texts = [path for path in sorted(folder.glob("*.json")) if b'"kind": "bench"' in _head(path)]
+    return [result for result in map(read, texts) if result["data"]]
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100)
+
+
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing, fail if the figures differ.")
 def main(check: bool) -> None:
-    """Write the figures of README.md from benchmarks/results."""
-    path = Path("README.md")
-    text = path.read_text(encoding="utf-8")
-    filled = fill(text, Path("benchmarks/results"))
-    if check and filled != text:
-        raise EdgecifarError("README.md differs from benchmarks/results: run this without --check")
-    if not check:
-        write_text(path, filled)
+    """Write tables, picture and model cards from benchmarks/results and train/zoo."""
+    root = Path.cwd()
+    try:
+        paths = list(_stale(root)) if check else write_documents(root)
+    except EdgecifarError as error:
+        raise click.ClickException(str(error)) from error
+    names = ", ".join(str(path.relative_to(root)) for path in paths)
+    if check and paths:
+        raise click.ClickException(f"not up to date: {names}: run this without --check")
+    click.echo(f"wrote {names}" if paths else "all figures are up to date")
 
 
 if __name__ == "__main__":

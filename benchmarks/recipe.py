@@ -1,14 +1,60 @@
 """Whole recipes: everything that `edgecifar run` does, as one file states it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from edgecifar.compress.distil import Distillation
+from edgecifar.compress.prune import Pruning
 from edgecifar.compress.quantize import Quantization
+from edgecifar.compress.sparsify import Sparsification
+from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.recipe import Training, did_you_mean, from_mapping, read_toml
 from edgecifar.train.transfer import Transfer
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A smaller or sparser form of a recipe's float model, made of it before int8.
+
+    Steps that are left out are skipped. With `distil` the float model teaches every step, that to
+    int8 included, which may have settings of its own. `export` names the formats of the variant's
+    own float model; the int8 file of the fine-tuned one comes with them.
+    """
+
+    prune: Pruning | None = None
+    sparsify: Sparsification | None = None
+    distil: bool | None = None  # as the recipe has it, unless stated
+    quantize: Quantization | None = None  # likewise
+    export: tuple[str, ...] = ("int8",)
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise EdgecifarError("a variant changes nothing: give it prune or sparsify")
+
+    @property
+    def steps(self) -> tuple[Pruning | Sparsification, ...]:
+        """The steps before int8, in their order."""
+        return tuple(step for step in (self.prune, self.sparsify) if step)
+
+    def run_names(self, parent: str) -> tuple[str, ...]:
+        """Return what the run of each step is called, such as `net-p50`, `net-p50-s80`."""
+        found = [parent]
+        for step in self.steps:
+            found.append(run_name(found[-1], step))
+        return tuple(found[1:])
+
+    def shortened(self) -> "Variant":
+        """Return this with one round and one epoch of everything."""
+        return replace(
+            self,
+            prune=self.prune and replace(self.prune, rounds=1, epochs=1),
+            sparsify=self.sparsify and replace(self.sparsify, ramp=1, epochs=1),
+            quantize=self.quantize and replace(self.quantize, epochs=1),
+        )
 
 
 @dataclass(frozen=True)
@@ -16,11 +62,15 @@ class Recipe:
     """A run from images to report.
 
     `transfer` starts from pretrained weights, and `train` are then the settings of its second
-    phase. `export` names the formats of the float model, `quantize.epochs` how long the int8 file
-    is prepared for; every file is benchmarked against the first format.
+    phase. `export` names the formats of the float model; what is fine-tuned for int8 becomes a
+    TFLite file, and an ONNX file too if "onnx-int8" is among them. Every file is benchmarked
+    against the first format.
 
     `teachers` are other recipes, names or TOML files beside this one: their float models are
     trained first, in folders beside this recipe's, and teach both the float and the int8 model.
+
+    `variants` are made of the float model too, each with its int8 form. With `self_distil` the
+    float model teaches what is made of it.
     """
 
     architecture: str
@@ -31,10 +81,24 @@ class Recipe:
     distil: Distillation = field(default_factory=Distillation)
     fine_tune_int8: bool = True  # false for networks that the quantization toolkit can't take
     quantize: Quantization = field(default_factory=Quantization)
+    self_distil: bool = False
+    variants: tuple[Variant, ...] = ()
     export: tuple[str, ...] = ("float32", "int8", "onnx")
     seed: int = 0
     threads: int = 1  # of the benchmark
     quick: bool = False  # one epoch a stage, to see whether all of it works
+
+    def __post_init__(self) -> None:
+        made: dict[str, tuple] = {}
+        for variant in self.variants:
+            names = variant.run_names(self.architecture)
+            for name, step in zip(names, variant.steps, strict=True):
+                if made.setdefault(name, (step, variant.distil)) != (step, variant.distil):
+                    raise EdgecifarError(f"variants make {name} in two ways: let them agree")
+        ends = [variant.run_names(self.architecture)[-1] for variant in self.variants]
+        for name in ends:
+            if ends.count(name) > 1:
+                raise EdgecifarError(f"two variants are called {name}: leave one out")
 
     def shortened(self) -> "Recipe":
         """Return this with one epoch a stage, for its teachers too."""
@@ -43,24 +107,39 @@ class Recipe:
             quick=True,
             train=replace(self.train, epochs=1),
             quantize=replace(self.quantize, epochs=1),
+            variants=tuple(variant.shortened() for variant in self.variants),
         )
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the recipes that come with edgecifar."""
     folder = files("edgecifar.benchmarks") / "recipes"
-    return tuple(
-        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    )
+    found = (Path(entry.name) for entry in folder.iterdir())
+    # A study is a table of recipes: see `edgecifar.benchmarks.study`.
+    recipes = (p.stem for p in found if p.suffix == ".toml" and not p.stem.endswith("-study"))
+    return tuple(sorted(recipes))
 
 
-def folder_name(name: str, *, quick: bool) -> str:
-    """Return what the folder of a recipe's results is called."""
-    return Path(name).stem + ("-quick" if quick else "")
+def folder_name(name: str, *, quick: bool = False, seed: int = 0) -> str:
+    """Return what the folder of a recipe's results is called, such as `advanced-seed1`."""
+    return Path(name).stem + (f"-seed{seed}" if seed else "") + ("-quick" if quick else "")
 
 
 def read(name: str) -> Recipe:
-    """Read a recipe by its name, or from a TOML file of the user's own."""
+    """Read a recipe by its name, or from a TOML file of the user's own.
+
+    A recipe with a `base`, a name or a file beside it, states what differs from that one.
+    """
+    recipe = from_mapping(Recipe, _completed(_settings(name)))
+    path = Path(name)
+    beside = (str(path.parent / t) if t.endswith(".toml") else t for t in recipe.teachers)
+    return replace(recipe, teachers=tuple(beside))
+
+
+def _settings(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what a recipe and those it is based on state; `heirs` are based on it."""
+    if name in heirs:
+        raise EdgecifarError(f"the recipe {name} is based on itself: take out its base")
     path = Path(name)
     if path.suffix == ".toml":
         if not path.is_file():
@@ -70,6 +149,32 @@ def read(name: str) -> Recipe:
         text = (files("edgecifar.benchmarks") / "recipes" / f"{name}.toml").read_text("utf-8")
     else:
         raise EdgecifarError(f"unknown recipe {name!r}{did_you_mean(name, names())}")
-    recipe = from_mapping(Recipe, read_toml(text, where=name))
-    beside = (str(path.parent / t) if t.endswith(".toml") else t for t in recipe.teachers)
-    return replace(recipe, teachers=tuple(beside))
+    stated = read_toml(text, where=name)
+    base = stated.pop("base", None)
+    if base is None:
+        return stated
+    base = str(path.parent / base) if base.endswith(".toml") else base
+    return _merged(_settings(base, (*heirs, name)), stated)
+
+
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `settings` with what variants leave out of `quantize` as the recipe has it."""
+    variants = settings.get("variants", ())
+    if not isinstance(variants, list) or not all(isinstance(one, dict) for one in variants):
+        return dict(settings)  # which is refused later on
+    shared = settings.get("quantize", {})
+    own = [
+        one | {"quantize": _merged(shared, one["quantize"])} if "quantize" in one else one
+        for one in variants
+    ]
+    return {**settings, **({"variants": own} if own else {})}
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `settings` with `changes`, table by table."""
+    both = {
+        key: _merged(settings[key], value)
+        for key, value in changes.items()
+        if isinstance(value, dict) and isinstance(settings.get(key), dict)
+    }
+    return {**settings, **changes, **both}

@@ -4,12 +4,15 @@ Intervals of a single accuracy or latency live in `edgecifar.runtime.statistics`
 needs those too; what compares two models on a workstation is here. NumPy only.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.statistics import Estimate
 from edgecifar.train.evaluate import expected_calibration_error
 
 SIGNIFICANCE = 0.05
@@ -52,6 +55,16 @@ class Calibration:
     accuracy: np.ndarray
     count: np.ndarray
     ece: float
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean of `n` repetitions and its 95 % interval, which a single one doesn't have."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,33 @@ def paired_difference(
     low, high = np.percentile(points, [tail, 100 - tail])
     difference = 100 * (test.only_second - test.only_first) / n
     return PairedDifference(difference, float(low), float(high), n, test)
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return the mean of a few repetitions with Student's t interval.
+
+    It covers what repeating the training with another seed changes, on the same test images; how
+    far those images stand for others is in the interval of each repetition. Raises ValueError
+    without values.
+    """
+    if not len(values):
+        raise ValueError("a mean of nothing")
+    n, value = len(values), float(np.mean(values))
+    if n == 1:
+        return Mean(value, None, None, 1)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Mean(value, value - half, value + half, n)
+
+
+def quotient(first: Estimate, second: Estimate) -> Estimate:
+    """Return first over second, both above zero; their errors add up as independent ones do."""
+    value = first.value / second.value
+    # On the logarithmic scale, since a ratio of times is never negative.
+    below = math.hypot(math.log(first.value / first.low), math.log(second.high / second.value))
+    above = math.hypot(math.log(first.high / first.value), math.log(second.value / second.low))
+    return Estimate(value, value * math.exp(-below), value * math.exp(above))
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> Calibration:

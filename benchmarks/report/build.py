@@ -1,25 +1,25 @@
 """Write the report: one HTML file that needs nothing else."""
 
-import datetime
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup, escape
 
-from edgecifar.benchmarks.report import sections, words
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.benches import bench_view, tiles
 from edgecifar.benchmarks.report.changes import change_views, device_table
-from edgecifar.benchmarks.report.figures import MARKERS
+from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
-from edgecifar.benchmarks.report.svg import SERIES_COUNT
+from edgecifar.benchmarks.report.many import side_by_side
+from edgecifar.benchmarks.report.page import digits_notice, render
+from edgecifar.benchmarks.report.runs import parity_entries, run_view, training_table
 from edgecifar.benchmarks.report.tables import as_csv, markdown, parity
 from edgecifar.benchmarks.report.verdict import bench_rows, decide, run_rows
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 
-_FOLDER = Path(__file__).parent
+_MANY = 3  # runs that are also drawn side by side, each folded away
 
 
 def build_report(
@@ -29,20 +29,22 @@ def build_report(
     *,
     title: str | None = None,
     images: np.ndarray | None = None,
+    samples: Sequence[SampleRow] = (),
     force: bool = False,
 ) -> Path:
     """Write one self-contained HTML page on run folders and bench results; return its path.
 
     Any part may be missing: one run without a bench, or one bench without runs, is enough.
     `images` are the test images, uint8 [n, height, width, 3] in the stored order, for examples
-    beside the most confused pairs. Without `title` the page names the data set and the models.
+    beside the most confused pairs, `samples` training images to show. Without `title` the page
+    names the data set and the models.
 
     Raises EdgecifarError if there is no input, one is damaged, or `out` exists without `force`.
     """
     refuse_existing(out, force=force)
     loaded = load(runs, benches)
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, page(*loaded, title=title, images=images).encode())
+    replace_file(out, page(*loaded, title=title, images=images, samples=samples).encode())
     return out
 
 
@@ -59,34 +61,20 @@ def page(
     *,
     title: str | None = None,
     images: np.ndarray | None = None,
+    samples: Sequence[SampleRow] = (),
 ) -> str:
     """Return the report as HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = breakable
-    context = _context(runs, benches, images) | {"title": full_title(runs, benches, title)}
-    return environment.get_template("page.html").render(context)
-
-
-def breakable(name: str) -> Markup:
-    """Let a long name break after its hyphens, dots and underscores."""
-    return Markup(re.sub(r"([-_.])", r"\1<wbr>", str(escape(name))))
+    context = _context(runs, benches, images, samples)
+    return render("page.html", title=full_title(runs, benches, title), **context)
 
 
 def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
     """Return verdicts and tables as Markdown."""
-    views = [sections.bench_view(bench, "bench") for bench in benches]
+    views = [bench_view(bench, "bench") for bench in benches]
     parts = [f"**{v.verdict.headline}** on {v.device}. {v.verdict.reason}" for v in views]
     parts += [markdown(view.table) for view in views]
     if runs:
-        parts.append(markdown(sections.training_table(runs)[0]))
+        parts.append(markdown(training_table(runs)[0]))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -109,12 +97,15 @@ def full_title(runs: Sequence[Run], benches: Sequence[Bench], title: str | None)
 
 
 def _context(
-    runs: Sequence[Run], benches: Sequence[Bench], images: np.ndarray | None
+    runs: Sequence[Run],
+    benches: Sequence[Bench],
+    images: np.ndarray | None,
+    samples: Sequence[SampleRow],
 ) -> dict[str, Any]:
-    bench_views = [sections.bench_view(bench, f"b{i}") for i, bench in enumerate(benches)]
-    run_views = [sections.run_view(run, f"r{i}", images) for i, run in enumerate(runs)]
-    entries = sections.parity_entries(runs, benches)
-    table, rows = sections.training_table(runs) if runs else (None, ())
+    bench_views = [bench_view(bench, f"b{i}") for i, bench in enumerate(benches)]
+    run_views = [run_view(run, f"r{i}", images) for i, run in enumerate(runs)]
+    entries = parity_entries(runs, benches)
+    table, rows = training_table(runs) if runs else (None, ())
     run_verdict = decide(rows) if runs and not benches else None
     return {
         "benches": bench_views,
@@ -122,15 +113,14 @@ def _context(
         "changes": change_views(benches, runs, images),
         "runs": run_views,
         "run_verdict": run_verdict,
-        "run_tiles": sections.tiles(run_verdict) if run_verdict else (),
+        "run_tiles": tiles(run_verdict) if run_verdict else (),
         "training": table,
         "parity": parity(entries, "Exported files against the Keras model") if entries else None,
         "notices": _notices(runs, benches),
         "datasets": [words.dataset(name) for name in _dataset_names(runs, benches)],
-        "written": datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
-        "css": (_FOLDER / "page.css").read_text(encoding="utf-8"),
-        "marks": [path for _, path in MARKERS],
-        "series_count": SERIES_COUNT,
+        "side": side_by_side(list(enumerate(runs)), "s") if len(runs) >= _MANY else None,
+        "many": len(runs) >= _MANY,
+        "samples": samples,
     }
 
 
@@ -147,10 +137,7 @@ def _notices(runs: Sequence[Run], benches: Sequence[Bench]) -> list[str]:
     """Say what a reader must know before the figures."""
     found = []
     if _on_digits(_dataset_names(runs, benches)):
-        found.append(
-            "These figures are of the small digit images that scikit-learn carries, not of "
-            "CIFAR-10: they show that the pipeline works, not how good a model is."
-        )
+        found.append(digits_notice())
     if len({run.dataset.get("fingerprint") for run in runs}) > 1:
         found.append("These runs saw different data sets, so their accuracies don't compare.")
     if len({bench.data.get("fingerprint") for bench in benches if bench.data}) > 1:

@@ -8,7 +8,8 @@ import numpy as np
 from edgecifar.benchmarks.compare import class_changes
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Run
-from edgecifar.benchmarks.report.sections import data_uri, device_name
+from edgecifar.benchmarks.report.origins import device_name
+from edgecifar.benchmarks.report.runs import data_uri
 from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.benchmarks.report.verdict import Row, bench_rows, reference
 

@@ -46,8 +46,8 @@ def trade_off(points: Sequence[Point], cost: str, unit: str, name: str) -> Plot:
             axes.errorbar(
                 point.cost,
                 point.top1,
-                xerr=_bars(point.cost, point.cost_interval),
-                yerr=_bars(point.top1, point.top1_interval),
+                xerr=bars(point.cost, point.cost_interval),
+                yerr=bars(point.top1, point.top1_interval),
                 fmt=MARKERS[point.index % len(MARKERS)][0],
                 color=series(point.index),
                 markersize=8,
@@ -57,7 +57,7 @@ def trade_off(points: Sequence[Point], cost: str, unit: str, name: str) -> Plot:
         axes.set_xlabel(f"{cost} ({unit})")
         axes.set_ylabel("top-1 (%)")
         axes.margins(0.12)
-        _scale_cost(axes, [point.cost for point in points])
+        scale_cost(axes, [point.cost for point in points])
         svg = render(figure, name, alt=f"Top-1 accuracy against {cost}. {told}.")
     caption = "Up and left is better. Bars: 95 % intervals. Dotted: files that no other beats."
     return Plot(svg, f"Accuracy against {cost}", caption)
@@ -113,7 +113,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], *, rates: bool, name: 
     )
     with canvas(4.5) as figure:
         axes = figure.subplots()
-        _cells(axes, share)
+        draw_cells(axes, share)
         if len(classes) <= MATRIX_TEXT:
             _cell_texts(axes, share, 100 * share if rates else matrix)
         axes.set_xlabel("predicted")
@@ -151,10 +151,10 @@ def per_class(scores: Sequence[Mapping[str, Any]], name: str) -> Plot:
     return Plot(svg, "Precision, recall and F1 by class", "Numbers at the right are F1 in percent.")
 
 
-def reliability(result: Calibration, n: int, name: str) -> Plot:
+def reliability(result: Calibration, name: str) -> Plot:
     """Draw accuracy against confidence, with the number of images in each bin beneath."""
     centres, width = (result.edges[:-1] + result.edges[1:]) / 2, np.diff(result.edges)[0] * 0.9
-    filled = result.count > 0
+    filled, n = result.count > 0, int(result.count.sum())
     with canvas(4.0) as figure:
         top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
         top.bar(centres[filled], result.accuracy[filled], width, color=series(0), alpha=0.75)
@@ -174,7 +174,8 @@ def reliability(result: Calibration, n: int, name: str) -> Plot:
     return Plot(svg, "Reliability", caption)
 
 
-def _bars(value: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
+def bars(value: float, interval: tuple[float, float] | None) -> list[list[float]] | None:
+    """Return an interval as the two lengths that matplotlib's error bars want."""
     if interval is None:
         return None
     # A bootstrap interval can lie beside its value by a rounding error; a bar can't be negative.
@@ -192,7 +193,8 @@ def _pareto_line(axes: "Axes", points: Sequence[Point]) -> None:
     axes.step(x, y, where="post", linestyle=":", color=colour("muted"), linewidth=1.2)
 
 
-def _scale_cost(axes: "Axes", costs: Sequence[float]) -> None:
+def scale_cost(axes: "Axes", costs: Sequence[float]) -> None:
+    """Let the x axis begin at zero, or be logarithmic where costs lie far apart."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     if max(costs) < 8 * min(costs):
@@ -204,7 +206,7 @@ def _scale_cost(axes: "Axes", costs: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
 
 
-def _cells(axes: "Axes", share: np.ndarray) -> None:
+def draw_cells(axes: "Axes", share: np.ndarray) -> None:
     """Fill cells with the accent colour; the root of the share as opacity lets errors show."""
     from matplotlib.patches import Rectangle
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecifar.benchmarks.statistics import Calibration, calibration
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
@@ -150,7 +151,8 @@ class Run:
     """One run folder.
 
     `history` has a float array for each column of history.csv; `metrics` one entry a split;
-    `probabilities` float [n, C] and `labels` int [n] belong to the test images, if kept.
+    `probabilities` float [n, C] and `labels` int [n] belong to the test images, if kept; so do
+    `calibration`, and `correct`, bool [n].
     """
 
     path: Path
@@ -160,6 +162,8 @@ class Run:
     probabilities: np.ndarray | None
     labels: np.ndarray | None
     exports: tuple[Export, ...]
+    calibration: Calibration | None = None
+    correct: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -186,9 +190,7 @@ class Run:
         """Top-1 on `split`, with the right answers image by image where predictions were kept."""
         if self.split is None:
             return None
-        correct = None
-        if self.split == "test" and self.probabilities is not None:
-            correct = self.probabilities.argmax(axis=1) == self.labels
+        correct = self.correct if self.split == "test" else None
         return _accuracy(self.metrics[self.split], correct)
 
 
@@ -211,13 +213,20 @@ def load_run(path: Path) -> Run:
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").exists() else {}
     probabilities, labels = _predictions(path / "predictions-test.npz")
     exports = tuple(_export(file) for file in sorted((path / "exports").glob("[!.]*.*")))
-    history = _history(path / "history.csv")
-    return Run(path, info, history, metrics, probabilities, labels, exports)
+    history = load_history(path / "history.csv")
+    judged = correct = None
+    if probabilities is not None:
+        judged, correct = calibration(probabilities, labels), probabilities.argmax(axis=1) == labels
+    return Run(path, info, history, metrics, probabilities, labels, exports, judged, correct)
 
 
 def load_bench(path: Path) -> Bench:
     """Read the bench result `path`; one that was edited by hand is refused."""
-    raw = results.read(path)
+    return parse_bench(path, results.read(path))
+
+
+def parse_bench(path: Path, raw: Mapping[str, Any]) -> Bench:
+    """Read a bench result that came from `path`."""
     entries = raw.get("models") or []
     if not entries:
         raise EdgecifarError(f"{path} has no models: run the bench again")
@@ -269,7 +278,8 @@ def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in kind.__dataclass_fields__ if key in values}
 
 
-def _history(path: Path) -> dict[str, np.ndarray]:
+def load_history(path: Path) -> dict[str, np.ndarray]:
+    """Read history.csv as a float array for each column; empty if there is none."""
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as stream:

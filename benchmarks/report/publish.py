@@ -1,14 +1,20 @@
 """A report in all the forms that were asked for: all of its files or none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from edgecifar.benchmarks import study_result
 from edgecifar.benchmarks.report.build import load, page, results_csv, results_markdown
+from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.load import Run, sort_inputs
+from edgecifar.benchmarks.report.study_load import load_study
+from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
+
+if TYPE_CHECKING:
+    from edgecifar.train.data import Dataset
 
 
 def publish(
@@ -23,27 +29,63 @@ def publish(
 ) -> list[Path]:
     """Write the page, and Markdown and CSV where a path is given; return what was written.
 
-    `inputs` are run folders and bench results in any order; `data` is the data set of the runs.
+    `inputs` are run folders and bench results in any order, or a study's result, with or without
+    run folders of it. `data` is the data set of the runs; without it no page holds an image.
     Everything is worked out before the first file is written.
     """
-    wanted = [path for path in (out, markdown, csv) if path]
-    for path in wanted:
+    wanted = {"html": out, "markdown": markdown, "csv": csv}
+    paths = {form: path for form, path in wanted.items() if path}
+    for path in paths.values():
         refuse_existing(path, force=force)
-    runs, benches = load(*sort_inputs(inputs))
-    images = images_of(data, runs) if data else None
-    texts = {out: page(runs, benches, title=title, images=images)}
-    if markdown:
-        texts[markdown] = results_markdown(runs, benches)
-    if csv:
-        texts[csv] = results_csv(runs, benches)
-    for path, text in texts.items():
+    folders, files = sort_inputs(inputs)
+    of_study = any(study_result.is_result(path) for path in files)
+    make = _of_study if of_study else _of_runs
+    texts = make(folders, files, paths, title, data)
+    for form, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text.encode())
-    return wanted
+        replace_file(path, texts[form].encode())
+    return list(paths.values())
 
 
-def images_of(data: Path, runs: Iterable[Run]) -> np.ndarray:
-    """Load the test images of the data set at `data`, which must be that of all `runs`."""
+def _of_runs(
+    folders: Sequence[Path],
+    files: Sequence[Path],
+    forms: Iterable[str],
+    title: str | None,
+    data: Path | None,
+) -> dict[str, str]:
+    runs, benches = load(folders, files)
+    pictures = pictures_of(dataset_of(data, runs)) if data else {}
+    make = {
+        "html": lambda: page(runs, benches, title=title, **pictures),
+        "markdown": lambda: results_markdown(runs, benches),
+        "csv": lambda: results_csv(runs, benches),
+    }
+    return {form: make[form]() for form in forms}
+
+
+def _of_study(
+    folders: Sequence[Path],
+    files: Sequence[Path],
+    forms: Iterable[str],
+    title: str | None,
+    data: Path | None,
+) -> dict[str, str]:
+    if len(files) > 1:
+        raise EdgecifarError("a study has a page of its own: give one result, and run folders")
+    study = load_study(files[0], folders)
+    runs = [one.run for system in study.members for one in system.repetitions]
+    pictures = pictures_of(dataset_of(data, runs)) if data else {}
+    make = {
+        "html": lambda: study_page(study, title=title, **pictures),
+        "markdown": lambda: study_markdown(study),
+        "csv": lambda: study_csv(study),
+    }
+    return {form: make[form]() for form in forms}
+
+
+def dataset_of(data: Path, runs: Iterable[Run]) -> "Dataset":
+    """Load the data set at `data`, which must be that of all `runs`."""
     from edgecifar.train.data import load as load_data
 
     runs = list(runs)
@@ -54,4 +96,9 @@ def images_of(data: Path, runs: Iterable[Run]) -> np.ndarray:
         raise EdgecifarError(
             f"{data} is not the data set of {', '.join(other)}: leave out --data or those runs"
         )
-    return dataset.test.images
+    return dataset
+
+
+def pictures_of(dataset: "Dataset") -> dict:
+    """Return what of a data set a page shows: its test images, and rows of training images."""
+    return {"images": dataset.test.images, "samples": sample_rows(dataset)}

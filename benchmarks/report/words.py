@@ -126,6 +126,11 @@ def moment(text: str | None) -> str:
     return f"{text[:10]} {text[11:16]} UTC" if text else ""
 
 
+def number(count: int, what: str) -> str:
+    """Give a small number of things: 1 epoch, 2 epochs."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def dataset(name: str | None) -> str:
     """Give a dataset its usual spelling."""
     return _DATASETS.get((name or "").lower(), name or "")

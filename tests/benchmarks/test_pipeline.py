@@ -1,54 +1,146 @@
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.chain import Chain
 from edgecifar.benchmarks.pipeline import run_recipe
-from edgecifar.compress.quantize import Quantization
+from edgecifar.compress import sparsify
+from edgecifar.compress.buffers import zero_share
+from edgecifar.compress.judge import verdict_of
+from edgecifar.runtime import modelfile
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.run import open_run
+
+CHAIN = """
+title = "a chain"
+architecture = "edge-16-s32r-s32"
+self_distil = true
+export = ["float32", "onnx"]
+[train]
+epochs = 5
+batch_size = 16
+learning_rate = 0.05
+ema = 0.9
+[train.augment]
+flip = "none"
+crop = 2
+[distil]
+views = 1
+[quantize]
+epochs = 1
+learning_rate = 0.002
+[[variants]]
+prune = { share = 0.6, rounds = 1, epochs = 1, learning_rate = 0.02 }
+sparsify = { sparsity = 0.5, ramp = 1, epochs = 1, learning_rate = 0.02 }
+quantize = { ema = 0.5 }
+"""
+NET = "edge-16-s32r-s32"
 
 
 @pytest.fixture(scope="module")
-def finished(digits, quick_training, tmp_path_factory):
-    """A short recipe, carried out on the digits."""
-    recipe = recipes.Recipe(
-        architecture="resnet8",
-        title="short",
-        train=quick_training,
-        quantize=Quantization(epochs=1),
-        export=("float32", "onnx"),
-    )
-    out = tmp_path_factory.mktemp("recipe")
-    return recipe, out, run_recipe(recipe, digits, out)
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "chain.toml"
+    path.write_text(CHAIN)
+    return recipes.read(str(path))
+
+
+@pytest.fixture(scope="module")
+def finished(digits, recipe, tmp_path_factory):
+    """A chain from training to a sparse int8 file of fewer filters, killed on its way."""
+    out = tmp_path_factory.mktemp("runs") / "chain"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparsify, "require_held", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, digits, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("model.h5")}
+    outcome = run_recipe(recipe, digits, out)
+    return outcome, before
+
+
+def _killed(held):
+    raise KeyboardInterrupt
+
+
+def runs_of(outcome):
+    return {path.name.removeprefix(NET): open_run(path) for path in outcome.runs}
 
 
 def test_every_file_is_measured_on_the_test_images(digits, finished):
-    _, _, outcome = finished
+    outcome, _ = finished
     result = json.loads(outcome.bench.read_text())
-    names = [row["name"] for row in result["models"]]
-    assert names == ["resnet8-float32", "resnet8-float32", "resnet8-qat-int8"]
+    names = [row["name"].removeprefix(NET) for row in result["models"]]
+    variant = ["-p40-s50-int8", "-p40-s50-qat-int8"]
+    assert names == ["-float32", "-float32", "-qat-int8", *variant]
     assert all(row["accuracy"]["n"] == len(digits.test) for row in result["models"])
     assert result["models"][0]["ratio"]["value"] == 1
-    float32, onnx, _ = (row["accuracy"]["top1"] for row in result["models"])
+    float32, onnx, *_ = (row["accuracy"]["top1"] for row in result["models"])
     assert float32 == onnx > 80
 
 
+def test_a_killed_chain_goes_on_where_it_stood(finished):
+    outcome, before = finished
+    assert [path.parent.name.removeprefix(NET) for path in before] != []
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    assert [*runs_of(outcome)] == ["", "-qat", "-p40", "-p40-s50", "-p40-s50-qat"]
+    history = (outcome.runs[3] / "ramp" / "history.csv").read_text().splitlines()
+    assert len(history) == 2  # the head, and one epoch: it wasn't raised twice
+
+
+def test_every_step_keeps_what_earlier_ones_won(finished):
+    runs = runs_of(finished[0])
+    macs = {name: run.info["macs"] for name, run in runs.items()}
+    assert macs["-p40-s50-qat"] == macs["-p40-s50"] == macs["-p40"] <= 0.6 * macs[""]
+    assert runs["-p40-s50"].info["sparsity"] == pytest.approx(0.5, abs=0.01)
+    file = finished[0].files[-1]
+    assert zero_share(modelfile.read(file).payload) > 0.49
+    parents = [run.info["parent"] for run in runs.values()]
+    assert parents == [None, NET, NET, f"{NET}-p40", f"{NET}-p40-s50"]
+
+
+def test_the_float_model_teaches_and_is_asked_once(finished):
+    runs = runs_of(finished[0])
+    taught = {name for name, run in runs.items() if run.info.get("teacher")}
+    assert taught == {"-qat", "-p40", "-p40-s50", "-p40-s50-qat"}
+    answers = finished[0].bench.parent / "answers"
+    assert [path.name for path in answers.glob("*.npy")] == ["view-000.npy"]
+    assert not any((run.path / "teacher").exists() for run in runs.values())
+
+
+def test_every_step_has_its_verdict(finished):
+    verdicts = {name: verdict_of(run) for name, run in runs_of(finished[0]).items()}
+    assert verdicts.pop("") is None
+    assert all("validation images" in verdict for verdict in verdicts.values())
+    assert "no speed-up is to be expected" in verdicts["-p40-s50"]
+    assert "than float32" in verdicts["-p40-s50-qat"]
+
+
 def test_the_report_says_that_the_images_are_digits(finished):
-    _, _, outcome = finished
-    page = outcome.report.read_text()
+    page = finished[0].report.read_text()
     title = page.partition("<title>")[2].partition("</title>")[0]
-    assert "short" in title
+    assert "a chain" in title
     assert "digits" in title
 
 
-def test_a_second_run_trains_nothing_again(digits, finished):
-    recipe, out, outcome = finished
-    models = [run / "model.h5" for run in outcome.runs]
+def test_what_another_recipe_made_is_named_and_force_makes_it_anew(digits, recipe, finished):
+    """And with it what came from it, and nothing else; what is the same isn't touched either."""
+    outcome, _ = finished
+    out, models = outcome.bench.parent, [path / "model.h5" for path in outcome.runs]
     before = [model.stat().st_mtime_ns for model in models]
-    assert run_recipe(recipe, digits, out) == outcome
+    (variant,) = recipe.variants
+    sparser = replace(variant, sparsify=replace(variant.sparsify, ema=0.5))
+    changed = replace(recipe, variants=(sparser,))
+    made = Chain(changed, digits, out).runs()
+    message = r"-s50 was begun with recipe\.ema 0\.99, not 0\.5: --force"
+    with pytest.raises(EdgecifarError, match=message):
+        list(made)
     assert [model.stat().st_mtime_ns for model in models] == before
+    list(Chain(changed, digits, out, force=True).runs())
+    after = [model.stat().st_mtime_ns for model in models]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, True, False, False]
 
 
 def test_every_recipe_can_be_read():
@@ -58,24 +150,56 @@ def test_every_recipe_can_be_read():
 
 
 def test_a_recipe_of_the_user_s_own(tmp_path):
+    text = 'architecture = "resnet8"\ntitle = "mine"\n[train]\nepochs = 3\n'
+    assert _read(text, tmp_path).train.epochs == 3
+
+
+def test_variants_state_only_what_differs(tmp_path):
+    text = CHAIN + '[[variants]]\nprune = { share = 0.5 }\nexport = ["float32"]\n'
+    first, second = _read(text, tmp_path).variants
+    # of the variant, of the recipe's own table, and of the defaults
+    assert (first.quantize.ema, first.quantize.learning_rate, first.quantize.epochs) == (
+        0.5,
+        0.002,
+        1,
+    )
+    assert (second.quantize, second.prune.rounds, second.sparsify) == (None, 3, None)
+    assert second.run_names("net") == ("net-p50",)
+
+
+def _read(text, tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('architecture = "resnet8"\ntitle = "mine"\n[train]\nepochs = 3\n')
-    assert recipes.read(str(path)).train.epochs == 3
+    path.write_text(text)
+    return recipes.read(str(path))
+
+
+def test_the_folder_names_recipe_and_seed():
+    assert recipes.folder_name("advanced") == "advanced"
+    assert recipes.folder_name("mine/net.toml", seed=2, quick=True) == "net-seed2-quick"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('title = "no net"', "architecture"),
+        (CHAIN + "[[variants]]\n", "a variant changes nothing: give it prune or sparsify"),
+        (
+            CHAIN + "[[variants]]\nprun = { share = 0.5 }",
+            r"variants\.prun: did you mean prune",
+        ),
+        (CHAIN + "[[variants]]\nprune = { share = 2.0 }", "give a share between 0 and 1"),
+        (CHAIN + CHAIN[CHAIN.index("[[") :], "two variants are called .*-p40-s50: leave one out"),
+        (
+            CHAIN + "[[variants]]\nprune = { share = 0.6 }",
+            "variants make edge-16-s32r-s32-p40 in two ways: let them agree",
+        ),
         ('architecture = "resnet8"\ntitle = "t"\n[tran]', "unknown setting tran: did you mean tr"),
         ("architecture =", r"mine\.toml is not valid TOML"),
     ],
 )
 def test_a_broken_recipe_is_explained(tmp_path, text, message):
-    path = tmp_path / "mine.toml"
-    path.write_text(text)
     with pytest.raises(EdgecifarError, match=message):
-        recipes.read(str(path))
+        _read(text, tmp_path)
 
 
 @pytest.mark.parametrize(

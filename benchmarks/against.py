@@ -1,0 +1,80 @@
+"""Our files against MLPerf Tiny's reference models, in one result of `edgecifar bench`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
+from edgecifar.runtime.results import unpack_bits
+from edgecifar.runtime.statistics import Estimate
+
+PEERS = {
+    "pretrainedResnet": "ResNet-8 float32",
+    "pretrainedResnet_quant": "ResNet-8 int8",
+    "pretrainedResnet_large_float": "large float32",
+    "pretrainedResnet_large_int8": "large int8",
+}
+"""MLPerf Tiny's models for image classification, by their files."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A file of ours and a peer's: `difference` is ours minus theirs, image by image."""
+
+    ours: Row
+    peer: Row
+    difference: PairedDifference
+
+    @property
+    def latency(self) -> Estimate:
+        """Our latency over the peer's."""
+        return quotient(*(_multiple(row) for row in (self.ours, self.peer)))
+
+    @property
+    def peer_name(self) -> str:
+        """What the peer's model is called."""
+        return f"MLPerf Tiny's {PEERS[file_stem(self.peer)]}"
+
+
+def versus(result: Mapping[str, Any], sha256: str) -> Versus | None:
+    """Compare a file with the peer of its class; None unless the result has measured both.
+
+    The class is the smallest int8 file of the peer's that ours is no larger than, else the largest.
+    """
+    ours = row_of(result, sha256)
+    peers = [row for row in peer_rows(result) if row["input"]["dtype"] == "int8"]
+    if ours is None or not peers:
+        return None
+    peers.sort(key=lambda row: row["payload_bytes"])
+    fitting = [row for row in peers if row["payload_bytes"] >= ours["payload_bytes"]]
+    peer = (fitting or peers[-1:])[0]
+    right = [unpack_bits(r["accuracy"]["correct"], r["accuracy"]["n"]) for r in (peer, ours)]
+    return Versus(ours, peer, paired_difference(*right))
+
+
+def _multiple(row: Row) -> Estimate:
+    """Return a latency as a multiple of that of the result's first file."""
+    ratio = row["ratio"]
+    return Estimate(ratio["value"], ratio["low"], ratio["high"])
+
+
+def row_of(result: Mapping[str, Any], sha256: str) -> Row | None:
+    """Return the row of the file with this SHA-256, None if it wasn't measured."""
+    for row in result["models"]:
+        if row.get("sha256") == sha256 and row.get("latency_us") and row.get("accuracy"):
+            return row
+    return None
+
+
+def peer_rows(result: Mapping[str, Any]) -> list[Row]:
+    """Return the measured rows of the peer's models."""
+    rows = (row for row in result["models"] if file_stem(row) in PEERS)
+    return [row for row in rows if row.get("latency_us") and row.get("accuracy")]
+
+
+def file_stem(row: Row) -> str:
+    """Return the name of the row's file without folder and suffix."""
+    return Path(row["file"]).stem

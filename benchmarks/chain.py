@@ -1,0 +1,175 @@
+"""The runs of a recipe, each made from the one before: trained, pruned, made sparse, quantized."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.recipe import Recipe, Variant
+from edgecifar.compress.prune import Pruning
+from edgecifar.compress.quantize import Quantization
+from edgecifar.compress.steps import Step, run_name, take
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.run import Run, RunDiffersError, RunFinishedError, is_finished, open_run
+
+if TYPE_CHECKING:
+    from edgecifar.compress.distil import Teacher
+    from edgecifar.train.data import Dataset
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run of a recipe, and the formats that it is exported in."""
+
+    run: Run
+    formats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A recipe on its way to the folder `out`.
+
+    What is finished there under the same recipe and from the same parent is taken as it is; what
+    was begun goes on. What another recipe made is an error that names the difference, unless with
+    `force`: then it is made anew, and with it all that comes from it. `pupils` are the recipes
+    that wait for this one as their teacher.
+    """
+
+    recipe: Recipe
+    dataset: "Dataset"
+    out: Path
+    force: bool = False
+    pupils: tuple[str, ...] = ()
+
+    def runs(self) -> Iterator[Made]:
+        """Make one run after the other: the float model, its int8 form, then each variant."""
+        trained = self.trained()
+        yield Made(trained, self.recipe.export)
+        if self.recipe.fine_tune_int8:
+            yield self._int8(trained, self.recipe.quantize, self._itself(trained, None))
+        for variant in self.recipe.variants:
+            yield from self._variant(trained, variant)
+
+    def trained(self) -> Run:
+        """Make the float model alone, which is all that a teacher needs."""
+        recipe, out = self.recipe, self._trained
+
+        def work(*, teacher: "Teacher | None", **how) -> Run:
+            from edgecifar.compress.distil import distil
+            from edgecifar.train import session, transfer
+
+            what = (recipe.architecture, self.dataset, recipe.train)
+            if teacher:
+                return distil(teacher, *what, out, **how)
+            if recipe.transfer:
+                return transfer.train(*what, recipe.transfer, out, **how)
+            return session.train(*what, out, **how)
+
+        return self._stage(f"training, {recipe.train.epochs} epochs", out, work)
+
+    def _variant(self, trained: Run, variant: Variant) -> Iterator[Made]:
+        teacher, run = self._itself(trained, variant.distil), trained
+        for step in variant.steps:
+            run = self._step(step, run, teacher)
+            yield Made(run, variant.export if step is variant.steps[-1] else ())
+        if self.recipe.fine_tune_int8:
+            yield self._int8(run, variant.quantize or self.recipe.quantize, teacher)
+
+    def _int8(self, run: Run, step: Quantization, teacher: "Teacher | None") -> Made:
+        """Make the int8 form of a float run; it comes in the int8 formats that the recipe names."""
+        formats = ("int8", *(name for name in self.recipe.export if name == "onnx-int8"))
+        return Made(self._step(step, run, teacher), formats)
+
+    def _step(self, step: Step, parent: Run, teacher: "Teacher | None") -> Run:
+        """Make a run of `parent` and measure what that changed."""
+        from edgecifar.compress.judge import judge, verdict_of
+
+        out = self.out / run_name(parent.name, step)
+        work = partial(take, step, parent, self.dataset, out, report=announce)
+        run = self._stage(_describe(step), out, work, teacher)
+        if not verdict_of(run):
+            announce(f"comparing {run.name} with {parent.name}")
+            judge(parent, run, self.dataset)
+        return run
+
+    def _stage(
+        self,
+        what: str,
+        out: Path,
+        work: Callable[..., Run],
+        teacher: "Teacher | None" = None,
+    ) -> Run:
+        """Return the run at `out` if it is the one that `work` would make, else let it work.
+
+        The recipe's teachers teach it if it has no `teacher` of its own.
+        """
+        if not teacher and is_finished(out) and not self._teachers_are_there:
+            return open_run(out)  # to train them again would only tell whether they are the same
+        how = {"teacher": teacher or self._teachers, "seed": self.recipe.seed}
+        if not is_finished(out):
+            announce(f"{out.name}: {what}" + (", going on" if out.exists() else ""))
+        try:
+            return work(force=False, **how)
+        except RunFinishedError as there:
+            return there.run
+        except RunDiffersError:
+            if not self.force:
+                raise
+        announce(f"{out.name}: {what}, anew since it was made otherwise")
+        return work(force=True, **how)
+
+    @property
+    def _trained(self) -> Path:
+        return self.out / self.recipe.architecture
+
+    def _itself(self, trained: Run, wanted: bool | None) -> "Teacher | None":
+        """Return the float model as the teacher of what is made of it, if that is wanted."""
+        from edgecifar.compress.distil import Teacher
+
+        if not (self.recipe.self_distil if wanted is None else wanted):
+            return None
+        return Teacher((trained,), self.recipe.distil, answers=self.out / "answers")
+
+    @cached_property
+    def _schools(self) -> tuple["Chain", ...]:
+        """The recipe's teachers, each with a folder of its own beside this one."""
+        chains = []
+        for name in self.recipe.teachers:
+            if name in self.pupils:
+                raise EdgecifarError(f"the recipe {name} is among its own teachers: take it out")
+            chosen, quick = recipes.read(name), self.recipe.quick
+            place = self.out.parent / recipes.folder_name(name, quick=quick)
+            chosen = chosen.shortened() if quick else chosen
+            pupils = (*self.pupils, name)
+            chains.append(replace(self, recipe=chosen, out=place, pupils=pupils))
+        return tuple(chains)
+
+    @property
+    def _teachers_are_there(self) -> bool:
+        return all(is_finished(school._trained) for school in self._schools)
+
+    @cached_property
+    def _teachers(self) -> "Teacher | None":
+        """The recipe's teachers, after what is still missing of them was trained."""
+        from edgecifar.compress.distil import Teacher
+
+        runs = tuple(school.trained() for school in self._schools)
+        return Teacher(runs, self.recipe.distil) if runs else None
+
+
+def announce(text: str) -> None:
+    """Report progress."""
+    click.echo(text, err=True)
+
+
+def _describe(step: Step) -> str:
+    if isinstance(step, Quantization):
+        return f"fine-tuning with quantization in the loop, {step.epochs} epochs"
+    if isinstance(step, Pruning):
+        return f"pruning to {100 * step.share:.0f} % of its {step.target}, {step.rounds} rounds"
+    epochs = step.ramp + step.epochs
+    return f"making {100 * step.sparsity:.0f} % of its weights zero, {epochs} epochs"

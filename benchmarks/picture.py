@@ -1,0 +1,251 @@
+"""The README's picture: top-1 against latency, as an SVG for light and dark pages.
+
+It is written out by hand, not by a plotting library, so that the same figures give the same bytes
+with every version of everything, and a test can tell whether the committed picture is up to date.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import ceil, floor, log10
+
+from edgecifar.benchmarks.systems import Kind, Mark
+
+_WIDTH, _HEIGHT = 580, 424
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 424, 66, 368  # of the axes; right of them is what has no latency
+_FONT = 14
+_LETTER = 0.57 * _FONT  # mean width, in fonts that are wide
+_RADIUS = 6
+_COLOURS = {  # on a light and on a dark surface: those of the report's page
+    "surface": ("#ffffff", "#16191e"),
+    "ink": ("#16191d", "#e9ecef"),
+    "muted": ("#565e68", "#a2abb6"),
+    "grid": ("#d9dde2", "#323a43"),
+    "ours": ("#0072b2", "#5ab1ee"),
+    "peer": ("#d05a00", "#f58c4b"),
+}
+_LEGEND: dict[Kind, str] = {  # of points
+    "ours": "edgecifar, int8",
+    "peer": "MLPerf Tiny",
+    "measured": "seed report, measured",
+}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in the drawing's units."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: "Box") -> bool:
+        """Tell whether the two have a point in common."""
+        apart = self.right < other.left or other.right < self.left
+        return not (apart or self.bottom < other.top or other.bottom < self.top)
+
+    def within(self, other: "Box") -> bool:
+        """Tell whether all of this lies in `other`."""
+        sideways = other.left <= self.left and self.right <= other.right
+        return sideways and other.top <= self.top and self.bottom <= other.bottom
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Where figures lie in the drawing: latency on a logarithmic axis, top-1 on a linear one."""
+
+    latencies: tuple[float, float]
+    tops: tuple[int, int]
+
+    def x(self, latency: float) -> float:
+        """Return the place of a latency in us."""
+        low, high = (log10(bound) for bound in self.latencies)
+        return _LEFT + (log10(latency) - low) / (high - low) * (_RIGHT - _LEFT)
+
+    def y(self, top1: float) -> float:
+        """Return the place of a percentage."""
+        low, high = self.tops
+        return _BOTTOM - (top1 - low) / (high - low) * (_BOTTOM - _TOP)
+
+
+def draw(shown: Sequence[Mark]) -> str:
+    """Draw the marks; those with a latency as points, the others as bars beside the axes."""
+    points = [mark for mark in shown if mark.latency is not None]
+    scales = Scales(
+        (0.7 * min(m.latency for m in points), 1.5 * max(m.latency for m in points)),
+        (floor(min(m.top1 for m in shown)) - 1, ceil(max(m.top1 for m in shown)) + 1),
+    )
+    told = "; ".join(_told(mark) for mark in shown)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'width="{_WIDTH}" height="{_HEIGHT}" font-size="{_FONT}" role="img">',
+        f"<title>Top-1 on CIFAR-10's test images against latency. {escape(told)}.</title>",
+        _style(),
+        f'<rect class="surface" width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>',
+        *_legend(shown),
+        *_axes(scales),
+        *(part for mark in shown for part in _symbol(mark, scales)),
+        *_labels(shown, scales),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _told(mark: Mark) -> str:
+    where = f" at {mark.latency:.0f} us" if mark.latency else ""
+    where += ", as reported" if mark.kind == "reported" else ""
+    return f"{mark.label}: {mark.top1:.2f} %{where}"
+
+
+def _style() -> str:
+    def rules(index: int) -> str:
+        roles = "".join(
+            f".{role}{{fill:{pair[index]}}}.{role}-line{{stroke:{pair[index]};fill:none}}"
+            for role, pair in _COLOURS.items()
+        )
+        return f"{roles}text{{stroke:{_COLOURS['surface'][index]}}}"
+
+    return (  # a rim in the surface's colour keeps grid lines from crossing out the text
+        "<style>text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',"
+        "'Noto Sans',Arial,sans-serif;stroke-width:4px;stroke-linejoin:round;paint-order:stroke}"
+        f"{rules(0)}"
+        f"@media (prefers-color-scheme:dark){{{rules(1)}}}</style>"
+    )
+
+
+def _text(x: float, y: float, text: str, role: str, *, anchor: str = "start", bold=False) -> str:
+    weight = ' font-weight="600"' if bold else ""
+    return (
+        f'<text class="{role}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>'
+        f"{escape(text)}</text>"
+    )
+
+
+def _legend(shown: Sequence[Mark]) -> list[str]:
+    parts, x = [], float(_LEFT)
+    parts.append(_text(x, 24, "Top-1 on CIFAR-10 (%), test images", "ink", bold=True))
+    if any(mark.latency is None for mark in shown):
+        parts.append(_text(_RIGHT + 8, 24, "seed report", "muted", bold=True))
+    for kind, text in _LEGEND.items():
+        if any(mark.kind == kind and mark.latency for mark in shown):
+            parts += [_glyph(kind, x + _RADIUS, 43), _text(x + 18, 48, text, "muted")]
+            x += 18 + _LETTER * len(text) + 14
+    return parts
+
+
+def _glyph(kind: Kind, x: float, y: float) -> str:
+    """Tell kinds apart by shape as well as by colour."""
+    if kind == "ours":
+        return f'<circle class="ours" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"/>'
+    if kind == "peer":
+        side = 2 * _RADIUS - 2
+        return (
+            f'<rect class="peer-line" stroke-width="2.5" x="{x - side / 2:.1f}" '
+            f'y="{y - side / 2:.1f}" width="{side}" height="{side}"/>'
+        )
+    if kind == "measured":
+        return (
+            f'<path class="muted" d="M{x:.1f} {y - _RADIUS:.1f}l{_RADIUS} {_RADIUS} -{_RADIUS} '
+            f'{_RADIUS} -{_RADIUS} -{_RADIUS}z"/>'
+        )
+    return (
+        f'<path class="muted-line" stroke-width="2.5" d="M{x - _RADIUS:.1f} {y:.1f}'
+        f'h{2 * _RADIUS}"/>'
+    )
+
+
+def _axes(scales: Scales) -> list[str]:
+    parts = []
+    for top1 in range(scales.tops[0], scales.tops[1] + 1):
+        if top1 % 5 == 0:
+            y = scales.y(top1)
+            parts.append(f'<path class="grid-line" d="M{_LEFT} {y:.1f}H{_WIDTH - 12}"/>')
+            parts.append(_text(_LEFT - 8, y + 5, str(top1), "muted", anchor="end"))
+    for latency in _ticks(*scales.latencies):
+        x = scales.x(latency)
+        parts.append(f'<path class="grid-line" d="M{x:.1f} {_TOP}V{_BOTTOM}"/>')
+        parts.append(_text(x, _BOTTOM + 20, f"{latency:,}", "muted", anchor="middle"))
+    middle = (_LEFT + _RIGHT) / 2
+    parts.append(
+        _text(middle, _BOTTOM + 42, "latency of one image on one core, µs", "muted",
+              anchor="middle")
+    )  # fmt: skip
+    return parts
+
+
+def _ticks(low: float, high: float) -> list[int]:
+    """Return round latencies from 1, 2, 5, 10 … between the bounds."""
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = [round(step * 10**decade) for decade in decades for step in (1, 2, 5) if decade >= 0]
+    return [step for step in steps if low <= step <= high]
+
+
+def _symbol(mark: Mark, scales: Scales) -> list[str]:
+    y = scales.y(mark.top1)
+    if mark.latency is None:
+        return [_glyph(mark.kind, _RIGHT + 8 + _RADIUS, y)]
+    x, (low, high) = scales.x(mark.latency), map(scales.y, mark.interval)
+    role = "muted" if mark.kind == "measured" else mark.kind
+    bar = f'<path class="{role}-line" stroke-width="1.5" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+    return [bar, _glyph(mark.kind, x, y)]
+
+
+def _labels(shown: Sequence[Mark], scales: Scales) -> list[str]:
+    """Write each label beside its mark, where it covers no other; ours choose first."""
+    area = Box(_LEFT, _TOP - _FONT, _RIGHT + 4, _BOTTOM)
+    points = [mark for mark in shown if mark.latency is not None]
+    taken = [_around(mark, scales) for mark in points]
+    parts = []
+    for mark in points:
+        text = f"{mark.label} {mark.top1:.1f}"
+        x, y, anchor, box = _place(mark, len(text) * _LETTER, scales, area, taken)
+        taken.append(box)
+        parts.append(_text(x, y, text, "ink", anchor=anchor, bold=mark.kind == "ours"))
+    return parts + _margin(shown, scales)
+
+
+def _margin(shown: Sequence[Mark], scales: Scales) -> list[str]:
+    """Write beside the axes what has no latency, lower where two would lie upon each other."""
+    parts, free = [], 0.0
+    for mark in sorted(shown, key=lambda mark: -mark.top1):
+        if mark.latency is None:
+            y = max(scales.y(mark.top1), free)
+            free = y + 2 * _FONT + 3
+            parts.append(_text(_RIGHT + 8, y - 9, mark.label, "muted"))
+            text = f"{mark.top1:.1f} {mark.kind}"
+            parts.append(_text(_RIGHT + 14 + 2 * _RADIUS, y + 5, text, "muted"))
+    return parts
+
+
+def _around(mark: Mark, scales: Scales) -> Box:
+    x, y = scales.x(mark.latency), scales.y(mark.top1)
+    return Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS)
+
+
+def _place(
+    mark: Mark, width: float, scales: Scales, area: Box, taken: Sequence[Box]
+) -> tuple[float, float, str, Box]:
+    """Return the start of a label's baseline, its anchor and its box, in a place that is free."""
+    x, y = scales.x(mark.latency), scales.y(mark.top1)
+    low, high = (abs(scales.y(bound) - y) for bound in mark.interval)
+    side, above, below = _RADIUS + 6, max(high, _RADIUS) + 6, max(low, _RADIUS) + _FONT + 2
+    choices = [
+        (x + side, y + 5, "start", x + side),
+        (x - side, y + 5, "end", x - side - width),
+        *(
+            (place, base, anchor, start)
+            for base in (y - above, y + below)
+            for place, anchor, start in (
+                (x, "middle", x - width / 2),
+                (x - _RADIUS, "start", x - _RADIUS),
+                (x + _RADIUS, "end", x + _RADIUS - width),
+            )
+        ),
+    ]
+    boxes = [
+        (left, base, anchor, Box(start, base - _FONT, start + width, base + 4))
+        for left, base, anchor, start in choices
+    ]
+    free = [b for b in boxes if b[3].within(area) and not any(map(b[3].overlaps, taken))]
+    return (free or boxes)[0]

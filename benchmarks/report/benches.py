@@ -1,0 +1,134 @@
+"""What the page shows of a bench: the verdict, its three numbers, table and trade-offs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgecifar.benchmarks.report import figures, tables, words
+from edgecifar.benchmarks.report.figures import Point
+from edgecifar.benchmarks.report.load import Bench
+from edgecifar.benchmarks.report.origins import Facts, bench_origin, device_name
+from edgecifar.benchmarks.report.svg import Plot
+from edgecifar.benchmarks.report.tables import Table
+from edgecifar.benchmarks.report.verdict import Row, Verdict, bench_rows, decide
+
+_COSTS = {"latency": "µs", "size": "kB", "energy": "mJ"}  # and their units
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number to see first: `value`, what it is, and the two figures it comes from."""
+
+    value: str
+    label: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class BenchView:
+    """One bench as the page shows it."""
+
+    device: str
+    doubts: tuple[str, ...]
+    verdict: Verdict
+    tiles: tuple[Tile, ...]
+    rows: tuple[Row, ...]
+    table: Table
+    plots: tuple[Plot, ...]
+    origin: Facts
+
+
+def bench_view(bench: Bench, key: str) -> BenchView:
+    """Work out what the page shows of a bench; `key` makes the ids of its drawings unique."""
+    rows = bench_rows(bench)
+    verdict = decide(rows)
+    device = device_name(bench)
+    caption = f"{len(rows)} files, {_threads(bench)}, on {device}"
+    plots = [_trade_off(rows, cost, key) for cost in _COSTS]
+    return BenchView(
+        device,
+        tuple(bench.raw.get("doubts") or ()),
+        verdict,
+        tiles(verdict),
+        rows,
+        tables.results(rows, caption),
+        tuple(plot for plot in plots if plot),
+        bench_origin(bench, device),
+    )
+
+
+def tiles(verdict: Verdict) -> tuple[Tile, ...]:
+    """Put the chosen file's three numbers first: speed, size and accuracy."""
+    chosen, first = verdict.chosen, verdict.first
+    versus = chosen is not first
+    found = []
+    if chosen.latency:
+        found.append(
+            _speed_tile(chosen, first)
+            if versus and chosen.speedup
+            else Tile(
+                words.microseconds(chosen.latency.median), "median latency", "one image, one call"
+            )
+        )
+    if chosen.file_bytes:
+        found.append(
+            _size_tile(chosen, first)
+            if versus and chosen.size_ratio
+            else Tile(words.size(chosen.file_bytes), "file size", "")
+        )
+    if chosen.accuracy:
+        found.append(_accuracy_tile(chosen, first))
+    return tuple(found)
+
+
+def _speed_tile(chosen: Row, first: Row) -> Tile:
+    value = chosen.speedup.value
+    label = "faster" if chosen.speedup.faster else "the speed, no real difference"
+    if chosen.speedup.slower:
+        label = "slower"
+    before = words.microseconds(first.latency.median) if first.latency else words.NOTHING
+    detail = f"{words.microseconds(chosen.latency.median)}, first {before}"
+    return Tile(words.times(1 / value if chosen.speedup.slower else value), label, detail)
+
+
+def _size_tile(chosen: Row, first: Row) -> Tile:
+    ratio = chosen.size_ratio
+    detail = f"{words.size(chosen.file_bytes)}, first {words.size(first.file_bytes)}"
+    label = "smaller" if ratio >= 1 else "larger"
+    return Tile(words.times(max(ratio, 1 / ratio)), label, detail)
+
+
+def _accuracy_tile(chosen: Row, first: Row) -> Tile:
+    if chosen is first or chosen.gap is None:
+        n = f"n = {chosen.accuracy.n:,}" if chosen.accuracy.n else ""
+        return Tile(words.percent(chosen.accuracy.top1), "top-1", n)
+    detail = f"{words.percent(chosen.accuracy.top1)}, first {words.percent(first.accuracy.top1)}"
+    return Tile(words.signed(chosen.gap), "points of top-1", detail)
+
+
+def _trade_off(rows: Sequence[Row], cost: str, key: str) -> Plot | None:
+    points = [point for row in rows if (point := _point(row, cost))]
+    if len(points) < 2:
+        return None
+    return figures.trade_off(points, cost, _COSTS[cost], f"{key}-{cost}")
+
+
+def _point(row: Row, cost: str) -> Point | None:
+    known = {"latency": row.latency, "size": row.file_bytes, "energy": row.energy}[cost]
+    if not known or not row.accuracy:
+        return None
+    value, span = known, None
+    if cost == "size":
+        value = row.file_bytes / 1e3
+    elif cost == "latency":
+        value, span = row.latency.median, _both(row.latency.low, row.latency.high)
+    top1_span = _both(row.accuracy.low, row.accuracy.high)
+    return Point(row.index, row.name, value, row.accuracy.top1, span, top1_span)
+
+
+def _both(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
+
+
+def _threads(bench: Bench) -> str:
+    threads = bench.settings.get("threads", 1)
+    return "one thread" if threads == 1 else f"{threads} threads"

@@ -1,0 +1,74 @@
+"""Where figures come from: short facts, and lists that the page folds away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.load import Bench, Run
+
+_TOLD_ELSEWHERE = frozenset(("schema", "name", "classes", "dataset"))
+_IN_THE_TABLE = frozenset(
+    ("parameters", "macs", "best_epoch", "epochs", "train_seconds", "images_per_second")
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where something comes from: short facts, and long lists that the page folds away."""
+
+    heading: str
+    facts: dict[str, str]
+    folded: dict[str, dict[str, str]]
+
+
+def device_name(bench: Bench) -> str:
+    """Name what a bench ran on: the board, else the processor."""
+    known = (bench.environment.get(key) for key in ("board", "cpu", "machine"))
+    return next((str(name) for name in known if name), "an unnamed device")
+
+
+def bench_origin(bench: Bench, device: str) -> Facts:
+    """Say how and where a bench was measured."""
+    environment = dict(bench.environment)
+    told = {key: bench.raw.get(key) for key in ("device", "sessions") if bench.raw.get(key) != 1}
+    folded = {
+        "Settings": words.flatten(bench.settings),
+        "Versions": words.versions(environment.pop("versions", None) or {}),
+        "Interpreters": {m.name: m.raw.get("backend", "") for m in bench.models if not m.error},
+        "SHA-256": {m.name: m.raw.get("sha256", "") for m in bench.models if not m.error},
+    }
+    measured = {"measured": words.moment(bench.raw.get("created"))}
+    facts = words.flatten(measured | told | environment) | _data_facts(bench.data)
+    return Facts(f"Bench on {device}", facts, _filled(folded))
+
+
+def run_origin(run: Run) -> Facts:
+    """Say how a run was trained and on what."""
+    info = dict(run.info)
+    folded = {
+        "Recipe": words.flatten(info.pop("recipe", None) or {}),
+        "Versions": words.versions(info.pop("versions", None) or {}),
+    }
+    folded["Classes"] = {str(index): name for index, name in enumerate(run.classes)}
+    begun = {"begun": words.moment(info.pop("created", None))}
+    facts = words.flatten(
+        begun | {k: v for k, v in info.items() if k not in _TOLD_ELSEWHERE | _IN_THE_TABLE}
+    )
+    facts |= _data_facts({**run.dataset, "classes": len(run.classes)})
+    return Facts(f"Run {run.name}", facts, _filled(folded))
+
+
+def _data_facts(data: Mapping[str, Any]) -> dict[str, str]:
+    names = {"name": "data set", "n": "images measured", "fingerprint": "fingerprint"}
+    shown = {key: value for key, value in data.items() if key != "labels"}
+    shown |= {"classes": len(data["classes"])} if isinstance(data.get("classes"), list) else {}
+    facts = words.flatten({names.get(key, key): value for key, value in shown.items()})
+    if len(facts.get("Fingerprint", "")) > 16:
+        facts["Fingerprint"] = f"{facts['Fingerprint'][:16]}…"
+    return facts
+
+
+def _filled(folded: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    kept = {name: {k: v for k, v in values.items() if v} for name, values in folded.items()}
+    return {name: values for name, values in kept.items() if values}

@@ -1,0 +1,142 @@
+"""A study's result as the report reads it: the same runs and benches as of other reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.benchmarks import study_result
+from edgecifar.benchmarks.report.load import Bench, Run, load_run, parse_bench
+from edgecifar.benchmarks.statistics import Calibration
+from edgecifar.runtime import results
+
+
+@dataclass(frozen=True)
+class File:
+    """One exported file of one seed; `bench` counts the benches, if one of them timed it."""
+
+    raw: Mapping[str, Any]
+    bench: int | None
+    measured: Mapping[str, Any]
+
+    @property
+    def accuracy(self) -> Mapping[str, Any]:
+        """Top-1 in percent, low, high, n."""
+        return self.raw["accuracy"]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Right or wrong, bool [n], image by image."""
+        return results.unpack_bits(self.accuracy["correct"], self.accuracy["n"])
+
+    @property
+    def median(self) -> float | None:
+        """Latency of one image in microseconds."""
+        return (self.measured.get("latency_us") or {}).get("median")
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """A recipe carried out with one seed; `files` by their roles."""
+
+    raw: Mapping[str, Any]
+    run: Run
+    files: Mapping[str, File]
+
+
+@dataclass(frozen=True)
+class System:
+    """A member of a study or a step of its ablation; without repetitions it was not run."""
+
+    raw: Mapping[str, Any]
+    repetitions: tuple[Repetition, ...]
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.raw.get("label") or self.raw["change"]
+
+    @property
+    def first(self) -> Repetition | None:
+        """The repetition whose details are shown."""
+        return self.repetitions[0] if self.repetitions else None
+
+    def mean(self, role: str) -> Mapping[str, Any] | None:
+        """Return top-1 of a role's files over the seeds, or None."""
+        return self.raw["mean"].get(role)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """All of a study's result."""
+
+    raw: Mapping[str, Any]
+    members: tuple[System, ...]
+    steps: tuple[System, ...]
+    benches: tuple[Bench, ...]
+
+
+def load_study(path: Path, folders: Sequence[Path] = ()) -> StudyData:
+    """Read a sealed result; run folders add the predictions that it doesn't hold."""
+    raw = study_result.read(path)
+    kept = {_identity(run.info): run for run in map(load_run, folders)}
+    return StudyData(
+        raw,
+        tuple(_system(raw, part, kept) for part in raw["members"]),
+        tuple(_system(raw, part, kept) for part in raw["ablation"]),
+        tuple(parse_bench(path, bench) for bench in raw["benches"]),
+    )
+
+
+def _system(raw: Mapping[str, Any], part: Mapping[str, Any], kept: Mapping[Any, Run]) -> System:
+    label = part.get("label") or part["change"]
+    return System(part, tuple(_repetition(raw, entry, label, kept) for entry in part["runs"]))
+
+
+def _repetition(
+    raw: Mapping[str, Any], entry: Mapping[str, Any], label: str, kept: Mapping[Any, Run]
+) -> Repetition:
+    files = {}
+    for file in entry["files"]:
+        index, measured = study_result.latency_of(raw, file["sha256"]) or (None, {})
+        if file["role"]:
+            files[file["role"]] = File(file, index, measured)
+    stage = entry["stages"][0]
+    info = {key: value for key, value in stage.items() if key != "top1"} | {
+        "name": label,
+        "seed": entry["seed"],
+        "classes": raw["data"]["classes"],
+        "dataset": raw["data"],
+    }
+    run = Run(
+        path=Path(stage["name"]),
+        info=info,
+        history={key: _array(values) for key, values in entry["history"].items()},
+        metrics=entry["metrics"],
+        probabilities=None,
+        labels=None,
+        exports=(),
+        calibration=_calibration(entry["reliability"]),
+        correct=files["float"].correct if "float" in files else None,
+    )
+    if found := kept.get(_identity(info)):
+        run = replace(run, probabilities=found.probabilities, labels=found.labels)
+    return Repetition(entry, run, files)
+
+
+def _identity(info: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells one training from another."""
+    return info.get("created"), info.get("architecture"), info.get("seed")
+
+
+def _calibration(stored: Mapping[str, Any] | None) -> Calibration | None:
+    if stored is None:
+        return None
+    arrays = {key: _array(stored[key]) for key in ("edges", "confidence", "accuracy")}
+    return Calibration(**arrays, count=np.array(stored["count"]), ece=stored["ece"])
+
+
+def _array(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)

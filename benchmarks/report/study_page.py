@@ -1,0 +1,200 @@
+"""The report of a study: many runs side by side, from one result file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.benchmarks.report import many, study_tables, tables, words
+from edgecifar.benchmarks.report.benches import Tile, bench_view
+from edgecifar.benchmarks.report.figures import Point
+from edgecifar.benchmarks.report.grid import SampleRow
+from edgecifar.benchmarks.report.load import Run
+from edgecifar.benchmarks.report.many import Standing
+from edgecifar.benchmarks.report.origins import bench_origin, device_name, run_origin
+from edgecifar.benchmarks.report.page import digits_notice, render
+from edgecifar.benchmarks.report.runs import run_view
+from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
+from edgecifar.benchmarks.report.svg import Plot
+from edgecifar.benchmarks.report.verdict import bench_rows
+from edgecifar.benchmarks.study_result import shipped
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import refuse_existing, replace_file
+
+_ROLE_NAMES = {"float": "float32", "int8": "int8", "int8_post": "int8 after training"}
+
+
+def build_study_report(
+    result: Path,
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    title: str | None = None,
+    images: np.ndarray | None = None,
+    samples: Sequence[SampleRow] = (),
+    force: bool = False,
+) -> Path:
+    """Write one self-contained HTML page on a study's result; return its path.
+
+    `folders` are runs of the study, whose predictions together with `images`, the test images as
+    for `build_report`, give examples of confused pairs. Without them and `samples` the page holds
+    no image of the data set, and the result alone is enough.
+
+    Raises EdgecifarError if the result is damaged, or `out` exists without `force`.
+    """
+    refuse_existing(out, force=force)
+    text = study_page(load_study(result, folders), title=title, images=images, samples=samples)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, text.encode())
+    return out
+
+
+def study_page(
+    study: StudyData,
+    *,
+    title: str | None = None,
+    images: np.ndarray | None = None,
+    samples: Sequence[SampleRow] = (),
+) -> str:
+    """Return the page as HTML; arguments as for `build_study_report`."""
+    title = title or study.raw["title"]
+    dataset, notices = study.raw["data"]["name"], [study.raw["note"]]
+    if "digits" in dataset.lower():
+        title += "" if "digits" in title.lower() else " (on digits)"
+        notices.insert(0, digits_notice())
+    return render(
+        "study.html",
+        title=title,
+        notices=[notice for notice in notices if notice],
+        samples=samples,
+        dataset=words.dataset(dataset),
+        **_results(study),
+        **_details(study, images),
+    )
+
+
+def study_markdown(study: StudyData) -> str:
+    """Return a study's tables as Markdown."""
+    told = [study_tables.standings(study), study_tables.repetitions(study)]
+    told += [study_tables.ablation(study)] if study.steps else []
+    return "\n".join([*map(tables.markdown, told), study.raw["note"]]).rstrip("\n") + "\n"
+
+
+def study_csv(study: StudyData) -> str:
+    """Return the files that a study's benches timed as CSV."""
+    rows = [row for bench in study.benches for row in bench_rows(bench)]
+    if not rows:
+        raise EdgecifarError("this study has no measured files yet: carry out one of its recipes")
+    return tables.as_csv(rows)
+
+
+def _results(study: StudyData) -> dict[str, Any]:
+    """Work out what is said of all systems together."""
+    steps = [_step_standing(index, step) for index, step in enumerate(study.steps)]
+    return {
+        "tiles": _tiles(study),
+        "missing": [system.label for system in study.members if not system.first],
+        "standings": study_tables.standings(study),
+        "standing_plots": _standing_plots(study),
+        "legend": [(i, s.label) for i, s in enumerate(study.members) if s.first],
+        "features": study_tables.features(study),
+        "repetitions": study_tables.repetitions(study),
+        "ablation": study_tables.ablation(study) if study.steps else None,
+        "ablation_plot": many.standings(steps, "ablation", "Accuracy of each step")
+        if any(s.ours for s in steps)
+        else None,
+        "pairs": study_tables.pairs(study),
+    }
+
+
+def _details(study: StudyData, images: np.ndarray | None) -> dict[str, Any]:
+    """Work out what is said of each system, its first repetition, and of each bench."""
+    known = [(i, system) for i, system in enumerate(study.members) if system.first]
+    marked = [(i, system.first.run) for i, system in known]
+    runs = [run for _, run in marked]
+    benches = [bench_view(bench, f"b{i}") for i, bench in enumerate(study.benches)]
+    parities = {
+        file.raw["name"]: file.raw["parity"]
+        for _, system in known
+        for file in system.first.files.values()
+        if file.raw.get("parity")
+    }
+    return {
+        "side": many.side_by_side(marked, "s") if len(runs) > 1 else None,
+        "runs": [run_view(run, f"r{i}", _fitting(run, images)) for i, run in enumerate(runs)],
+        "benches": benches,
+        "parity": tables.parity(parities, "Exported files against Keras") if parities else None,
+        "origins": [bench_origin(bench, device_name(bench)) for bench in study.benches]
+        + [run_origin(run) for run in runs],
+    }
+
+
+def _tiles(study: StudyData) -> tuple[Tile, ...]:
+    """Put the most accurate system first: its accuracy, and what its int8 file costs."""
+    known = [system for system in study.members if system.mean("float")]
+    if not known:
+        return ()
+    best = max(known, key=lambda system: system.mean("float")["top1"])
+    mean, small = best.mean("float"), shipped(best.first.files)
+    reported = best.raw["reported"]
+    against = "" if reported is None else f"reported {words.percent(reported)}"
+    found = [Tile(words.percent(mean["top1"]), f"top-1, {best.label}", against)]
+    if small:
+        detail = f"float32 {words.percent(mean['top1'])}"
+        as_int8 = shipped(best.raw["mean"])
+        found.append(Tile(words.percent(as_int8["top1"]), "the same as int8", detail))
+        time = f"{words.microseconds(small.median)} an image" if small.median else ""
+        found.append(Tile(words.size(small.raw["file_bytes"]), "its int8 file", time))
+    return tuple(found)
+
+
+def _standing_plots(study: StudyData) -> list[Plot]:
+    systems = [_standing(index, system) for index, system in enumerate(study.members)]
+    plots = [many.standings(systems, "standings")] if any(s.ours for s in systems) else []
+    for cost, unit in (("latency", "µs"), ("size", "kB")):
+        floats, small = (_points(study, cost, original) for original in (True, False))
+        plots.append(many.pairs(floats, small, cost, unit, f"all-{cost}"))
+    return [plot for plot in plots if plot]
+
+
+def _standing(index: int, system: System) -> Standing:
+    ours = {}
+    for role, told in _ROLE_NAMES.items():
+        if mean := system.mean(role):
+            ours[told] = mean["top1"], _interval(system, role)
+    return Standing(index, system.label, system.raw["reported"], ours)
+
+
+def _step_standing(index: int, step: System) -> Standing:
+    file = study_tables.step_file(step)
+    name = f"{index + 1}. {step.label}"
+    span = (file.accuracy["low"], file.accuracy["high"]) if file else None
+    return Standing(index, name, None, {"top-1": (file.accuracy["top1"], span)} if file else {})
+
+
+def _interval(system: System, role: str) -> tuple[float, float] | None:
+    """Return the interval over the seeds, or of the images where there is one seed."""
+    values = system.mean(role)
+    if values["seeds"] == 1:
+        values = next(one.files[role].accuracy for one in system.repetitions if role in one.files)
+    return values["low"], values["high"]
+
+
+def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
+    points = []
+    for index, system in enumerate(study.members):
+        files = system.first.files if system.first else {}
+        file = files.get("float") if original else shipped(files)
+        value = file and (file.median if cost == "latency" else file.raw["file_bytes"] / 1e3)
+        if value:
+            span = file.accuracy["low"], file.accuracy["high"]
+            top1 = file.accuracy["top1"]
+            points.append(
+                Point(index, f"{system.label}, {file.raw['name']}", value, top1, None, span)
+            )
+    return points
+
+
+def _fitting(run: Run, images: np.ndarray | None) -> np.ndarray | None:
+    return images if run.labels is not None else None

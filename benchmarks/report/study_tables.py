@@ -1,0 +1,234 @@
+"""A study's tables: systems beside what is reported of them, their features, every repetition."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.study_load import File, Repetition, StudyData, System
+from edgecifar.benchmarks.report.tables import Cell, Table
+from edgecifar.benchmarks.statistics import confused_pairs, paired_difference
+from edgecifar.benchmarks.study_result import shipped
+
+NOT_RUN = "not run"
+_EMPTY = Cell(words.NOTHING)
+_PAIRS = 8
+
+
+def standings(study: StudyData) -> Table:
+    """Tabulate each system: reported, ours as float and int8, and what its files cost."""
+    columns = (
+        "System", "Reported", "Ours, float32", "Difference", "Ours, int8", "int8 after training",
+        "Same answers", "Size", "Latency", "Speed", "Parameters",
+    )  # fmt: skip
+    rows = tuple(_standing(index, system) for index, system in enumerate(study.members))
+    return Table(f"Top-1 on {study.raw['data']['n']:,} test images", columns, rows)
+
+
+def features(study: StudyData) -> Table:
+    """Tabulate what systems are made of, a system a column."""
+    told = [system.raw["features"] for system in study.members]
+    keys = dict.fromkeys(key for one in told for key in one)
+    rows = tuple(
+        (Cell(words.title(key)), *(Cell(_feature(one.get(key))) for one in told)) for key in keys
+    )
+    columns = ("Feature", *(system.label for system in study.members))
+    return Table("Read off each network and its recipe", columns, rows)
+
+
+def repetitions(study: StudyData) -> Table:
+    """Tabulate every seed: losses and accuracies of each split, and what the training took."""
+    columns = (
+        "System", "Training", "Validation", "Test, float32", "Test, int8", "ECE", "Epochs",
+        "Training time", "Fine-tuning",
+    )  # fmt: skip
+    rows = tuple(_repetition(system, one) for system in study.members for one in system.repetitions)
+    caption = "Every repetition: top-1, and the loss beneath, at the epoch that was kept"
+    return Table(caption, columns, rows)
+
+
+def ablation(study: StudyData) -> Table:
+    """Tabulate the steps of the ablation, each against the row before."""
+    columns = ("Step", "Top-1", "Against the row before", "Validation", "Epochs", "Training time")
+    rows, before = [], None
+    for index, step in enumerate(study.steps):
+        rows.append(_step(index, step, before))
+        before = step_file(step) or before
+    caption = "One change a row, seed 0 of each, compared image by image"
+    return Table(caption, columns, tuple(rows))
+
+
+def pairs(study: StudyData) -> Table | None:
+    """Tabulate the pairs of classes that systems confuse most, a system a column."""
+    found = {
+        system.label: _confusions(system.first) for system in study.members if system.first
+    }  # fmt: skip
+    total: dict[tuple[str, str], int] = {}
+    for counts in found.values():
+        for pair, count in counts.items():
+            total[pair] = total.get(pair, 0) + count
+    shown = sorted(total, key=lambda pair: -total[pair])[:_PAIRS]
+    rows = tuple(
+        (
+            Cell(f"{true} taken for {predicted}"),
+            *(Cell(str(counts.get((true, predicted), 0))) for counts in found.values()),
+        )
+        for true, predicted in shown
+    )
+    caption = "The most confused pairs of all systems together, in test images"
+    return Table(caption, ("Pair", *found), rows) if rows else None
+
+
+def step_file(step: System) -> File | None:
+    """Return the file that a step of the ablation is measured by."""
+    files = step.first.files if step.first else {}
+    return shipped(files) if step.raw["int8"] else files.get("float")
+
+
+def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
+    """Return what is told of the fine-tuning for int8 of the float model itself."""
+    name = f"{one.raw['stages'][0]['architecture']}-qat"
+    return next((stage for stage in one.raw["stages"] if stage["name"] == name), None)
+
+
+def _standing(index: int, system: System) -> tuple[Cell, ...]:
+    reported = system.raw["reported"]
+    name = Cell(system.label, system.raw["note"], index)
+    told = _EMPTY if reported is None else Cell(words.percent(reported))
+    small = Cell(
+        f"{system.raw['features']['parameters']:,}",
+        f"{words.count(system.raw['features']['macs'])} MACs",
+    )
+    if not system.first:
+        return name, told, Cell(NOT_RUN), *[_EMPTY] * 7, small
+    mean, files = system.mean("float"), system.first.files
+    gap = _EMPTY
+    if reported is not None and mean:
+        gap = Cell(words.signed(mean["top1"] - reported), "points")
+    return (
+        name,
+        told,
+        _mean(system, "float"),
+        gap,
+        _mean(system, "int8"),
+        _mean(system, "int8_post"),
+        _agreement(system),
+        _two(files, lambda file: words.size(file.raw["file_bytes"])),
+        _two(files, lambda file: words.microseconds(file.median)),
+        _speed(files),
+        small,
+    )
+
+
+def _mean(system: System, role: str) -> Cell:
+    mean = system.mean(role)
+    if not mean:
+        return _EMPTY
+    told = words.percent(mean["top1"])
+    asked = len(system.raw["seeds"])
+    if mean["seeds"] > 1:
+        seeds = (
+            f"{mean['seeds']} seeds" if mean["seeds"] == asked else f"{mean['seeds']} of {asked}"
+        )
+        return Cell(told, f"{_span(mean)}\n{seeds}")
+    single = next(one.files[role].accuracy for one in system.repetitions if role in one.files)
+    return Cell(told, f"{_span(single)}\n1 {'seed' if asked == 1 else f'of {asked} seeds'}")
+
+
+def _span(values: Mapping[str, Any]) -> str:
+    return words.interval(values["low"], values["high"], lambda value: f"{value:.2f}")
+
+
+def _agreement(system: System) -> Cell:
+    found = [shipped(one.files) for one in system.repetitions]
+    shares = [file.raw["agreement"] for file in found if file]
+    if not shares:
+        return _EMPTY
+    low, high = words.percent(min(shares)), words.percent(max(shares))
+    return Cell(low if low == high else f"{low[:-2]} to {high}")
+
+
+def _two(files: Mapping[str, File], tell) -> Cell:
+    small, original = shipped(files), files.get("float")
+    return Cell(tell(small) if small else words.NOTHING, tell(original) if original else "")
+
+
+def _speed(files: Mapping[str, File]) -> Cell:
+    small, original = shipped(files), files.get("float")
+    if not (small and original and small.median and original.median):
+        return _EMPTY
+    if small.bench != original.bench:
+        return Cell(words.NOTHING, "two benches")
+    other = f"bench {small.bench + 1}" if small.bench else ""
+    return Cell(words.times(original.median / small.median), other)
+
+
+def _feature(value: Any) -> str:
+    return words.NOTHING if value is None else words.plain(value)
+
+
+def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
+    run, test = one.run, one.run.metrics.get("test", {})
+    validation, stage = run.metrics.get("validation", {}), one.raw["stages"][0]
+    place = stage.get("best_epoch", 0) - 1
+    tuned = fine_tuning(one)
+    speed = stage.get("images_per_second")
+    small = shipped(one.files)
+    return (
+        Cell(system.label, f"seed {one.raw['seed']}"),
+        _scored(_at(run.history, "accuracy", place, 100), _at(run.history, "loss", place, 1)),
+        _scored(validation.get("top1"), validation.get("loss")),
+        _scored(test.get("top1"), test.get("loss")),
+        Cell(words.percent(small.accuracy["top1"])) if small else _EMPTY,
+        Cell(words.percent(100 * test["ece"])) if "ece" in test else _EMPTY,
+        Cell(str(stage.get("epochs", words.NOTHING)), f"epoch {place + 1} kept"),
+        Cell(words.duration(stage.get("train_seconds")), f"{speed:,.0f} images/s" if speed else ""),
+        Cell(words.duration(tuned.get("train_seconds")), words.number(tuned["epochs"], "epoch"))
+        if tuned
+        else _EMPTY,
+    )
+
+
+def _at(history: Mapping[str, Any], column: str, place: int, scale: float) -> float | None:
+    values = history.get(column, ())
+    return scale * float(values[place]) if 0 <= place < len(values) else None
+
+
+def _scored(top1: float | None, loss: float | None) -> Cell:
+    return Cell(words.percent(top1), "" if loss is None else f"{loss:.4f}")
+
+
+def _step(index: int, step: System, before: File | None) -> tuple[Cell, ...]:
+    name = Cell(f"{index + 1}. {step.label}")
+    file = step_file(step)
+    if not file:
+        return name, Cell(NOT_RUN), *[_EMPTY] * 4
+    stage = (step.raw["int8"] and fine_tuning(step.first)) or step.first.raw["stages"][0]
+    told = f"n = {file.accuracy['n']:,}"
+    return (
+        name,
+        Cell(words.percent(file.accuracy["top1"]), f"{_span(file.accuracy)}\n{told}"),
+        _against(file, before),
+        Cell(words.percent(stage["top1"].get("validation"))),
+        Cell(str(stage["epochs"])),
+        Cell(words.duration(stage.get("train_seconds"))),
+    )
+
+
+def _against(file: File, before: File | None) -> Cell:
+    """Compare a step with the last one before it that was run, image by image."""
+    if before is None or file.accuracy["n"] != before.accuracy["n"]:
+        return _EMPTY
+    found = paired_difference(before.correct, file.correct)
+    span = words.interval(found.low, found.high, words.signed)
+    return Cell(words.signed(found.points), f"{span}\n{words.p_value(found.test.p)}")
+
+
+def _confusions(one: Repetition) -> dict[tuple[str, str], int]:
+    matrix = one.run.metrics.get(one.run.split or "", {}).get("confusion")
+    names = one.run.classes
+    if not matrix:
+        return {}
+    return {
+        (names[pair.true], names[pair.predicted]): pair.count
+        for pair in confused_pairs(matrix, top=len(names) ** 2)
+    }

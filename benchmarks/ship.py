@@ -1,0 +1,204 @@
+"""Ship the models of a finished recipe: the float original, the int8 file, and their entry.
+
+`python -m edgecifar.benchmarks.ship runs/zoo-nano` copies the Keras file to train/zoo and the int8
+file to runtime/models, and writes down where they come from. All of it is taken from the files of
+the run. Run it from the repository's root.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecifar.benchmarks import recipe as recipes
+from edgecifar.runtime import modelfile, results
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.modelfile import ModelFile
+from edgecifar.train import zoo
+from edgecifar.train.evaluate import answer_metrics
+from edgecifar.train.files import write_json, write_whole
+from edgecifar.train.run import Run, open_run
+
+_BRIEF = ("top1", "low", "high", "n")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an int8 file must keep to, bytes without metadata, and the top-1 it should reach."""
+
+    payload_bytes: int
+    top1: float
+
+
+LIMITS = {
+    "nano": Limits(98_496, 90.3),  # MLPerf Tiny's ResNet-8, int8
+    "small": Limits(512_024, 94.3),  # MLPerf Tiny's large ResNet-8, int8
+    "base": Limits(2_200_000, 95.4),
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a recipe that trains and quantizes has left in its folder."""
+
+    folder: Path
+    original: Run
+    quantized: Run
+    file: ModelFile  # int8
+    answers: dict[str, Any]  # figures of the int8 file on the test images
+
+    @property
+    def name(self) -> str:
+        """The name that the models ship by."""
+        return self.original.name
+
+
+def read_finished(folder: Path) -> Finished:
+    """Read the folder of a recipe; EdgecifarError unless all figures of the test are there."""
+    runs = [open_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+    original = _only(folder, "trained", [run for run in runs if run.info["parent"] is None])
+    children = [run for run in runs if run.info["parent"] == original.name]
+    quantized = _only(folder, "quantized", [r for r in children if r.info["stage"] == "quantize"])
+    for run in (original, quantized):
+        if "test" not in run.metrics:
+            raise EdgecifarError(
+                f"{run.path} has no figures of the test images: let `edgecifar run` end"
+            )
+    file = modelfile.read(quantized.path / "exports" / f"{quantized.name}-int8.tflite")
+    return Finished(folder, original, quantized, file, _answers(folder / "bench.json", file))
+
+
+def _only(folder: Path, what: str, runs: list[Run]) -> Run:
+    if len(runs) != 1:
+        raise EdgecifarError(
+            f"{folder} holds {len(runs)} {what} runs, not one: give the folder of a recipe that "
+            "`edgecifar run` has carried out"
+        )
+    return runs[0]
+
+
+def _answers(bench: Path, file: ModelFile) -> dict[str, Any]:
+    """Work out the figures of `file` from its answers to every test image."""
+    result = results.read(bench)
+    for row in result["models"]:
+        if row.get("sha256") == file.sha256 and row.get("accuracy"):
+            data = result["data"]
+            count = len(data["classes"])
+            predicted = results.unpack_classes(row["accuracy"]["predicted"], count)
+            labels = results.unpack_classes(data["labels"], count)
+            return answer_metrics(predicted, labels, data["classes"])
+    raise EdgecifarError(f"{bench} has not measured {file.path}: repeat `edgecifar run`")
+
+
+def require_within_limits(finished: Finished) -> None:
+    """Raise EdgecifarError if the int8 file is larger than its class allows."""
+    limits = LIMITS.get(finished.name)
+    size = len(finished.file.payload)
+    if limits and size > limits.payload_bytes:
+        raise EdgecifarError(
+            f"{finished.file.path} has {size:,} bytes without metadata, and {finished.name} may "
+            f"have {limits.payload_bytes:,}: make the network smaller"
+        )
+
+
+def ship(folder: Path, repeats: Iterable[Path], models: Path, originals: Path) -> Path:
+    """Copy the models of a recipe's `folder` into place; return the entry written.
+
+    `models` takes int8 files, `originals` the rest. `repeats` are folders of the same recipe
+    carried out with other seeds, which show how far luck goes.
+    """
+    finished = read_finished(folder)
+    require_within_limits(finished)
+    others = [_repeat(finished, read_finished(other)) for other in repeats]
+    name = finished.name
+    source = finished.original.path / "model.h5"
+    int8, original = models / f"{name}.tflite", originals / f"{name}.h5"
+    entry = {
+        "schema": zoo.SCHEMA,
+        "name": name,
+        "recipe": folder.name if folder.name in recipes.names() else None,
+        "float": {
+            "file": original.name,
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "bytes": source.stat().st_size,
+            "run": finished.original.info,
+            "metrics": finished.original.metrics,
+        },
+        "int8": {
+            "file": int8.name,
+            "sha256": finished.file.sha256,
+            "payload_bytes": len(finished.file.payload),
+            "run": finished.quantized.info,
+            "metrics": {
+                "validation": finished.quantized.metrics["validation"],
+                "test": finished.answers,
+            },
+        },
+        "repeats": others,
+    }
+    write_whole(int8, partial(_copy_described, finished))
+    write_whole(original, partial(shutil.copyfile, source))
+    write_json(originals / f"{name}.json", entry)
+    return originals / f"{name}.json"
+
+
+def _copy_described(finished: Finished, path: Path) -> None:
+    """Copy the int8 file; what it says of its accuracy becomes that on all test images."""
+    shutil.copyfile(finished.file.path, path)
+    figures = {"float": finished.original.metrics["test"], "this": finished.answers}
+    accuracy = {
+        which: {key: value[key] for key in _BRIEF} | {"split": "test"}
+        for which, value in figures.items()
+    }
+    described = finished.file.metadata | {"name": finished.name, "accuracy": accuracy}
+    modelfile.append(path, described, finished.file.labels)
+
+
+def _repeat(first: Finished, other: Finished) -> dict[str, Any]:
+    """Return seed and accuracy of another run of the same recipe."""
+    for key in ("architecture", "recipe", "dataset"):
+        if first.original.info[key] != other.original.info[key]:
+            raise EdgecifarError(f"{other.folder} has another {key}: it is no repeat")
+    if first.original.info["seed"] == other.original.info["seed"]:
+        raise EdgecifarError(f"{other.folder} has the same seed: repeat the recipe with another")
+    return {
+        "seed": other.original.info["seed"],
+        "float": {key: other.original.metrics["test"][key] for key in _BRIEF},
+        "int8": {key: other.answers[key] for key in _BRIEF},
+    }
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--repeat",
+    "repeats",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The same recipe carried out with another seed; may be repeated.",
+)
+def main(run: Path, repeats: tuple[Path, ...]) -> None:
+    """Ship the models in RUN, the folder of a finished recipe."""
+    from edgecifar.benchmarks.readme import write_documents
+
+    root = Path.cwd()
+    try:
+        written = [ship(run, repeats, root / "runtime" / "models", root / "train" / "zoo")]
+        written += write_documents(root)
+    except EdgecifarError as error:
+        raise click.ClickException(str(error)) from error
+    for path in written:
+        click.echo(f"wrote {path.relative_to(root)}")
+    model = zoo.read(written[0])
+    goal, reached = LIMITS.get(model.name), model.test("int8")["top1"]
+    if goal and reached < goal.top1:
+        click.echo(f"{model.name} reaches {reached:.2f} %, less than its {goal.top1} %", err=True)
+
+
+if __name__ == "__main__":
+    main()

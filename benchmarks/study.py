@@ -1,0 +1,205 @@
+"""Studies: recipes side by side, each with several seeds, and an ablation, in one result.
+
+A study is a TOML file whose name ends in `-study`. Its members are recipes and lie where
+`edgecifar run RECIPE --seed N` puts them, so that what was carried out alone is not repeated.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.recipe import Recipe
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.recipe import did_you_mean, from_mapping, read_toml
+
+if TYPE_CHECKING:
+    from edgecifar.train.data import Dataset
+
+ABLATION = "ablation"  # what `--only` calls all of its recipes
+
+
+@dataclass(frozen=True)
+class Member:
+    """A recipe, the seeds to repeat it with, and the top-1 in percent that others report."""
+
+    recipe: str
+    label: str
+    reported: float | None = None
+    seeds: tuple[int, ...] = (0,)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise EdgecifarError(f"seeds of {self.recipe} are {self.seeds}: give each once")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of the ablation: what it changes of the row before.
+
+    With `int8` the row is the int8 file of its recipe, without it the float model.
+    """
+
+    recipe: str
+    change: str
+    int8: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared; `note` is what readers of its table must know."""
+
+    title: str
+    members: tuple[Member, ...]
+    ablation: tuple[Step, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        named = [member.recipe for member in self.members]
+        if not named or len(set(named)) < len(named):
+            raise EdgecifarError(f"members are {', '.join(named) or 'none'}: name each recipe once")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One recipe with one seed, and the folder that its results have."""
+
+    name: str
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of it was carried out: the bench is the last that is measured."""
+        return (self.folder / "bench.json").exists()
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """Where a study's result lies, and why what is missing of it could not be carried out."""
+
+    result: Path
+    report: Path
+    failures: dict[str, str]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the studies that come with edgecifar."""
+    folder = files("edgecifar.benchmarks") / "recipes"
+    found = (Path(entry.name) for entry in folder.iterdir())
+    return tuple(sorted(path.stem for path in found if is_study(path.name)))
+
+
+def is_study(name: str) -> bool:
+    """Tell a study's name or file from a recipe's."""
+    return Path(name).stem.endswith("-study")
+
+
+def read(name: str) -> Study:
+    """Read a study by its name, or from a TOML file; recipes' files are sought beside that."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise EdgecifarError(f"{name} is missing: give a study's file or one of its names")
+        text = path.read_text(encoding="utf-8")
+    elif name in names():
+        text = (files("edgecifar.benchmarks") / "recipes" / f"{name}.toml").read_text("utf-8")
+    else:
+        raise EdgecifarError(f"unknown study {name!r}{did_you_mean(name, names())}")
+    study = from_mapping(Study, read_toml(text, where=name))
+
+    def beside(part: Member | Step) -> Member | Step:
+        file = part.recipe.endswith(".toml")
+        return dataclasses.replace(part, recipe=str(path.parent / part.recipe)) if file else part
+
+    return dataclasses.replace(
+        study,
+        members=tuple(map(beside, study.members)),
+        ablation=tuple(map(beside, study.ablation)),
+    )
+
+
+def tasks(study: Study, root: Path, *, quick: bool = False) -> dict[str, tuple[Task, ...]]:
+    """Return what each recipe of `study` has to be carried out with, seed by seed."""
+    wanted = {member.recipe: member.seeds for member in study.members}
+    wanted |= {step.recipe: (0,) for step in study.ablation if step.recipe not in wanted}
+    return {
+        name: tuple(_task(name, seed, root, quick=quick) for seed in seeds)
+        for name, seeds in wanted.items()
+    }
+
+
+def carry_out(
+    study: Study,
+    dataset: "Dataset",
+    out: Path,
+    *,
+    name: str,
+    only: Sequence[str] = (),
+    quick: bool = False,
+    earlier: Path | None = None,
+) -> StudyOutcome:
+    """Carry out what is unfinished of `study` and write `out`/`name`.json and report.html.
+
+    Recipes have folders of their own beside `out`. With `only`, recipes' names, the others are
+    taken as they are, and those that were never begun are listed as not run. `earlier` is a result
+    of the same study that fills in what isn't there. A recipe that fails doesn't stop the others.
+
+    The result is written after each recipe, so that a killed study leaves what it had.
+    """
+    from edgecifar.benchmarks.pipeline import run_recipe
+    from edgecifar.benchmarks.study_result import Collection
+
+    todo = tasks(study, out.parent, quick=quick)
+    chosen = _chosen(study, todo, only)
+    collection = Collection(study, todo, dataset, out / f"{name}.json", earlier)
+    failures = {}
+    for task in sorted((t for key in chosen for t in todo[key]), key=lambda t: t.recipe.seed > 0):
+        if task.finished:
+            continue
+        click.echo(f"{task.folder.name}:", err=True)
+        try:
+            run_recipe(task.recipe, dataset, task.folder)
+        except EdgecifarError as error:
+            failures[task.folder.name] = str(error)
+            click.echo(f"left out: {error}", err=True)
+        collection.write()
+    collection.measure()
+    return StudyOutcome(collection.path, _report(collection, dataset, out), failures)
+
+
+def _report(collection, dataset: "Dataset", out: Path) -> Path:
+    from edgecifar.benchmarks.report.grid import sample_rows
+    from edgecifar.benchmarks.report.study_page import build_study_report
+
+    return build_study_report(
+        collection.path,
+        collection.run_folders(),
+        out / "report.html",
+        images=dataset.test.images,
+        samples=sample_rows(dataset),
+        force=True,
+    )
+
+
+def _task(name: str, seed: int, root: Path, *, quick: bool) -> Task:
+    recipe = dataclasses.replace(recipes.read(name), seed=seed)
+    folder = recipes.folder_name(name, quick=quick, seed=seed)
+    return Task(name, recipe.shortened() if quick else recipe, root / folder)
+
+
+def _chosen(study: Study, todo: dict[str, tuple[Task, ...]], only: Sequence[str]) -> list[str]:
+    """Return the recipes that `--only` names, all without it."""
+    known = {Path(name).stem: [name] for name in todo}
+    known |= {ABLATION: [step.recipe for step in study.ablation]}
+    for name in only:
+        if Path(name).stem not in known:
+            raise EdgecifarError(f"--only {name!r} is not in this study{did_you_mean(name, known)}")
+    picked = [name for one in only for name in known[Path(one).stem]]
+    return list(dict.fromkeys(picked or todo))

@@ -1,0 +1,104 @@
+"""What a system is made of, read off its network and its recipe."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from edgecifar.benchmarks.recipe import Recipe
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.data import Dataset
+
+NONE = "none"
+
+
+def features(recipe: Recipe, dataset: "Dataset") -> dict[str, str | int]:
+    """Return parameters, MACs and what a reader compares systems by, as words."""
+    from edgecifar.train.macs import count_macs
+
+    model = _build(recipe, dataset)
+    size = {"parameters": model.count_params(), "macs": count_macs(model)}
+    return size | of_network(model) | of_training(recipe)
+
+
+def of_network(model: "keras.Model") -> dict[str, str]:
+    """Describe a network by the kinds of its layers."""
+    from tf_keras import layers
+
+    found = Counter(type(layer) for layer in model.layers)
+    dropped = [layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)]
+    pools = {
+        "max": found[layers.MaxPooling2D],
+        "average": found[layers.AveragePooling2D],
+        "global average": found[layers.GlobalAveragePooling2D],
+    }
+    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    penalised = [layer for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
+    return {
+        "convolutions": _convolutions(model),
+        "batch normalisation": _number(found[layers.BatchNormalization], "layer"),
+        "skip connections": _number(found[layers.Add], "addition"),
+        "pooling": _listed(name for name, count in pools.items() if count),
+        "dropout": _listed(f"{rate:g}" for rate in dict.fromkeys(dropped)),
+        "dense units": _listed(str(layer.units) for layer in dense),
+        "L2": _listed(f"{layer.kernel_regularizer.l2:g}" for layer in penalised),
+    }
+
+
+def of_training(recipe: Recipe) -> dict[str, str]:
+    """Describe how a network is trained."""
+    train = recipe.train
+    stop = f", stops after {train.early_stopping} without gain" if train.early_stopping else ""
+    return {
+        "start": "ImageNet weights" if recipe.transfer else "random weights",
+        "augmentation": _augmentation(recipe),
+        "optimizer": f"{train.optimizer}, {train.learning_rate:g} {train.schedule}",
+        "batch": str(train.batch_size),
+        "epochs at most": f"{train.epochs}{stop}",
+        "weight decay": f"{train.weight_decay:g}" if train.weight_decay else NONE,
+        "label smoothing": f"{train.label_smoothing:g}" if train.label_smoothing else NONE,
+        "averaged weights": f"{train.ema:g}" if train.ema else NONE,
+        "to int8": f"{_number(recipe.quantize.epochs, 'epoch')} of fine-tuning"
+        if recipe.fine_tune_int8
+        else "after training",
+    }
+
+
+def _build(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
+    from edgecifar.train import models
+
+    known, size = models.find(recipe.architecture), dataset.train.images.shape[1:3]
+    enlarged = {}
+    if known.backbone and recipe.transfer:
+        enlarged = {"backbone_size": recipe.transfer.for_images(size).backbone_size}
+    return known.build(size, len(dataset.classes), **enlarged)
+
+
+def _convolutions(model: "keras.Model") -> str:
+    from tf_keras import layers
+
+    deep = sum(isinstance(layer, layers.DepthwiseConv2D) for layer in model.layers)
+    plain = sum(type(layer) is layers.Conv2D for layer in model.layers)
+    return f"{plain}, {deep} depthwise" if deep else str(plain)
+
+
+def _augmentation(recipe: Recipe) -> str:
+    change = recipe.train.augment
+    told = {
+        "flips": change.flip != "none",
+        f"crops by {change.crop} px": change.crop,
+        f"shifts by {change.shift:.0%}": change.shift,
+        f"rotation by {change.rotation:g}°": change.rotation,
+        f"cutout of {change.cutout} px": change.cutout,
+        f"mixup {change.mixup:g}": change.mixup,
+    }
+    return _listed(text for text, used in told.items() if used)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}" if count else NONE
+
+
+def _listed(texts) -> str:
+    return ", ".join(texts) or NONE

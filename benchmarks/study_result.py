@@ -1,0 +1,247 @@
+"""The one file that a study comes to: collected from run folders, sealed, and read back.
+
+What it holds suffices for the whole report but for example images. Per-image answers are kept as
+bits, right or wrong, for paired comparisons.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edgecifar.benchmarks.statistics import mean_of
+from edgecifar.benchmarks.study_entry import is_of, read_entry
+from edgecifar.benchmarks.study_features import features
+from edgecifar.runtime import results
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+
+if TYPE_CHECKING:
+    from edgecifar.benchmarks.study import Study, Task
+    from edgecifar.train.data import Dataset
+
+T = TypeVar("T")
+
+SCHEMA = 1
+ROLES = ("float", "int8", "int8_post")  # fine-tuned for int8, or quantized after training
+_MERGED = ("accuracy", "agreement")  # of a file, measured with its recipe's own bench
+
+
+class Collection:
+    """A study's result as it grows, beside the tasks that it comes from."""
+
+    def __init__(
+        self,
+        study: "Study",
+        tasks: Mapping[str, Sequence["Task"]],
+        dataset: "Dataset",
+        path: Path,
+        earlier: Path | None = None,
+    ) -> None:
+        """Begin with what `path` or else the result `earlier` holds of the same data."""
+        self.study, self.tasks, self.dataset, self.path = study, tasks, dataset, path
+        self._features = {name: features(tasks[name][0].recipe, dataset) for name in tasks}
+        self._known, self._benches = [], []
+        for file in (path if path.exists() else None, earlier):
+            known = read(file) if file else {}
+            if known.get("data", {}).get("fingerprint") == dataset.fingerprint:
+                self._known.append(entries(known))
+                self._benches += known["benches"]
+
+    def write(self) -> None:
+        """Write all that is finished, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, results.as_bytes(self.result()))
+
+    def measure(self) -> None:
+        """Time the files of every member's first seed in one interleaved bench, and write."""
+        from edgecifar.runtime.benchmark import bench
+
+        self.write()
+        files = self._files()
+        if files and not self._measured(files):
+            journal = self.path.with_suffix(".bench-journal")
+            timed = bench([path for path, _ in files], journal=journal)
+            models = [
+                _merged(row, path, own)
+                for row, (path, own) in zip(timed["models"], files, strict=True)
+            ]
+            data = {"name": self.dataset.name, "n": len(self.dataset.test)}
+            data |= {"fingerprint": self.dataset.fingerprint}
+            self._benches.insert(0, results.seal(timed | {"models": models, "data": data}))
+            self.write()
+            journal.unlink(missing_ok=True)
+
+    def run_folders(self) -> list[Path]:
+        """Return the float runs of each finished recipe's first seed that are still there."""
+        first = [tasks[0] for tasks in self.tasks.values()]
+        paths = [task.folder / task.recipe.architecture for task in first if task.finished]
+        return [path for path in paths if path.is_dir()]
+
+    def result(self) -> dict[str, Any]:
+        """Return the sealed result."""
+        found = {name: self._entries(name) for name in self.tasks}
+        content = {
+            "schema": SCHEMA,
+            "kind": "study",
+            "title": self.study.title,
+            "note": self.study.note,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "data": {
+                "name": self.dataset.name,
+                "fingerprint": self.dataset.fingerprint,
+                "n": len(self.dataset.test),
+                "classes": list(self.dataset.classes),
+            },
+            "members": [
+                {
+                    "recipe": Path(member.recipe).stem,
+                    "label": member.label,
+                    "reported": member.reported,
+                    "note": member.note,
+                    "seeds": list(member.seeds),
+                    "features": self._features[member.recipe],
+                    **_summary(found[member.recipe]),
+                }
+                for member in self.study.members
+            ],
+            "ablation": [
+                {
+                    "recipe": Path(step.recipe).stem,
+                    "change": step.change,
+                    "int8": step.int8,
+                    "features": self._features[step.recipe],
+                    **_summary(found[step.recipe]),
+                }
+                for step in self.study.ablation
+            ],
+            "benches": self._kept(found),
+        }
+        return results.seal(content)
+
+    def _entries(self, name: str) -> list[dict[str, Any]]:
+        """Return each seed of a recipe: as it was carried out, else as an earlier result has it."""
+        found = []
+        for task in self.tasks[name]:
+            entry = read_entry(task, self.dataset) if task.finished else None
+            entry = entry or self._recall(task)
+            found += [entry] if entry else []
+        return found
+
+    def _recall(self, task: "Task") -> dict[str, Any] | None:
+        """Return what an earlier result has of a task, if it was of the same recipe."""
+        key = (Path(task.name).stem, task.recipe.seed)
+        held = (known[key] for known in self._known if key in known)
+        same = (e for e in held if is_of(task.recipe, e["recipe"]["train"], e["seed"]))
+        return next(same, None)
+
+    def _files(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Return the float and the int8 file of each finished member, with what is known of it."""
+        chosen = []
+        for member in self.study.members:
+            task = self.tasks[member.recipe][0]
+            if not task.finished:
+                continue
+            files = {file["role"]: file for file in read_entry(task, self.dataset)["files"]}
+            for own in filter(None, (files.get("float"), shipped(files))):
+                found = sorted(task.folder.glob(f"*/exports/{own['file']}"))
+                chosen += [(path, own) for path in found[:1]]
+        return chosen
+
+    def _measured(self, files: list[tuple[Path, dict[str, Any]]]) -> bool:
+        wanted = [own["sha256"] for _, own in files]
+        return any([row.get("sha256") for row in b["models"]] == wanted for b in self._benches)
+
+    def _kept(self, found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Return the newest bench, and older ones that alone have a file of this result."""
+        left = {f["sha256"] for seeds in found.values() for entry in seeds for f in entry["files"]}
+        kept = []
+        for bench in self._benches:
+            measured = {row.get("sha256") for row in bench["models"]}
+            if measured & left:
+                kept.append(bench)
+                left -= measured
+        return kept
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a study's result and check that nobody has changed it.
+
+    Raises EdgecifarError if there is none, or it is no study, of another schema, or was edited.
+    """
+    from edgecifar.train.files import read_json
+
+    result = read_json(path)
+    if result.get("kind") != "study":
+        raise EdgecifarError(f"{path} is not a study's result: `edgecifar run *-study` writes one")
+    if result.get("schema") != SCHEMA:
+        raise EdgecifarError(
+            f"{path} has schema {result.get('schema')} and this edgecifar reads {SCHEMA}: "
+            "carry out the study again with this version"
+        )
+    if result.get("checksum") != results.checksum(result):
+        raise EdgecifarError(
+            f"{path} isn't what `edgecifar run` wrote (its checksum differs): run the study again"
+        )
+    return result
+
+
+def is_result(path: Path) -> bool:
+    """Tell a study's result from that of a bench, without checking it."""
+    try:
+        return json.loads(path.read_bytes()).get("kind") == "study"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def entries(result: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return what a result has of each recipe and seed."""
+    parts = [*result["ablation"], *result["members"]]
+    return {(part["recipe"], entry["seed"]): entry for part in parts for entry in part["runs"]}
+
+
+def shipped(files: Mapping[str, T]) -> T | None:
+    """Return what `files` has for the int8 file to ship: fine-tuned for it, else as quantized."""
+    return files.get("int8") or files.get("int8_post")
+
+
+def latency_of(result: Mapping[str, Any], sha256: str) -> tuple[int, dict[str, Any]] | None:
+    """Return which bench timed a file, counted from 0, and its row there; None if none did."""
+    for index, bench in enumerate(result["benches"]):
+        for row in bench["models"]:
+            if row.get("sha256") == sha256 and row.get("latency_us"):
+                return index, row
+    return None
+
+
+def _merged(row: dict[str, Any], path: Path, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a timed file what the bench of its own recipe says of its answers."""
+    if row.get("sha256") != own["sha256"]:
+        raise EdgecifarError(
+            f"{path} isn't the file that its recipe's bench.json measured: remove that bench.json "
+            "and repeat the command"
+        )
+    return row | {"file": path.name} | {key: own.get(key) for key in _MERGED}
+
+
+def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the seeds of a recipe and the mean of each kind of file over them."""
+    values: dict[str, list[float]] = {role: [] for role in ROLES}
+    for entry in found:
+        for file in entry["files"]:
+            if file["role"] in values:
+                values[file["role"]].append(file["accuracy"]["top1"])
+    means = {role: mean_of(tops) for role, tops in values.items() if tops}
+    return {
+        "mean": {
+            role: {"top1": m.value, "low": _share(m.low), "high": _share(m.high), "seeds": m.n}
+            for role, m in means.items()
+        },
+        "runs": found,
+    }
+
+
+def _share(value: float | None) -> float | None:
+    """Keep the end of an interval of percentages among percentages."""
+    return None if value is None else min(100.0, max(0.0, value))

@@ -1,0 +1,72 @@
+"""A study's result as a Markdown table for README.md."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
+from edgecifar.benchmarks.study_result import shipped
+
+_COLUMNS = ("system", "reported", "ours, float32", "ours, int8", "size", "latency")
+NOT_RUN = "not run yet"
+
+
+def study_table(path: Path) -> str:
+    """Return the result at `path` as a table and a line on how it was measured.
+
+    Top-1 is in percent with its 95 % interval; size and latency are of the int8 file. Raises
+    EdgecifarError if the file was changed.
+    """
+    study = load_study(path)
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(_row(system) for system in study.members)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", _footnote(study)]).replace(words.SPACE, " ") + "\n"
+
+
+def _row(system: System) -> tuple[str, ...]:
+    reported = system.raw["reported"]
+    told = words.percent(reported)
+    name = f"{system.label} ({system.raw['note']})" if system.raw["note"] else system.label
+    if not system.first:
+        return name, told, NOT_RUN, *[words.NOTHING] * 3
+    small = shipped(system.first.files)
+    role = next((role for role in ("int8", "int8_post") if system.mean(role)), "int8")
+    return (
+        name,
+        told,
+        _accuracy(system, "float"),
+        _accuracy(system, role),
+        words.size(small.raw["payload_bytes"]) if small else words.NOTHING,
+        words.microseconds(small.median) if small else words.NOTHING,
+    )
+
+
+def _accuracy(system: System, role: str) -> str:
+    """Return such as `77.93 % (77.1 to 78.6, 3 seeds)`; the interval of one seed is of images."""
+    mean = system.mean(role)
+    if not mean:
+        return words.NOTHING
+    values: Mapping[str, Any] = mean
+    if mean["seeds"] == 1:
+        values = next(one.files[role].accuracy for one in system.repetitions if role in one.files)
+    span = words.interval(values["low"], values["high"], lambda value: f"{value:.2f}")
+    return f"{words.percent(mean['top1'])} ({span}, {words.number(mean['seeds'], 'seed')})"
+
+
+def _footnote(study: StudyData) -> str:
+    data, environment = study.raw["data"], study.benches[0].environment if study.benches else {}
+    where = environment.get("board") or environment.get("cpu")
+    parts = [
+        f"{data['n']:,} test images of {data['name']}. The interval of several seeds is Student's "
+        "of their mean, that of one seed Wilson's of the images."
+    ]
+    if where:
+        features = ", ".join(environment.get("features") or ())
+        parts.append(
+            f"Latency: median of one image on one thread, all files in turns in one run; {where}"
+            f"{f' ({features})' if features else ''}, {study.benches[0].raw['created'][:10]}."
+        )
+    if len(study.benches) > 1:
+        parts.append("Some latencies are of an earlier run on that machine or another.")
+    return f"{' '.join(parts)} {study.raw['note']}".rstrip()

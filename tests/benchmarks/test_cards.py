@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from edgecifar.benchmarks.against import versus
+from edgecifar.benchmarks.cards import card
+from edgecifar.benchmarks.readme import measured, paired
+from edgecifar.runtime.results import read
+from edgecifar.train import zoo
+from edgecifar.train.zoo import Shipped
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def result():
+    return read(ROOT / "benchmarks/results/shipped.json")
+
+
+@pytest.fixture(scope="module")
+def resnet8():
+    return zoo.find("resnet8")
+
+
+def test_a_file_meets_the_peer_of_its_size(result, resnet8):
+    found = versus(result, resnet8.info["int8"]["sha256"])
+    assert found.peer_name == "MLPerf Tiny's ResNet-8 int8"
+    test = found.difference.test
+    gap = found.ours["accuracy"]["top1"] - found.peer["accuracy"]["top1"]
+    assert found.difference.points == pytest.approx(gap)
+    assert (test.only_second - test.only_first) / 100 == pytest.approx(gap)
+    medians = [row["latency_us"]["median"] for row in (found.ours, found.peer)]
+    assert found.latency.value == pytest.approx(medians[0] / medians[1], rel=0.01)
+    assert found.latency.low < found.latency.value < found.latency.high
+
+
+@pytest.mark.parametrize(
+    ("size", "peer"), [(98_497, "large int8"), (512_024, "large int8"), (2_200_000, "large int8")]
+)
+def test_a_larger_file_meets_the_larger_peer(result, resnet8, size, peer):
+    rows = [dict(row) for row in result["models"]]
+    ours = next(row for row in rows if row["sha256"] == resnet8.info["int8"]["sha256"])
+    ours["payload_bytes"] = size
+    found = versus(result | {"models": rows}, ours["sha256"])
+    assert found.peer_name.endswith(peer)
+
+
+def test_a_card_of_a_file_that_was_not_measured_compares_nothing(result, resnet8):
+    whole = card(resnet8, result)
+    assert "## Against MLPerf Tiny's ResNet-8 int8" in whole
+    without = card(resnet8, result | {"models": []})
+    assert "## Against" not in without
+    assert "µs" not in without
+    assert "| cat | 1,000 |" in without
+
+
+def test_a_card_tells_of_teachers_and_other_seeds(result, resnet8):
+    info = resnet8.info
+    taught = {"runs": ["small"], "models": ["0" * 64], "weight": 0.9, "temperature": 3.0}
+    run = info["float"]["run"] | {"teacher": taught}
+    repeat = {"seed": 7, "float": resnet8.test("float"), "int8": resnet8.test("int8")}
+    changed = info | {"float": info["float"] | {"run": run}, "repeats": [repeat]}
+    text = card(Shipped(changed, resnet8.folder), result)
+    assert "It learnt from small: weight 0.9, temperature 3." in text
+    assert "| top-1 % with seed 7 | 89.07 (88.44 to 89.67) | 88.86" in text
+
+
+def test_only_what_was_measured_is_in_the_table(result, resnet8):
+    assert "[`resnet8`](train/zoo/resnet8.md)" in paired(result, [resnet8])
+    assert "resnet8" not in paired(result | {"models": []}, [resnet8])
+
+
+def test_the_best_of_an_architecture_is_kept(result, resnet8):
+    better = [dict(row) for row in result["models"][:1]]
+    better[0] |= {"name": "better", "accuracy": better[0]["accuracy"] | {"top1": 99.0}}
+    elsewhere = result | {"data": result["data"] | {"name": "digits"}}
+    assert '"model": "better"' in measured([resnet8], [result | {"models": better}])
+    assert '"model": "resnet8"' in measured([resnet8], [elsewhere | {"models": better}])

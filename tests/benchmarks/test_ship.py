@@ -1,0 +1,112 @@
+"""Shipping a finished recipe, here the very one whose models ship, rebuilt from what is there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgecifar.benchmarks import ship as shipping
+from edgecifar.benchmarks.ship import Limits, ship
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import zoo
+from edgecifar.train.files import read_json, write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """The folder that `edgecifar run zoo-resnet8` leaves."""
+    return finished(tmp_path / "zoo-resnet8")
+
+
+def finished(folder):
+    info = zoo.find("resnet8").info
+    for which, name in (("float", "resnet8"), ("int8", "resnet8-qat")):
+        write_json(folder / name / "run.json", info[which]["run"])
+        write_json(folder / name / "metrics.json", info[which]["metrics"])
+        shutil.copy(ROOT / "train/zoo/resnet8.h5", folder / name / "model.h5")
+    exports = folder / "resnet8-qat" / "exports"
+    exports.mkdir()
+    file = exports / "resnet8-qat-int8.tflite"
+    shutil.copy(ROOT / "runtime/models/resnet8.tflite", file)
+    model = modelfile.read(file)
+    modelfile.append(file, model.metadata | {"name": "resnet8-qat-int8"}, model.labels)
+    shutil.copy(ROOT / "benchmarks/results/shipped.json", folder / "bench.json")
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where int8 files go, and where the rest."""
+    return tmp_path / "models", tmp_path / "zoo"
+
+
+def test_what_ships_is_what_the_recipe_made(recipe, places):
+    models, folder = places
+    entry = ship(recipe, [], models, folder)
+    assert json.loads(entry.read_text()) == zoo.find("resnet8").info
+    (model,) = zoo.entries(folder)
+    assert (model.name, model.info["recipe"]) == ("resnet8", "zoo-resnet8")
+    assert (folder / "resnet8.h5").read_bytes() == (ROOT / "train/zoo/resnet8.h5").read_bytes()
+    file = modelfile.read(models / "resnet8.tflite")
+    assert file.sha256 == model.info["int8"]["sha256"]
+    assert file.name == "resnet8"
+    assert file.metadata["accuracy"]["this"] == {
+        "split": "test",
+        **{key: model.test("int8")[key] for key in ("top1", "low", "high", "n")},
+    }
+
+
+def test_another_seed_shows_how_far_luck_goes(recipe, places, tmp_path):
+    other = finished(tmp_path / "zoo-resnet8-seed1")
+    with pytest.raises(EdgecifarError, match="has the same seed"):
+        ship(recipe, [other], *places)
+    path = other / "resnet8" / "run.json"
+    write_json(path, read_json(path) | {"seed": 1})
+    entry = ship(recipe, [other], *places)
+    (repeat,) = read_json(entry)["repeats"]
+    assert repeat["seed"] == 1
+    assert repeat["int8"]["top1"] == zoo.find("resnet8").test("int8")["top1"]
+    write_json(path, read_json(path) | {"seed": 2, "recipe": {}})
+    with pytest.raises(EdgecifarError, match="has another recipe: it is no repeat"):
+        ship(recipe, [other], *places)
+
+
+def test_what_isn_t_finished_does_not_ship(recipe, places):
+    metrics = recipe / "resnet8" / "metrics.json"
+    whole = read_json(metrics)
+    write_json(metrics, {"validation": whole["validation"]})
+    with pytest.raises(EdgecifarError, match="no figures of the test images"):
+        ship(recipe, [], *places)
+    write_json(metrics, whole)
+    shutil.copytree(recipe / "resnet8-qat", recipe / "again")
+    with pytest.raises(EdgecifarError, match="2 quantized runs, not one"):
+        ship(recipe, [], *places)
+    assert not any(place.exists() for place in places)
+
+
+def test_a_file_that_was_not_measured_does_not_ship(recipe, places, described):
+    exported = recipe / "resnet8-qat" / "exports" / "resnet8-qat-int8.tflite"
+    shutil.copy(described, exported)
+    with pytest.raises(EdgecifarError, match="has not measured"):
+        ship(recipe, [], *places)
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Another whole model file: the same but for an unused byte of its payload."""
+    path = tmp_path / "other.tflite"
+    model = modelfile.read(ROOT / "runtime/models/resnet8.tflite")
+    path.write_bytes(model.payload + bytes(16))
+    modelfile.append(path, {"name": "other"}, model.labels)
+    return path
+
+
+def test_a_file_over_its_limits_does_not_ship(recipe, places, monkeypatch):
+    monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(96_447, 0.0))
+    with pytest.raises(EdgecifarError, match=r"96,448 bytes without metadata.*may have 96,447"):
+        ship(recipe, [], *places)
+    assert not any(place.exists() for place in places)
