@@ -14,8 +14,8 @@ from edgecifar.runtime.encoding import pixel_encoder, score_decoder
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import Interpreter, TensorSpec, open_model
 from edgecifar.runtime.modelfile import ModelFile
+from edgecifar.runtime.shipped import default_model, locate
 
-DEFAULT_MODEL = Path(__file__).parent / "models" / "resnet8.tflite"
 _SMALLEST_SHARE = 8  # images a thread; fewer cost more to hand over than they save
 
 
@@ -48,13 +48,6 @@ class Predictions:
         return len(self.indices)
 
 
-def default_model() -> Path:
-    """Find the model that ships with the runtime; EdgecifarError if there is none."""
-    if not DEFAULT_MODEL.exists():
-        raise EdgecifarError("no model ships with this installation: give a model file")
-    return DEFAULT_MODEL
-
-
 class Classifier:
     """A model file, ready to classify.
 
@@ -64,8 +57,8 @@ class Classifier:
     safe, and take turns.
 
     Args:
-        path: a .tflite or .onnx file, or one already read; by default the model that ships
-            with the runtime.
+        path: a .tflite or .onnx file, one already read, or the name of a model that ships with
+            the runtime, one of which is the default.
         labels: the class names, or a text file with one a line; by default the file's own.
         threads: threads to use, 1 or more.
         backend: "litert", "tflite-runtime", "tensorflow" or "onnxruntime"; by default the
@@ -196,7 +189,7 @@ class Classifier:
 def _model(path: Path | str | ModelFile | None) -> ModelFile:
     if isinstance(path, ModelFile):
         return path
-    return modelfile.read(default_model() if path is None else path)
+    return modelfile.read(default_model() if path is None else locate(path))
 
 
 def _cores() -> int:

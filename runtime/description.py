@@ -4,19 +4,21 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime import modelfile
-from edgecifar.runtime.classifier import default_model
 from edgecifar.runtime.interpreters import TensorSpec, open_model
+from edgecifar.runtime.shipped import default_model, locate
 from edgecifar.runtime.tables import human_bytes
 
 
 def describe(path: Path | None = None, *, backend: str | None = None) -> dict[str, Any]:
     """Return the file's tensors, sizes, hash, labels and metadata as JSON holds them.
 
+    `path` may be the name of a model that ships with the runtime.
+
     Raises:
         EdgecifarError: the file can't be read, verified or loaded.
 
     """
-    model = modelfile.read(path or default_model())
+    model = modelfile.read(locate(path) if path else default_model())
     interpreter = open_model(model, backend=backend)
     return {
         "file": str(model.path),
@@ -46,6 +48,7 @@ def lines(description: dict[str, Any]) -> list[str]:
         "SHA-256": f"{description['sha256']} ({_verdict(description)})",
         "input": _tensor_text(description["input"]),
         "output": _tensor_text(description["output"]),
+        "layers in float": ", ".join(metadata.get("float_layers") or []),
         "labels": ", ".join(description["labels"] or []) or "none in the file",
         "dataset": (metadata.get("dataset") or {}).get("name"),
         **{

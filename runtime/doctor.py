@@ -13,10 +13,10 @@ from typing import Any
 from edgecifar.runtime import environment, modelfile
 from edgecifar.runtime.advice import advise
 from edgecifar.runtime.ailments import diagnose
-from edgecifar.runtime.classifier import DEFAULT_MODEL
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import BACKENDS, Backend
 from edgecifar.runtime.probe import probe
+from edgecifar.runtime.shipped import DEFAULT_MODEL
 
 _TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
 _IMPORT = (

@@ -8,7 +8,9 @@ import numpy as np
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import TensorSpec
 
-PIXEL_MINUS_128 = "pixel-128"
+# What metadata calls the ways in which our files hold pixels: floats or uint8 as they are, int8,
+# and int16 whose steps fill the range (`edgecifar.compress.tflite` says why 242).
+PIXEL, PIXEL_MINUS_128, INT16_PIXEL = "pixel", "pixel-128", "242*(pixel-120)"
 _FOREIGN_PIXEL_SCALES = (1.0, 1 / 255)  # MLPerf Tiny's 0..255 and the common 0..1
 _SOFTMAX_SCALE = 1 / 256  # TensorFlow Lite fixes the scale of an 8-bit softmax to this
 
@@ -18,9 +20,9 @@ Transform = Callable[[np.ndarray], np.ndarray]
 def pixel_encoder(spec: TensorSpec, metadata: dict[str, Any] | None) -> Transform:
     """How uint8 pixels become values of the input tensor, shape unchanged.
 
-    Files of ours take int8 `pixel - 128`, uint8 pixels or float pixels 0..255. A foreign int8
-    file with zero point -128 and scale 1 or 1/255 takes `pixel - 128` too; with another scale
-    its values are taken to mean pixels 0..255, if they reach that far.
+    Files of ours take int8 `pixel - 128`, int16 `242 (pixel - 120)`, uint8 pixels or float pixels
+    0..255. A foreign int8 file with zero point -128 and scale 1 or 1/255 takes `pixel - 128` too;
+    with another scale its values are taken to mean pixels 0..255, if they reach that far.
 
     Raises:
         EdgecifarError: nothing says how pixels map to this tensor.
@@ -30,9 +32,11 @@ def pixel_encoder(spec: TensorSpec, metadata: dict[str, Any] | None) -> Transfor
         return np.asarray
     if spec.dtype in (np.float32, np.float16):
         return lambda pixels: pixels.astype(spec.dtype)
+    declared = ((metadata or {}).get("input") or {}).get("encoding")
+    if spec.dtype == np.int16 and declared == INT16_PIXEL:
+        return (242 * (np.arange(256, dtype=np.int16) - 120)).take
     if spec.dtype != np.int8:
         raise EdgecifarError(f"its input is {spec.dtype}: export it with float32, int8 or uint8")
-    declared = ((metadata or {}).get("input") or {}).get("encoding")
     if declared == PIXEL_MINUS_128 or _is_plain_int8(spec):
         return _minus_128
     if metadata is not None and declared is not None:
@@ -77,6 +81,9 @@ def _table_encoder(spec: TensorSpec) -> Transform:
 
 
 def _dequantizer(spec: TensorSpec) -> Transform:
+    if spec.dtype == np.int16:
+        scale, zero_point = np.float32(spec.scale or 1.0), np.float32(spec.zero_point)
+        return lambda scores: (scores.astype(np.float32) - zero_point) * scale
     if spec.dtype not in (np.int8, np.uint8):
         return lambda scores: scores.astype(np.float32, copy=False)
     stored = np.arange(256, dtype=np.uint8).view(spec.dtype).astype(np.float32)

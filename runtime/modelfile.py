@@ -171,7 +171,10 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise EdgecifarError(f"{path}: no such model file: check the path") from None
+        from edgecifar.runtime.shipped import names
+
+        known = "" if path.suffix else f", or name a model that ships ({', '.join(names())})"
+        raise EdgecifarError(f"{path}: no such model file: check the path{known}") from None
     except OSError as error:
         raise EdgecifarError(f"{path}: {error.strerror}: give a model file") from error
 

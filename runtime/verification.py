@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime import golden, modelfile
-from edgecifar.runtime.classifier import Classifier, default_model
+from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.golden import Agreement
 from edgecifar.runtime.modelfile import ModelFile
+from edgecifar.runtime.shipped import default_model, locate
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ def verify(
 ) -> Verification:
     """Check a file's checksums, its signature if a public ``key`` is given, and golden outputs.
 
+    ``path`` may be the name of a model that ships with the runtime.
+
     Raises:
         EdgecifarError: the file is damaged, not signed with that key, can't be loaded here, or
             holds nothing that it could be checked against.
 
     """
-    model = modelfile.read(path or default_model())
+    model = modelfile.read(locate(path) if path else default_model())
     if model.metadata is None:
         raise EdgecifarError(
             f"{model.path}: it holds no checksum and no golden outputs, so nothing can be "

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
 
 
 @click.command()
-@click.argument("architecture")
+@click.argument("architecture", required=False)
 @data_options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/ARCHITECTURE]"
@@ -30,8 +31,9 @@ from edgecifar.train.devices import STRATEGIES
 )
 @click.option(
     "--weights",
-    metavar="imagenet|PATH|none",
-    help="Learn from these weights: first a head, then the last layers of the network with it.",
+    metavar="imagenet|RUN|PATH|none",
+    help="Learn from these weights: first a head, then the last layers of the network with it. "
+    "RUN may be the name of a model that ships.",
 )
 @click.option("--backbone-size", type=int, help="Enlarge images in the network to these pixels.")
 @click.option("--unfreeze", type=int, help="How many last layers learn with the head.")
@@ -60,13 +62,22 @@ def train(
     """Train ARCHITECTURE; the same command takes an interrupted run up again.
 
     With --weights the settings are those of the second phase; --set transfer.head.epochs=10 and
-    the like are for the first.
+    the like are for the first. The weights of a run bring its architecture and the size of its
+    images unless you give them.
     """
+    from edgecifar.train import zoo
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
     from edgecifar.train.recipe import parse_assignments
     from edgecifar.train.summary import print_run
+    from edgecifar.train.transfer import source_run
 
+    if source := source_run(weights):
+        architecture = architecture or source.info["architecture"]
+        image_size = image_size or tuple(source.info["image_size"])
+    if not architecture:
+        known = ", ".join(zoo.names())
+        raise click.UsageError(f"give ARCHITECTURE, or the --weights of a run or of {known}")
     asked = {"weights": weights, "backbone_size": backbone_size, "unfreeze": unfreeze}
     how = {key: options.pop(key) for key in ("seed", "force", "tensorboard", "strategy")}
     changes = _given(options) | parse_assignments(assignments)
@@ -90,10 +101,9 @@ def _trainer(architecture: str, changes: dict, asked: dict):
         )
     if "weights" not in asked:
         raise click.UsageError("--backbone-size and --unfreeze need --weights")
+    settings, how = transfer.usual(architecture)
     return partial(
-        transfer.train,
-        settings=override(transfer.FINE_TUNING, changes),
-        transfer=override(transfer.Transfer(), asked),
+        transfer.train, settings=override(settings, changes), transfer=override(how, asked)
     )
 
 
@@ -102,24 +112,23 @@ def _given(options: dict) -> dict:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @data_options
 @click.option(
     "--split", type=click.Choice(["validation", "test"]), default="test", show_default=True
 )
-def evaluate(run, split, **source):
+def evaluate(run, pixels, split, **source):
     """Measure the Keras model of RUN on a split and store the figures in it.
 
     Choose by validation; read the test images once, at the end.
     """
     from edgecifar.train.backend import start_tensorflow
-    from edgecifar.train.data import load
     from edgecifar.train.evaluate import evaluate_run
-    from edgecifar.train.run import open_run
     from edgecifar.train.summary import describe_accuracy
 
     start_tensorflow()
-    figures = evaluate_run(open_run(run), load(**source), split)
+    opened, dataset = open_given(run, pixels, source)
+    figures = evaluate_run(opened, dataset, split)
     click.echo(f"{split}: {describe_accuracy(figures)}")
 
 
@@ -127,37 +136,22 @@ def evaluate(run, split, **source):
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(names, as_json):
-    """List all architectures or NAMES with size and work for 32x32 images and ten classes.
+    """List the models that ship and all architectures, or those of NAMES.
 
-    Networks made for ImageNet are counted as --weights builds them, with the images enlarged.
+    Architectures are counted for 32x32 images and ten classes, those made for ImageNet as
+    --weights builds them, with the images enlarged.
     """
     import json
 
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.models import catalogue
+    from edgecifar.train.zoo.listing import print_architectures, print_shipped, shipped_rows
 
     start_tensorflow()
-    rows = catalogue(names or None)
+    shipped, rows = shipped_rows(names), catalogue(names or None)
     if as_json:
-        click.echo(json.dumps([*rows], indent=2))
+        found = {"shipped": list(shipped), "architectures": list(rows)}
+        click.echo(json.dumps(found, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    table = Table(
-        Column("name", no_wrap=True),
-        "what it is",
-        Column("input", no_wrap=True),
-        Column("parameters", justify="right", no_wrap=True),
-        Column("MACs", justify="right", no_wrap=True),
-    )
-    for row in rows:
-        enlarged = f", to {row['backbone_size']}" if row["backbone_size"] else ""
-        table.add_row(
-            row["name"],
-            row["summary"],
-            "x".join(map(str, row["input"])) + enlarged,
-            f"{row['parameters']:,}",
-            f"{row['macs']:,}",
-        )
-    Console().print(table)
+    print_shipped(shipped)
+    print_architectures(rows)

@@ -10,6 +10,7 @@ import click
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
+from edgecifar.runtime.shipped import locate
 from edgecifar.runtime.stored import Outcome, bench_to_file
 from edgecifar.runtime.tables import human_bytes, table
 
@@ -62,7 +63,7 @@ class Percent(click.ParamType):
     "devices",
     multiple=True,
     metavar="DEVICE",
-    help="local, ssh://[user@]host[:port] or emulated:pi4 (pi3, pi5); may be repeated.  [local]",
+    help="local, ssh://[user@]host[:port] or emulated:pi4 (pi5, pi3, pi3-32); repeatable.  [local]",
 )
 @click.option(
     "--threads", type=Numbers(), default="1", show_default=True, help="Threads of one inference."
@@ -94,14 +95,15 @@ def bench(
 ) -> None:
     """Measure .tflite and .onnx files against the first of them.
 
-    Latencies are microseconds for one call. A ratio below 1 is faster than the first file. With
-    --json, a killed bench goes on where it stood when it is started again.
+    FILE may be the name of a model that ships. Latencies are microseconds for one call. A ratio
+    below 1 is faster than the first file. With --json, a killed bench goes on where it stood when
+    it is started again.
     """
     measure = _here if set(devices) <= {_LOCAL} else _elsewhere()
     with _Status() as status:
         outcomes = measure(
             list(dict.fromkeys(devices)),
-            files,
+            tuple(map(locate, files)),
             output,
             data=data,
             settings=_settings(options),

@@ -35,7 +35,8 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0),
               help="Seconds between two frames of a camera.")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many images.")
-@click.option("--model", type=click.Path(path_type=Path), help="A .tflite or .onnx file.")
+@click.option("--model", type=click.Path(path_type=Path),
+              help="A .tflite or .onnx file, or the name of a model that ships.")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), help="Text file, one label a line.")
 @click.option("--top", default=1, show_default=True, type=click.IntRange(min=1), metavar="K",
               help="Show the K most probable labels.")  # fmt: skip

@@ -13,7 +13,10 @@ import click
 @click.option("--backend", help="litert, tflite-runtime, tensorflow or onnxruntime.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(file: Path | None, backend: str | None, as_json: bool) -> None:
-    """Show what a model FILE says of itself, by default the model that ships with the runtime."""
+    """Show what a model says of itself, by default the one that classifies.
+
+    FILE may be the name of a model that ships with the runtime.
+    """
     from edgecifar.runtime.description import describe, lines
 
     description = describe(file, backend=backend)

@@ -19,7 +19,8 @@ from edgecifar.runtime.errors import EdgecifarError
 def verify(file: Path | None, key: Path | None, backend: str | None, as_json: bool) -> None:
     """Check that a model FILE is whole and computes here what it did where it was exported.
 
-    By default the model that ships with the runtime. Golden outputs in the file, of images that
+    By default the model that classifies; FILE may be the name of another that ships with the
+    runtime. Golden outputs in the file, of images that
     both machines can draw, are computed again: int8 files must give the same bytes.
     """
     from edgecifar.runtime.verification import lines

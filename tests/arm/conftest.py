@@ -13,8 +13,8 @@ from PIL import Image
 
 from edgecifar.benchmarks.devices import rootfs
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
-from edgecifar.runtime.classifier import DEFAULT_MODEL
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.shipped import DEFAULT_MODEL
 
 IMAGES = 500
 

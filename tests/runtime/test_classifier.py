@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecifar.runtime import Classifier, classifier
+from edgecifar.runtime import Classifier, shipped
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.images import resize
 
@@ -124,9 +124,9 @@ def test_a_bare_int8_file_that_hides_its_normalisation_is_refused(bare):
 
 
 def test_the_default_model(monkeypatch, described):
-    monkeypatch.setattr(classifier, "DEFAULT_MODEL", described / "int8.tflite")
+    monkeypatch.setattr(shipped, "DEFAULT_MODEL", described / "int8.tflite")
     assert Classifier().classes == CLASSES
-    monkeypatch.setattr(classifier, "DEFAULT_MODEL", described / "none.tflite")
+    monkeypatch.setattr(shipped, "DEFAULT_MODEL", described / "none.tflite")
     with pytest.raises(EdgecifarError, match="no model ships"):
         Classifier()
 

@@ -52,6 +52,24 @@ def test_other_inputs_take_plain_pixels(dtype):
     assert np.array_equal(encoded, PIXELS)
 
 
+def test_int16_input_is_242_steps_a_pixel():
+    """The largest whole number with which both ends of 0..255 fit around 120."""
+    taken, metadata = spec("int16", 1 / (64 * 242)), {"input": {"encoding": "242*(pixel-120)"}}
+    encoded = pixel_encoder(taken, metadata)(PIXELS)
+    assert encoded.dtype == np.int16
+    assert np.array_equal(encoded, 242 * (PIXELS.astype(int) - 120))
+    assert np.array_equal(encoded * taken.scale, (PIXELS - 120.0) / 64)
+    with pytest.raises(EdgecifarError, match="int16"):
+        pixel_encoder(taken, None)  # a foreign file doesn't say what it means
+
+
+def test_int16_scores_become_probabilities():
+    decode = score_decoder(TensorSpec((1, 2), np.dtype(np.int16), 1 / 32768, 0), {"name": "ours"})
+    found = decode(np.array([[8192, 24576]], np.int16))
+    assert found.dtype == np.float32
+    assert found.tolist() == [[0.25, 0.75]]
+
+
 def test_unknown_input_type_is_refused():
     with pytest.raises(EdgecifarError, match="int32"):
         pixel_encoder(spec("int32"), None)

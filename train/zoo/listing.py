@@ -1,0 +1,87 @@
+"""What `edgecifar models` prints: the models that ship, and the architectures."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from edgecifar.train import zoo
+
+_FIGURES = ("top1", "low", "high", "n")
+
+
+def shipped_rows(chosen: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield what is known of each model that ships, or of those that `chosen` names.
+
+    Accuracies are of the test images, `bytes` those of the int8 file without metadata.
+    """
+    chosen = set(chosen)
+    for model in zoo.entries():
+        if chosen and not chosen & {model.name, model.architecture}:
+            continue
+        run = model.info["float"]["run"]
+        int8 = {key: model.test("int8")[key] for key in _FIGURES}
+        yield {
+            "name": model.name,
+            "architecture": model.architecture,
+            "dataset": run["dataset"]["name"],
+            "classes": run["classes"],
+            "input": [*model.image_size, 3],
+            "parameters": run["parameters"],
+            "macs": run["macs"],
+            "float": {key: model.test("float")[key] for key in _FIGURES},
+            "int8": int8 | {"bytes": model.info["int8"]["payload_bytes"]},
+        }
+
+
+def print_shipped(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print the rows of models that ship as a table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(rows)
+    if not rows:
+        return
+    title = "models that ship: top-1 % on test images (95 % interval)"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    table.add_column("data", no_wrap=True)
+    for title in ("float", "int8", "int8 bytes"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        accuracies = (_accuracy(row[which]) for which in ("float", "int8"))
+        table.add_row(row["name"], row["dataset"], *accuracies, f"{row['int8']['bytes']:,}")
+    Console().print(table)
+
+
+def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print the rows of `models.catalogue` as a table, and below it what each of them is."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    title = "architectures, with the best top-1 % on CIFAR-10's test images that was measured"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    for title in ("parameters", "MACs", "best"):
+        table.add_column(title, justify="right", no_wrap=True)
+    legend = Table.grid(padding=(0, 2, 0, 0))  # of its own: sentences would squeeze the figures
+    legend.add_column(no_wrap=True)
+    for row in rows:
+        enlarged = f", to {row['backbone_size']}" if row["backbone_size"] else ""
+        best = row["measured"]
+        table.add_row(
+            row["name"],
+            "x".join(map(str, row["input"])) + enlarged,
+            f"{row['parameters']:,}",
+            f"{row['macs']:,}",
+            f"{best['top1']:.2f}" if best else "",
+        )
+        legend.add_row(row["name"], row["summary"])
+    console = Console()
+    console.print(table)
+    console.print(legend)
+
+
+def _accuracy(figures: Mapping[str, Any]) -> str:
+    return f"{figures['top1']:.2f} ({figures['low']:.1f} to {figures['high']:.1f})"
