@@ -3,22 +3,27 @@
 Unlike emulated times it is stable, and it tells models and files apart. It isn't a time: how
 many instructions a cycle holds, and what waits for memory, only a board shows.
 
-    python -m edgecifar.benchmarks.instructions FILE… --board pi4
+    python -m edgecifar.benchmarks.instructions FILE… --board pi4 --json counts.json
 """
 
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
+from edgecifar.runtime import modelfile, results
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.tables import table
+from edgecifar.train.files import write_json
 
+KIND = "instructions"  # of results
 _PLUGIN = Path(__file__).parent / "devices" / "count_instructions.c"
 _FEW, _MANY = 5, 45  # inferences of two runs, whose difference is free of start-up and loading
 # Python's own instructions around an inference, some 10,000, are among those counted.
@@ -76,19 +81,43 @@ def _run(python: Path, qemu: str, plugin: Path, path: Path, times: int) -> int:
     return int(result.read_text())
 
 
+def measure(files: Sequence[Path], boards: Sequence[str]) -> dict[str, Any]:
+    """Count for each file and board; return a sealed result, the counts by board's name."""
+    models = []
+    for path in files:
+        model = modelfile.read(path)
+        counts = {board: round(count(path, board)) for board in boards}
+        told = {"file": path.name, "sha256": model.sha256, "payload_bytes": len(model.payload)}
+        models.append({"name": model.name, **told, "instructions": counts})
+    told = {name: f"{BOARDS[name].title}, {BOARDS[name].cpu}" for name in boards}
+    content = {"schema": results.SCHEMA, "kind": KIND, "boards": told, "models": models}
+    return results.seal(content)
+
+
+def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield what a table has of a result: file names, and millions of instructions a board."""
+    for model in result["models"]:
+        counts = (model["instructions"][board] for board in result["boards"])
+        yield (model["file"], *(f"{each / 1e6:.2f} M" for each in counts))
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option("--board", "boards", multiple=True, type=click.Choice(list(BOARDS)),
               default=["pi4", "pi5"], show_default=True)  # fmt: skip
-def main(files: Sequence[Path], boards: Sequence[str]) -> None:
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the counts here.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+def main(files: Sequence[Path], boards: Sequence[str], out: Path | None, force: bool) -> None:
     """Count the instructions of one inference of each FILE on emulated boards."""
-    rows = []
-    for path in files:
-        try:
-            rows.append((path.stem, *(f"{count(path, board) / 1e6:.2f} M" for board in boards)))
-        except EdgecifarError as error:
-            raise click.ClickException(str(error)) from error
-    click.echo(table(("instructions of one inference", *boards), rows))
+    try:
+        if out:
+            refuse_existing(out, force=force)
+        result = measure(files, boards)
+    except EdgecifarError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(table(("instructions of one inference", *boards), list(rows(result))))
+    if out:
+        write_json(out, result)
 
 
 if __name__ == "__main__":

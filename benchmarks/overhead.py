@@ -3,7 +3,8 @@
     python -m edgecifar.benchmarks.overhead FILE…
 
 Limits: 12 microseconds on one image over set_tensor, invoke, get_tensor; a batch 1.7 times faster
-on two cores than on one; memory that 100,000 predictions don't make grow.
+on two cores than on one, unless an inference is so short that this is only stated; memory that
+100,000 predictions don't make grow.
 """
 
 import sys
@@ -21,6 +22,7 @@ from edgecifar.runtime.tables import table
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
 
 LIMIT_US, LIMIT_SPEED_UP, LIMIT_GROWTH = 12.0, 1.7, 2_000_000
+_SHORT_US = 100.0  # of an inference so short that Python's own work between two shows: stated only
 _BATCH = 256
 _WARM_UP_PREDICTIONS, _PREDICTIONS = 5_000, 100_000
 
@@ -94,7 +96,7 @@ def _problems(name: str, found: Overhead) -> list[str]:
     checks = {
         f"{found.extra_us:.1f} us over the bare loop": found.extra_us > LIMIT_US,
         f"a batch is {found.speed_up:.2f} times as fast on two cores": (
-            found.speed_up < LIMIT_SPEED_UP
+            found.bare_us >= _SHORT_US and found.speed_up < LIMIT_SPEED_UP
         ),
         f"memory grew by {found.growth_bytes} bytes": (found.growth_bytes or 0) > LIMIT_GROWTH,
     }

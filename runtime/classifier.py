@@ -14,7 +14,7 @@ from edgecifar.runtime.encoding import pixel_encoder, score_decoder
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import Interpreter, TensorSpec, open_model
 from edgecifar.runtime.modelfile import ModelFile
-from edgecifar.runtime.shipped import default_model, locate
+from edgecifar.runtime.shipped import locate
 
 _SMALLEST_SHARE = 8  # images a thread; fewer cost more to hand over than they save
 
@@ -189,7 +189,7 @@ class Classifier:
 def _model(path: Path | str | ModelFile | None) -> ModelFile:
     if isinstance(path, ModelFile):
         return path
-    return modelfile.read(default_model() if path is None else locate(path))
+    return modelfile.read(locate(path))
 
 
 def _cores() -> int:

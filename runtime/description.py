@@ -5,7 +5,7 @@ from typing import Any
 
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.interpreters import TensorSpec, open_model
-from edgecifar.runtime.shipped import default_model, locate
+from edgecifar.runtime.shipped import locate
 from edgecifar.runtime.tables import human_bytes
 
 
@@ -18,7 +18,7 @@ def describe(path: Path | None = None, *, backend: str | None = None) -> dict[st
         EdgecifarError: the file can't be read, verified or loaded.
 
     """
-    model = modelfile.read(locate(path) if path else default_model())
+    model = modelfile.read(locate(path))
     interpreter = open_model(model, backend=backend)
     return {
         "file": str(model.path),

@@ -16,7 +16,7 @@ from edgecifar.runtime.ailments import diagnose
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import BACKENDS, Backend
 from edgecifar.runtime.probe import probe
-from edgecifar.runtime.shipped import DEFAULT_MODEL
+from edgecifar.runtime.shipped import default_model, names
 
 _TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
 _IMPORT = (
@@ -76,9 +76,9 @@ def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
         reason, mend = diagnose(package, version, code=code, complaint=complaint, machine=machine)
         return Examination(backend.name, package, version, False, reason, mend)
     first_us = None
-    if backend.kind == "tflite" and DEFAULT_MODEL.exists():
+    if backend.kind == "tflite" and names():
         try:
-            first_us = probe(modelfile.read(DEFAULT_MODEL), backend.name).first_us
+            first_us = probe(modelfile.read(default_model()), backend.name).first_us
         except EdgecifarError as error:
             reason, _, mend = str(error).partition(": ")[2].rpartition(": ")
             return Examination(backend.name, package, version, False, reason, mend)

@@ -237,9 +237,10 @@ def _check_types(metadata: dict[str, Any]) -> None:
         numbers = [entry.get(key, 0) for key in _FIGURES] if isinstance(entry, dict) else [None]
         if not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError(f"accuracy in its {METADATA_NAME} isn't made of figures")
-    labels = metadata.get("labels", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"labels in its {METADATA_NAME} aren't a list of names")
+    for key in ("labels", "float_layers"):
+        names = metadata.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{key} in its {METADATA_NAME} aren't a list of names")
 
 
 def _labels(

@@ -1,4 +1,4 @@
-"""Results of a bench: sealed with a checksum of their own, with the answer to every image."""
+"""Results of measurements, sealed with a checksum of their own; of a bench, with every answer."""
 
 import base64
 import binascii
@@ -34,11 +34,12 @@ def as_bytes(result: Mapping[str, Any]) -> bytes:
     return (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a result and check that nobody has changed it.
+def read(path: Path, *, kind: str = "bench") -> dict[str, Any]:
+    """Read a result of a ``kind`` and check that nobody has changed it.
 
     Raises:
-        EdgecifarError: there is none, or it is no result, of another schema or edited by hand.
+        EdgecifarError: there is none, or it is no such result, of another schema or edited by
+            hand.
 
     """
     try:
@@ -47,10 +48,10 @@ def read(path: Path) -> dict[str, Any]:
         raise EdgecifarError(f"{path}: no such file: `edgecifar bench --json` writes one") from None
     except OSError as error:
         raise EdgecifarError(f"{path}: {error.strerror}: give a result file") from error
-    return parse(text, path)
+    return parse(text, path, kind=kind)
 
 
-def parse(text: bytes, path: Path | str) -> dict[str, Any]:
+def parse(text: bytes, path: Path | str, *, kind: str = "bench") -> dict[str, Any]:
     """Read a result's bytes; ``path`` names it in errors, which are those of `read`."""
     try:
         result = json.loads(text)
@@ -58,8 +59,8 @@ def parse(text: bytes, path: Path | str) -> dict[str, Any]:
         raise EdgecifarError(
             f"{path} is not valid JSON ({error}): give a file that `edgecifar bench --json` wrote"
         ) from error
-    if not isinstance(result, dict) or result.get("kind") != "bench":
-        raise EdgecifarError(f"{path} is not a bench result: `edgecifar bench --json` writes one")
+    if not isinstance(result, dict) or result.get("kind") != kind:
+        raise EdgecifarError(f"{path} is not a {kind} result: give a file that was written as one")
     if result.get("schema") != SCHEMA:
         raise EdgecifarError(
             f"{path} has schema {result.get('schema')} and this edgecifar reads {SCHEMA}: "
@@ -67,7 +68,7 @@ def parse(text: bytes, path: Path | str) -> dict[str, Any]:
         )
     if result.get(_CHECKSUM) != checksum(result):
         raise EdgecifarError(
-            f"{path} isn't what `edgecifar bench` wrote (its checksum differs): measure it again"
+            f"{path} isn't what was measured (its checksum differs): measure it again"
         )
     return result
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from edgecifar.runtime.errors import EdgecifarError
 
 MODELS = Path(__file__).parent / "models"
-DEFAULT_MODEL = MODELS / "resnet8.tflite"
+_FAVOURITES = ("small", "nano", "resnet8")  # the first of them that ships is the default
 
 
 def names() -> tuple[str, ...]:
@@ -15,16 +15,19 @@ def names() -> tuple[str, ...]:
 
 def default_model() -> Path:
     """Find the model that is used unless another is named; EdgecifarError if there is none."""
-    if not DEFAULT_MODEL.exists():
-        raise EdgecifarError("no model ships with this installation: give a model file")
-    return DEFAULT_MODEL
+    for name in _FAVOURITES:
+        if name in names():
+            return MODELS / f"{name}.tflite"
+    raise EdgecifarError("no model ships with this installation: give a model file")
 
 
-def locate(model: Path | str) -> Path:
-    """Return the file that a path or the name of a shipped model stands for.
+def locate(model: Path | str | None) -> Path:
+    """Return the file that a path or the name of a shipped model stands for, None the default.
 
     A file of that name in the working folder wins; what is neither is returned as it is.
     """
+    if model is None:
+        return default_model()
     path = Path(model)
     if path.suffix or path.is_file():
         return path

@@ -9,7 +9,7 @@ from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.golden import Agreement
 from edgecifar.runtime.modelfile import ModelFile
-from edgecifar.runtime.shipped import default_model, locate
+from edgecifar.runtime.shipped import locate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def verify(
             holds nothing that it could be checked against.
 
     """
-    model = modelfile.read(locate(path) if path else default_model())
+    model = modelfile.read(locate(path))
     if model.metadata is None:
         raise EdgecifarError(
             f"{model.path}: it holds no checksum and no golden outputs, so nothing can be "

@@ -14,7 +14,7 @@ from PIL import Image
 from edgecifar.benchmarks.devices import rootfs
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.shipped import DEFAULT_MODEL
+from edgecifar.runtime.shipped import locate, names
 
 IMAGES = 500
 
@@ -49,15 +49,10 @@ def python_of(rootfs_cache):
     return prepare
 
 
-@pytest.fixture(scope="session")
-def model(request, tmp_path_factory):
-    """The int8 file that ships with the runtime, else one trained on digits."""
-    if DEFAULT_MODEL.exists():
-        return DEFAULT_MODEL
-    from edgecifar.compress.export import export
-
-    run, digits = (request.getfixturevalue(name) for name in ("digits_run", "digits"))
-    return export(run, digits, ["int8"], folder=tmp_path_factory.mktemp("arm"))[0].path
+@pytest.fixture(scope="session", params=names())
+def model(request):
+    """Each int8 file that ships with the runtime, one after the other."""
+    return locate(request.param)
 
 
 @pytest.fixture(scope="session")

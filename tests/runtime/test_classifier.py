@@ -1,3 +1,4 @@
+import shutil
 import threading
 from pathlib import Path
 
@@ -123,12 +124,14 @@ def test_a_bare_int8_file_that_hides_its_normalisation_is_refused(bare):
         Classifier(bare / "int8.tflite")
 
 
-def test_the_default_model(monkeypatch, described):
-    monkeypatch.setattr(shipped, "DEFAULT_MODEL", described / "int8.tflite")
-    assert Classifier().classes == CLASSES
-    monkeypatch.setattr(shipped, "DEFAULT_MODEL", described / "none.tflite")
+def test_the_default_model(monkeypatch, described, tmp_path):
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
     with pytest.raises(EdgecifarError, match="no model ships"):
         Classifier()
+    for name in ("resnet8", "nano", "small"):  # each is preferred to the ones before
+        shutil.copy(described / "int8.tflite", tmp_path / f"{name}.tflite")
+        assert Classifier().model.path.stem == name
+    assert Classifier().classes == CLASSES
 
 
 @pytest.mark.slow

@@ -135,6 +135,7 @@ def test_hostile_descriptions(described):
     proof = golden.record(classifier, tolerance=0.0, elsewhere=0.1)
     accuracy = {"top1": 90.0, "low": 89.0, "high": 91.0, "n": 100}
     more = {"golden": proof, "accuracy": {"this": accuracy}, "recipe": {"epochs": 3}}
+    more["float_layers"] = ["stem", "classifier"]
     modelfile.append(path, {**classifier.model.metadata, **more}, classifier.classes)
     model = modelfile.read(path)
     rng = random.Random(0)
