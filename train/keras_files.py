@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 def load_model(path: Path) -> "keras.Model":
     """Load a Keras 2 model (.keras, .h5 or a SavedModel folder), uncompiled, in float32.
 
-    Models fine-tuned with quantization in the loop load too. Raises EdgecifarError for anything
-    else.
+    Models fine-tuned with quantization in the loop load too. Python code in a file, such as a
+    Lambda's, is never run. Raises EdgecifarError for anything else.
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
+    from tf_keras.src.saving.serialization_lib import SafeModeScope  # HDF5 needs it, not public
 
     if not path.exists():
         raise EdgecifarError(f"{path} is missing")
     try:
-        with tfmot.quantization.keras.quantize_scope():
+        with tfmot.quantization.keras.quantize_scope(), SafeModeScope(safe_mode=True):
             return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras lets through whatever goes wrong in a damaged file
         raise EdgecifarError(

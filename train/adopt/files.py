@@ -3,19 +3,17 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt.contents import require_known
 from edgecifar.train.keras_files import first_line, load_model
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
-MODELS = ("Functional", "Model", "Sequential")
-_OPERATORS = ("TFOpLambda", "SlicingOpLambda")  # what `x / 255` and the like become in Keras 2
 _DAMAGED = "is cut short or damaged: copy it again"
 _OTHERS = {
     ".onnx": "an ONNX file",
@@ -27,7 +25,7 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Description:
-    """What a file says of the model in it: its Keras config, and who wrote it."""
+    """What a file says of the model in it: all of its Keras config, and who wrote it."""
 
     config: dict[str, Any]
     keras_version: str = "2"
@@ -54,7 +52,7 @@ def read_model(path: Path) -> "keras.Model":
     if not path.exists():
         raise EdgecifarError(f"{path} is missing")
     description = _describe(path)
-    _require_known_layers(description, path)
+    require_known(description.config, path, translated=description.is_keras3)
     if description.is_keras3:
         return load_keras3(path, description.keras_version)
     return load_model(path)
@@ -71,24 +69,19 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
-def layers_of(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the entries of all layers in a model's config, those of models inside it too."""
-    for entry in config.get("config", {}).get("layers", ()):
-        if entry["class_name"] in MODELS:
-            yield from layers_of(entry)
-        else:
-            yield entry
-
-
 def _describe(path: Path) -> Description:
     if path.is_dir():
         return _describe_saved_model(path)
     with path.open("rb") as file:
         head = file.read(8)
+    # A file may be both, and is loaded as what its name says.
+    if path.name.endswith(".keras") and (head[:2] == b"PK" or zipfile.is_zipfile(path)):
+        return _describe_zip(path)
     if head == b"\x89HDF\r\n\x1a\n":
         return _describe_hdf5(path)
     if head[:2] == b"PK":
-        return _describe_zip(path)
+        _describe_zip(path)
+        raise EdgecifarError(f"{path} is a .keras file under another name: give it that ending")
     if head[4:] == b"TFL3":
         raise EdgecifarError(
             f"{path} is a TFLite file, which can't be trained on: give the Keras model that it "
@@ -144,38 +137,13 @@ def _describe_saved_model(path: Path) -> Description:
         )
     try:
         nodes = saved_metadata_pb2.SavedMetadata.FromString(metadata.read_bytes()).nodes
-        root = next(json.loads(node.metadata) for node in nodes if node.node_path == "root")
+        # Each layer is revived from a node of its own; metrics serve training alone.
+        entries = {
+            node.node_path: json.loads(node.metadata)
+            for node in nodes
+            if node.identifier != "_tf_keras_metric"
+        }
+        root = entries.pop("root")
+        return Description(root | {"nodes": list(entries.values())})
     except Exception as error:
         raise EdgecifarError(f"{path} {_DAMAGED} ({first_line(error)})") from error
-    return Description(root.get("model_config") or {"class_name": root["class_name"]})
-
-
-def _require_known_layers(description: Description, path: Path) -> None:
-    """Raise EdgecifarError for what only the code that wrote the file could compute."""
-    import tf_keras as keras
-
-    kind = description.config["class_name"]
-    if kind not in MODELS:
-        raise EdgecifarError(
-            f"{path} holds the subclassed model {kind}, whose code isn't in it: build the network "
-            "with keras.Model(inputs, outputs) and save that"
-        )
-    for entry in layers_of(description.config):
-        kind, module = entry["class_name"], entry.get("module", "keras")
-        name = entry["config"].get("name", kind)
-        if kind == "Lambda":
-            raise EdgecifarError(
-                f"layer {name} of {path} (Lambda) holds Python code, which isn't run from files: "
-                "use a Keras layer instead, such as Rescaling for pixel / 255"
-            )
-        if kind.startswith(("Quantize", "PruneLowMagnitude")):
-            raise EdgecifarError(
-                f"layer {name} of {path} ({kind}) is the optimization toolkit's: give the model "
-                "from before it"
-            )
-        ours = hasattr(keras.layers, kind) or kind in _OPERATORS or description.is_keras3
-        if not ours or not str(module).startswith(("keras", "tf_keras")):
-            raise EdgecifarError(
-                f"layer {name} of {path} ({kind}) is a custom layer: build the model with Keras' "
-                "own layers"
-            )

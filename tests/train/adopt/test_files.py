@@ -1,5 +1,6 @@
 """What a user may give by mistake, each answered in one line."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -8,7 +9,9 @@ import tf_keras as keras
 from tf_keras import layers
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt.contents import require_known
 from edgecifar.train.adopt.files import digest, read_model
+from edgecifar.train.keras_files import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 
@@ -53,6 +56,68 @@ def test_each_kind_of_file_is_read(tmp_path, name):
 def test_code_in_a_file_is_not_run(tmp_path, name):
     net(layers.Lambda(lambda x: x / 255, name="odd")).save(tmp_path / name)
     refused(tmp_path / name, r"layer odd of .* \(Lambda\) holds Python code, which isn't run")
+
+
+def test_code_inside_a_wrapper_is_not_run(tmp_path, name):
+    inner = layers.Lambda(lambda x: x / 255, name="odd")
+    net(layers.TimeDistributed(inner, name="each")).save(tmp_path / name)
+    refused(tmp_path / name, r"layer odd of .* \(Lambda\) holds Python code, which isn't run")
+    if name != "saved":  # whose layers are revived from its graph
+        with pytest.raises(EdgecifarError, match=r"can't be loaded .*[Ll]ambda"):
+            load_model(tmp_path / name)  # were it let through, its code wouldn't be run either
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (
+            "Conv2D",
+            {"module": "keras_evil.layers"},
+            r"first .* \(Conv2D\) is a custom layer",
+        ),
+        (
+            "GlorotUniform",
+            {"module": "os"},
+            r"first .*Uniform\) is a custom part",
+        ),
+        ("Conv2D", {"class_name": "get_file", "module": "keras.utils"}, "is a custom layer"),
+        ("Conv2D", {"class_name": "serialize", "module": "keras.layers"}, "is a custom layer"),
+    ],
+)
+def test_parts_are_keras_own(tmp_path, part, change, message):
+    net(layers.Conv2D(4, 3, name="first")).save(tmp_path / "net.keras")
+    with zipfile.ZipFile(tmp_path / "net.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    entry = config["config"]["layers"][1]
+    (entry if part == "Conv2D" else entry["config"]["kernel_initializer"]).update(change)
+    files["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(tmp_path / "changed.keras", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    refused(tmp_path / "changed.keras", message)
+
+
+def test_operations_compute_and_do_nothing_else(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    keras.Model(inputs, layers.Flatten()(inputs[..., ::-1] / 255)).save(tmp_path / "fine.h5")
+    read_model(tmp_path / "fine.h5")
+    settings = {"name": "tf.io.write_file", "function": "io.write_file"}
+    entry = {"class_name": "TFOpLambda", "config": settings}
+    config = {"class_name": "Functional", "config": {"layers": [entry]}}
+    with pytest.raises(EdgecifarError, match=r"tf.io.write_file .* \(TFOpLambda\) is a custom"):
+        require_known(config, tmp_path / "odd.h5")
+
+
+def test_a_file_of_two_kinds_is_judged_by_what_is_loaded(tmp_path):
+    net().save(tmp_path / "net.h5")
+    net(layers.Lambda(lambda x: x, name="odd")).save(tmp_path / "odd.keras")
+    both = (tmp_path / "net.h5").read_bytes() + (tmp_path / "odd.keras").read_bytes()
+    (tmp_path / "both.keras").write_bytes(both)
+    refused(tmp_path / "both.keras", r"layer odd .* holds Python code")
+    net().save(tmp_path / "net.keras")
+    (tmp_path / "net.keras").rename(tmp_path / "renamed.h5")
+    refused(tmp_path / "renamed.h5", "is a .keras file under another name")
 
 
 def test_custom_layers_inside_models_too(tmp_path, name):
