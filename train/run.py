@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgecifar.train.recipe import Training
 
 SCHEMA = 1
+_ABSENT = {"keep_float": []}  # how entries read that older runs don't have
 _PACKAGES = (
     "edgecifar",
     "tensorflow",
@@ -163,7 +164,8 @@ def start_run(
     All that is given but `force` is what makes two runs the same; `details` are further entries of
     run.json that do, among them the `architecture`, which is the parent's if there is one. A
     folder with another identity or a finished run is only replaced with `force`: without it,
-    RunDiffersError and RunFinishedError are raised.
+    RunDiffersError and RunFinishedError are raised. Nothing replaces a folder that is no run, or
+    one that holds a model of which this run is made: EdgecifarError is raised.
     """
     run = Run(path)
     origin = {"architecture": parent.info["architecture"]} if parent else {}
@@ -180,13 +182,12 @@ def start_run(
         "image_size": list(dataset.train.images.shape[1:3]),
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
     }
-    if path.exists() and force:
+    _require_replaceable(run, identity, parent)
+    if force and path.exists():
         shutil.rmtree(path)
-    if not path.exists():
+    if not (path / "run.json").exists():
         write_json(path / "run.json", identity | _provenance())
         return run
-    if not (path / "run.json").exists():
-        raise EdgecifarError(f"{path} exists and is not a run: choose another --out")
     _require_same(run, identity)
     if run.complete:
         raise RunFinishedError(run)
@@ -198,12 +199,34 @@ def is_finished(path: Path) -> bool:
     return (path / "run.json").exists() and Run(path).complete
 
 
+def _require_replaceable(run: Run, identity: dict[str, Any], parent: Run | None) -> None:
+    """Raise EdgecifarError where even `force` must not start a run."""
+    path = run.path
+    if not path.exists():
+        return
+    if not (path / "run.json").exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise EdgecifarError(f"{path} exists and is not a run: choose another --out")
+    around = parent is not None and parent.path.resolve().is_relative_to(path.resolve())
+    if around or (run.complete and run.digest in _made_of(identity)):
+        raise EdgecifarError(
+            f"{path} holds the model that this run starts from: give another --out"
+        )
+
+
+def _made_of(identity: Mapping[str, Any]) -> set[str]:
+    """Return the SHA-256 of the models that a run starts or learns from."""
+    teacher, transfer = identity.get("teacher") or {}, identity.get("transfer") or {}
+    weights = transfer.get("weights")
+    known = weights["sha256"] if isinstance(weights, Mapping) else None
+    return {identity.get("parent_model"), *teacher.get("models", ()), known} - {None}
+
+
 def _require_same(run: Run, identity: dict[str, Any]) -> None:
     asked = json.loads(json.dumps(identity))  # with lists for tuples, as the file has them
     info = run.info
     if "parent_model" not in info:  # begun by a version that didn't note it
         asked.pop("parent_model", None)
-    found = {key: info.get(key) for key in asked}
+    found = {key: info.get(key, _ABSENT.get(key)) for key in asked}
     for key, ours, theirs in _differences(asked, found):
         what = f"begun with {key} {_brief(theirs)}, not {_brief(ours)}"
         if key == "parent_model":

@@ -1,9 +1,10 @@
 import dataclasses
+import shutil
 
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.run import Run, open_run
+from edgecifar.train.run import Run, open_run, start_run
 from edgecifar.train.session import train
 
 
@@ -32,11 +33,53 @@ def test_other_settings_do_not_continue_a_run(digits, digits_run, quick_training
         train("resnet8", digits, other, digits_run.path)
 
 
-def test_a_folder_of_something_else_is_left_alone(digits, quick_training, tmp_path):
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_of_something_else_is_left_alone(digits, quick_training, tmp_path, force):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(EdgecifarError, match="exists and is not a run"):
-        train("resnet8", digits, quick_training, tmp_path)
+        train("resnet8", digits, quick_training, tmp_path, force=force)
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def begin(path, dataset, settings, *, force=False, **details):
+    how = {"stage": "test", "seed": 0, "force": force} | details
+    if "parent" not in how:
+        how["architecture"] = "resnet8"
+    return start_run(path, dataset, settings, **how)
+
+
+@pytest.fixture
+def finished(digits, quick_training, tmp_path):
+    """What counts as a finished run."""
+    run = begin(tmp_path / "base", digits, quick_training)
+    (run.path / "model.h5").write_bytes(b"weights")
+    run.save_metrics({"validation": {}})
+    return run
+
+
+def test_force_replaces_a_run_and_an_empty_folder_needs_none(digits, quick_training, finished):
+    empty = finished.beside("empty")
+    empty.mkdir()
+    assert begin(empty, digits, quick_training).info["name"] == "empty"
+    assert not begin(finished.path, digits, quick_training, force=True).complete
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_a_run_is_made_of_is_never_replaced(digits, quick_training, finished, force):
+    weights = {"file": "base", "sha256": finished.digest}
+    inside = Run(finished.path / "rounds" / "inner")
+    shutil.copytree(finished.path, inside.path)
+    (inside.path / "model.h5").write_bytes(b"others")
+    for origin in (
+        {"parent": finished},
+        {"parent": inside},
+        {"teacher": {"runs": ["base"], "models": ["0" * 64, finished.digest]}},
+        {"transfer": {"weights": weights}},
+    ):
+        with pytest.raises(EdgecifarError, match="starts from: give another --out") as caught:
+            begin(finished.path, digits, quick_training, force=force, **origin)
+        assert "--force" not in str(caught.value)
+    assert finished.complete
 
 
 def test_an_unknown_architecture_leaves_no_folder(digits, quick_training, tmp_path):
