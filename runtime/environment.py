@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+BFLOAT16 = "bf16"  # the feature of a CPU that multiplies in bfloat16
 _ROOT = Path("/")
 # Features that decide how fast int8 and float kernels are, by their name in /proc/cpuinfo.
 _FEATURES = {
     "asimd": "neon", "neon": "neon", "asimdhp": "fp16", "asimddp": "dot product", "i8mm": "i8mm",
     "sve": "sve", "avx2": "avx2", "fma": "fma", "avx512f": "avx512", "avx_vnni": "avx vnni",
-    "avx512_vnni": "avx512 vnni", "amx_int8": "amx int8", "avx512_bf16": "bf16", "bf16": "bf16",
+    "avx512_vnni": "avx512 vnni", "amx_int8": "amx int8", "avx512_bf16": BFLOAT16, "bf16": BFLOAT16,
 }  # fmt: skip
 _ARM_PARTS = {  # of implementer 0x41, from Arm's MIDR_EL1 tables
     0xC07: "Cortex-A7", 0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import loop
 from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.session import train
@@ -135,9 +136,22 @@ def test_too_few_images_for_a_batch(digits, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("precision", ["bfloat16"])
-def test_low_precision_ends_in_a_float32_model(digits, tmp_path, precision):
-    settings = dataclasses.replace(SHORT, epochs=1, precision=precision)
+@pytest.mark.parametrize(
+    ("features", "policy"), [(["bf16"], "mixed_bfloat16"), (["avx2"], "float32")]
+)
+def test_bfloat16_is_for_cpus_that_have_it(monkeypatch, capsys, features, policy):
+    """Emulated it would take ten times as long."""
+    monkeypatch.setattr(loop, "cpu_features", lambda: features)
+    try:
+        assert loop.apply_precision("bfloat16") == policy
+    finally:
+        loop.apply_precision("float32")
+    assert ("no instructions for bfloat16" in capsys.readouterr().err) == (policy == "float32")
+
+
+def test_low_precision_ends_in_a_float32_model(digits, tmp_path):
+    """On a CPU with bfloat16 its layers had another type while they were trained."""
+    settings = dataclasses.replace(SHORT, epochs=1, precision="bfloat16")
     model = train("resnet8", digits, settings, tmp_path / "run").load_model()
     assert {weight.dtype.name for weight in model.weights} == {"float32"}
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
