@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test quick quiet check format clean
 
 demo: $(VENV)/installed
 	$(BIN)/edgecifar demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 -m 'not slow' --durations 20
+	$(BIN)/python -m pytest -n 2 -m 'not quiet' --durations 20
 
-test-all: check
-	$(BIN)/python -m pytest
+quick: check
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not quiet'
+
+quiet: $(VENV)/installed
+	$(BIN)/python -m pytest -m quiet
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ def _work():
     return lambda: (a @ b, shift)
 
 
-@pytest.mark.slow
+@pytest.mark.quiet
 def test_real_work_against_itself_and_slowed():
     """A short version of the real check; the machine may be busy, so a third is told apart."""
     found = harness.check(_work, runs=6, slowdown=0.3, plan=PLAN)

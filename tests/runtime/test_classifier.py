@@ -134,7 +134,7 @@ def test_the_default_model(monkeypatch, described, tmp_path):
     assert Classifier().classes == CLASSES
 
 
-@pytest.mark.slow
+@pytest.mark.quiet
 def test_overhead_over_the_bare_loop(described, images):
     from edgecifar.runtime.timing import TimingPlan, time_interleaved
 
