@@ -8,9 +8,11 @@ import numpy as np
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import TensorSpec
 
+# Steps of an int16 input for a step of a pixel: the largest whole number with which 0..255 fit.
+STEPS_A_PIXEL = 242
 # What metadata calls the ways in which our files hold pixels: floats or uint8 as they are, int8,
-# and int16 whose steps fill the range (`edgecifar.compress.tflite` says why 242).
-PIXEL, PIXEL_MINUS_128, INT16_PIXEL = "pixel", "pixel-128", "242*(pixel-120)"
+# and int16 whose steps fill the range.
+PIXEL, PIXEL_MINUS_128, INT16_PIXEL = "pixel", "pixel-128", f"{STEPS_A_PIXEL}*(pixel-120)"
 _FOREIGN_PIXEL_SCALES = (1.0, 1 / 255)  # MLPerf Tiny's 0..255 and the common 0..1
 _SOFTMAX_SCALE = 1 / 256  # TensorFlow Lite fixes the scale of an 8-bit softmax to this
 
@@ -34,7 +36,7 @@ def pixel_encoder(spec: TensorSpec, metadata: dict[str, Any] | None) -> Transfor
         return lambda pixels: pixels.astype(spec.dtype)
     declared = ((metadata or {}).get("input") or {}).get("encoding")
     if spec.dtype == np.int16 and declared == INT16_PIXEL:
-        return (242 * (np.arange(256, dtype=np.int16) - 120)).take
+        return (STEPS_A_PIXEL * (np.arange(256, dtype=np.int16) - 120)).take
     if spec.dtype != np.int8:
         raise EdgecifarError(f"its input is {spec.dtype}: export it with float32, int8 or uint8")
     if declared == PIXEL_MINUS_128 or _is_plain_int8(spec):

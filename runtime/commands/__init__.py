@@ -25,6 +25,7 @@ _WORKSTATION = frozenset(
         "compare",
         "data",
         "demo",
+        "distil",
         "evaluate",
         "export",
         "models",
@@ -32,6 +33,8 @@ _WORKSTATION = frozenset(
         "quantize",
         "report",
         "run",
+        "search",
+        "sensitivity",
         "train",
     ]
 )

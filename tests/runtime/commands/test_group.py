@@ -1,3 +1,5 @@
+from importlib.metadata import entry_points
+
 import click
 import pytest
 
@@ -61,6 +63,12 @@ def test_unknown_commands(edgecifar, fails, monkeypatch):
     assert "Did you mean 'classify'?" in result.stderr
     monkeypatch.setattr(commands, "_plugins", dict)
     assert "`pip install edgecifar`" in fails("train")
+
+
+def test_a_device_knows_all_commands_of_the_workstation():
+    """Those that are missing there are told from mistyped ones."""
+    installed = {point.name for point in entry_points(group="edgecifar.commands")}
+    assert installed == commands._WORKSTATION
 
 
 def test_a_plugin_that_cannot_be_imported(edgecifar, fails, monkeypatch):
