@@ -70,9 +70,18 @@ def test_another_seed_shows_how_far_luck_goes(recipe, places, tmp_path):
     (repeat,) = read_json(entry)["repeats"]
     assert repeat["seed"] == 1
     assert repeat["int8"]["top1"] == zoo.find("resnet8").test("int8")["top1"]
-    write_json(path, read_json(path) | {"seed": 2, "recipe": {}})
-    with pytest.raises(EdgecifarError, match="has another recipe: it is no repeat"):
-        ship(recipe, [other], *places)
+    for run, key, value in (
+        ("resnet8", "recipe", {}),
+        ("resnet8-qat", "recipe", {}),
+        ("resnet8-qat", "keep_float", ["dense"]),
+        ("resnet8", "teacher", {"runs": ["small"]}),
+    ):
+        path = other / run / "run.json"
+        whole = read_json(path)
+        write_json(path, whole | {key: value})
+        with pytest.raises(EdgecifarError, match=f"has another {key}: it is no repeat"):
+            ship(recipe, [other], *places)
+        write_json(path, whole)
 
 
 def test_what_isn_t_finished_does_not_ship(recipe, places):
@@ -110,3 +119,20 @@ def test_a_file_over_its_limits_does_not_ship(recipe, places, monkeypatch):
     with pytest.raises(EdgecifarError, match=r"96,448 bytes without metadata.*may have 96,447"):
         ship(recipe, [], *places)
     assert not any(place.exists() for place in places)
+
+
+def test_a_file_below_its_goal_ships_only_if_that_is_asked_for(recipe, places, monkeypatch):
+    monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(96_448, 99.0))
+    with pytest.raises(
+        EdgecifarError, match=r"reaches 8\d\.\d+ %, less than the 99\.0 %.*--below-"
+    ):
+        ship(recipe, [], *places)
+    assert not any(place.exists() for place in places)
+    assert ship(recipe, [], *places, below_goal=True).exists()
+
+
+def test_an_int8_file_of_another_model_does_not_ship(recipe, places):
+    path = recipe / "resnet8-qat" / "run.json"
+    write_json(path, read_json(path) | {"parent_model": "0" * 64})
+    with pytest.raises(EdgecifarError, match="was made of another model than"):
+        ship(recipe, [], *places)
