@@ -35,14 +35,16 @@ class Versus:
 
     @property
     def peer_name(self) -> str:
-        """What the peer's model is called."""
-        return f"MLPerf Tiny's {PEERS[file_stem(self.peer)]}"
+        """What the peer's model is called, and that it is smaller if ours is larger than all."""
+        name = f"MLPerf Tiny's {PEERS[file_stem(self.peer)]}"
+        larger = self.ours["payload_bytes"] > self.peer["payload_bytes"]
+        return f"{name}, the largest it has" if larger else name
 
 
 def versus(result: Mapping[str, Any], sha256: str) -> Versus | None:
-    """Compare a file with the peer of its class; None unless the result has measured both.
+    """Compare a file with a peer's; None unless the result has measured both.
 
-    The class is the smallest int8 file of the peer's that ours is no larger than, else the largest.
+    That is the smallest int8 file of the peer's that is no smaller than ours, else the largest.
     """
     ours = row_of(result, sha256)
     peers = [row for row in peer_rows(result) if row["input"]["dtype"] == "int8"]

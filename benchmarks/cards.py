@@ -140,7 +140,7 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
 
 
 def _comparison(found: Versus | None) -> list[str]:
-    """Return the section on the peer's model of the same class, nothing if none was measured."""
+    """Return the section on the peer's model nearest in size, nothing if none was measured."""
     if not found:
         return []
     ours, peer, difference = found.ours, found.peer, found.difference

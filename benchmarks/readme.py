@@ -35,7 +35,7 @@ _BLOCK = re.compile(r"(<!-- (results|paired|study): ([\w-]+) -->\n).*?(<!-- end 
 def documents(root: Path) -> dict[Path, str]:
     """Return the text of every document with figures in it, by its path in the repository."""
     results, models = root / "benchmarks" / "results", zoo.entries(root / "train" / "zoo")
-    shipped = read(results / f"{SHIPPED}.json")
+    shipped = _sound(results / f"{SHIPPED}.json")
     readme, folder = root / "README.md", root / "train" / "zoo"
     studied = results / f"{REPORTED}.json"
     outcome = study_result.read(studied) if studied.exists() else None
@@ -43,7 +43,7 @@ def documents(root: Path) -> dict[Path, str]:
     return {
         readme: fill(readme.read_text(encoding="utf-8"), results, models),
         results / f"{SHIPPED}.svg": picture.draw(shown),
-        folder / zoo.MEASURED: measured(models, _benches(results)),
+        folder / zoo.MEASURED: measured(models, _benches(results), _studies(results)),
         **{folder / f"{model.name}.md": card(model, shipped) for model in models},
     }
 
@@ -72,7 +72,8 @@ def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
         if match[2] == "study":
             body = study_table(path)
         else:
-            body = table(read(path)) if match[2] == "results" else paired(read(path), models)
+            result = _sound(path)
+            body = table(result) if match[2] == "results" else paired(result, models)
         return match[1] + body + match[4]
 
     return _BLOCK.sub(block, text)
@@ -107,7 +108,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def paired(result: Mapping[str, Any], models: Iterable[Shipped]) -> str:
-    """Return a Markdown table of the shipped models, each beside the peer of its class."""
+    """Return a Markdown table of the shipped models, each beside the peer nearest in size."""
     rows = [
         (
             "shipped",
@@ -137,10 +138,33 @@ def paired(result: Mapping[str, Any], models: Iterable[Shipped]) -> str:
     return markdown_table(rows) + "\n"
 
 
-def measured(models: Iterable[Shipped], benches: Iterable[Mapping[str, Any]]) -> str:
+def _sound(path: Path) -> dict[str, Any]:
+    """Read a bench whose latencies may be published.
+
+    Raises EdgecifarError if it is marked invalid, or if a file of it could not be measured.
+    """
+    result = read(path)
+    if not result["valid"]:
+        why = "; ".join(result["doubts"])
+        raise EdgecifarError(f"{path} isn't valid: while it was measured, {why}: measure it again")
+    for row in result["models"]:
+        if "error" in row:
+            raise EdgecifarError(
+                f"{path} has no figures of {row['name']} ({row['error']}): measure it again "
+                "without that file"
+            )
+    return result
+
+
+def measured(
+    models: Iterable[Shipped],
+    benches: Iterable[Mapping[str, Any]],
+    studies: Iterable[Mapping[str, Any]] = (),
+) -> str:
     """Return JSON with the best top-1 of each architecture, among shipped models and results."""
     best: dict[str, dict[str, Any]] = {}
-    for architecture, name, figures in (*_of_models(models), *_of_benches(benches)):
+    found = (*_of_models(models), *_of_benches(benches), *_of_studies(studies))
+    for architecture, name, figures in found:
         known = best.get(architecture)
         if known is None or figures["top1"] > known["top1"]:
             kept = {key: figures[key] for key in ("top1", "low", "high", "n")}
@@ -167,15 +191,29 @@ def _of_benches(
                 yield architecture, row["name"], row["accuracy"]
 
 
+def _of_studies(
+    studies: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for result in studies:
+        if result["data"]["name"] != _REFERENCE:
+            continue
+        for entry in study_result.entries(result).values():
+            for file in entry["files"]:
+                yield entry["stages"][0]["architecture"], file["name"], file["accuracy"]
+
+
 def _benches(folder: Path) -> list[dict[str, Any]]:
     """Return the committed results of benches that measured accuracy."""
-    texts = [path for path in sorted(folder.glob("*.json")) if b'"kind": "bench"' in _head(path)]
-    return [result for result in map(read, texts) if result["data"]]
+    return [result for result in map(read, _of_kind("bench", folder)) if result["data"]]
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(100)
+def _studies(folder: Path) -> list[dict[str, Any]]:
+    return [study_result.read(path) for path in _of_kind("study", folder)]
+
+
+def _of_kind(kind: str, folder: Path) -> list[Path]:
+    told = f'"kind": "{kind}"'.encode()  # among the first lines of each result
+    return [path for path in sorted(folder.glob("*.json")) if told in path.read_bytes()[:100]]
 
 
 @click.command()

@@ -1,11 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.cards import card
-from edgecifar.benchmarks.readme import measured, paired
-from edgecifar.runtime.results import read
+from edgecifar.benchmarks.readme import fill, measured, paired
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import read, seal
 from edgecifar.train import zoo
 from edgecifar.train.zoo import Shipped
 
@@ -35,7 +37,12 @@ def test_a_file_meets_the_peer_of_its_size(result, resnet8):
 
 
 @pytest.mark.parametrize(
-    ("size", "peer"), [(98_497, "large int8"), (512_024, "large int8"), (2_200_000, "large int8")]
+    ("size", "peer"),
+    [
+        (98_497, "large int8"),
+        (512_024, "large int8"),
+        (2_200_000, "large int8, the largest it has"),
+    ],
 )
 def test_a_larger_file_meets_the_larger_peer(result, resnet8, size, peer):
     rows = [dict(row) for row in result["models"]]
@@ -76,3 +83,30 @@ def test_the_best_of_an_architecture_is_kept(result, resnet8):
     elsewhere = result | {"data": result["data"] | {"name": "digits"}}
     assert '"model": "better"' in measured([resnet8], [result | {"models": better}])
     assert '"model": "resnet8"' in measured([resnet8], [elsewhere | {"models": better}])
+
+
+def test_the_best_may_be_of_a_study(resnet8):
+    file = {"name": "improved-float32", "accuracy": {"top1": 85.0, "low": 84, "high": 86, "n": 9}}
+    entry = {"seed": 0, "stages": [{"architecture": "improved"}], "files": [file]}
+    study = {
+        "data": {"name": "cifar10"},
+        "ablation": [],
+        "members": [{"recipe": "improved", "runs": [entry]}],
+    }
+    listed = json.loads(measured([resnet8], [], [study]))["architectures"]
+    assert listed["improved"] == {"model": "improved-float32", **file["accuracy"]}
+    study["data"]["name"] = "digits"
+    assert "improved" not in json.loads(measured([resnet8], [], [study]))["architectures"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"valid": False, "doubts": ["it throttled"]}, "isn't valid: .* it throttled: measure it"),
+        ({"models": [{"name": "net", "error": "no memory"}]}, r"figures of net \(no memory\)"),
+    ],
+)
+def test_a_result_that_isn_t_sound_is_not_published(result, resnet8, tmp_path, change, message):
+    (tmp_path / "mine.json").write_text(json.dumps(seal(result | change)))
+    with pytest.raises(EdgecifarError, match=message):
+        fill("<!-- results: mine -->\n<!-- end -->", tmp_path, [resnet8])
