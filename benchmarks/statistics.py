@@ -1,7 +1,7 @@
 """Comparisons of classifiers on the same images: which differences are more than chance.
 
 Intervals of a single accuracy or latency live in `edgecifar.runtime.statistics`, because a device
-needs those too; what compares two models on a workstation is here. NumPy only.
+needs those too; what compares models on a workstation is here.
 """
 
 import math
