@@ -5,6 +5,7 @@ Keras 2's words; that both compute the same is checked, not believed.
 """
 
 import inspect
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,24 +83,29 @@ def _build(entry: dict[str, Any]) -> "keras.Model":
     return kind.from_config(translated["config"])
 
 
-def _layer(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a layer's or a model's entry as Keras 2 writes it."""
+def _layer(entry: dict[str, Any], siblings: Collection[str] = ()) -> dict[str, Any]:
+    """Return a layer's or a model's entry as Keras 2 writes it.
+
+    `siblings` are the models among the layers beside it.
+    """
     kind, config = entry["class_name"], entry["config"]
     if kind in _MODELS:
+        inside = config["layers"]
+        models = {inner["config"]["name"] for inner in inside if inner["class_name"] in _MODELS}
         settings: dict[str, Any] = {
             "name": config["name"],
-            "layers": [_layer(inner) for inner in config["layers"]],
+            "layers": [_layer(inner, models) for inner in inside],
         }
         for key in ("input_layers", "output_layers"):
             if key in config:
-                settings[key] = _listed(config[key])
+                settings[key] = [_tensor(each, models) for each in _listed(config[key])]
     elif entry.get("module") != "keras.layers":
         raise ValueError(f"{kind} is an operation, not a layer")
     else:
         settings = _settings(kind, config)
     translated = {"class_name": kind, "config": settings, "name": settings["name"]}
     if "inbound_nodes" in entry:
-        calls = [_call(node, settings["name"]) for node in entry["inbound_nodes"]]
+        calls = [_call(node, settings["name"], siblings) for node in entry["inbound_nodes"]]
         translated["inbound_nodes"] = calls
     return translated
 
@@ -107,6 +113,15 @@ def _layer(entry: dict[str, Any]) -> dict[str, Any]:
 def _listed(tensors: list) -> list:
     """Return a list of [layer, node, tensor]; Keras 3 writes a single one bare."""
     return [tensors] if isinstance(tensors[0], str) else tensors
+
+
+def _tensor(history: list, models: Collection[str]) -> list:
+    """Return [layer, call, tensor]; in Keras 2 a model's first call is that which built it.
+
+    One that isn't there makes Keras 2 look for it without end.
+    """
+    layer, call, tensor = history
+    return [layer, call + (layer in models), tensor]
 
 
 def _settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -140,11 +155,11 @@ def _value(key: str, value: Any, layer: str) -> Any:
     return value
 
 
-def _call(node: dict[str, Any], layer: str) -> list:
+def _call(node: dict[str, Any], layer: str, models: Collection[str]) -> list:
     """Return the tensors that a call of a layer takes, each as [layer, node, tensor, options]."""
     (argument,) = node["args"]
     tensors = argument if isinstance(argument, list) else [argument]
     extra = {key for key, value in node["kwargs"].items() if value and key != "mask"}
     if extra - {"training"}:
         raise ValueError(f"layer {layer} is called with {', '.join(sorted(extra))}")
-    return [[*tensor["config"]["keras_history"], {}] for tensor in tensors]
+    return [[*_tensor(tensor["config"]["keras_history"], models), {}] for tensor in tensors]

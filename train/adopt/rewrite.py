@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHIFT = "pixel_shift"  # the layer that may be put ahead of all others
 # Of 255 levels: how far the grey of our zeros may lie from what a network's zero padding stands
 # for. ImageNet's mean colours are 17 away, and a stem adapted to them loses nothing to speak of.
-_FRAME_LEVELS = 20
+FRAME_LEVELS = 20
 
 
 def flatten(model: "keras.Model", image_size: tuple[int, int]) -> "keras.Model":
@@ -77,12 +77,19 @@ def leading(model: "keras.Model") -> Leading:
     return found
 
 
-def for_our_pixels(model: "keras.Model", ahead: Leading, takes: Preprocessing) -> "keras.Model":
+def for_our_pixels(
+    model: "keras.Model",
+    ahead: Leading,
+    takes: Preprocessing,
+    *,
+    frame_levels: float = FRAME_LEVELS,
+) -> "keras.Model":
     """Return a flat model that takes `(pixel - 120) / 64` instead of what `takes` gives it.
 
     The layers in `ahead` are gone. The scale goes into the first convolution; so does the mean
-    colour where no zero padding sees it, or hardly (see `adapt_stem`). Else the layer SHIFT adds
-    what makes zero mean again what it meant, one depthwise 1x1 convolution that is never trained.
+    colour where no zero padding sees it, or hardly: where it is no more than `frame_levels` of 255
+    away (see `adapt_stem`). Else the layer SHIFT adds what makes zero mean again what it meant, one
+    depthwise 1x1 convolution that is never trained.
     """
     means, scales = np.array(takes.mean), np.array(takes.scale)
     if np.allclose(means, MEAN) and np.allclose(scales, SCALE) and not takes.bgr:
@@ -93,7 +100,7 @@ def for_our_pixels(model: "keras.Model", ahead: Leading, takes: Preprocessing) -
     shift = None
     if stem is None:
         shift = (SCALE / scales, (MEAN - means) / scales)
-    elif framed and np.abs(means - MEAN).max() > _FRAME_LEVELS:
+    elif framed and np.abs(means - MEAN).max() > frame_levels:
         shift = (np.ones(3), (MEAN - means) / SCALE)
         takes = Preprocessing((MEAN,) * 3, takes.scale, takes.bgr)
     biased = {stem.name: {"use_bias": True}} if stem and not _normalised(model, stem) else {}
@@ -122,8 +129,27 @@ def with_probabilities(model: "keras.Model", outputs: np.ndarray) -> tuple["kera
             f"the model ends in {activation} (layer {last.name}), whose outputs are no "
             "probabilities: let it end in softmax, or in logits without an activation"
         )
-    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    name = free_name("probabilities", {layer.name for layer in model.layers})
+    softmax = keras.layers.Softmax(dtype="float32", name=name)
     return keras.Model(model.inputs, softmax(model.outputs[0]), name=model.name), True
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return `name`, with as many underscores behind it as set it apart from those `taken`."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def require_size(image_size: tuple[int, int], takes: tuple[int, int], what: str) -> None:
+    """Raise EdgecifarError if images of (height, width) aren't what `what` takes."""
+    if tuple(image_size) == tuple(takes):
+        return
+    size = f"{takes[0]}" if takes[0] == takes[1] else f"{takes[0]}x{takes[1]}"
+    raise EdgecifarError(
+        f"{what} takes images of {takes[0]}x{takes[1]} pixels, these are "
+        f"{image_size[0]}x{image_size[1]}: --image-size {size} scales them"
+    )
 
 
 def _require_classifier(model: "keras.Model", image_size: tuple[int, int]) -> None:
@@ -142,13 +168,8 @@ def _require_classifier(model: "keras.Model", image_size: tuple[int, int]) -> No
         raise EdgecifarError(
             f"the model takes {shape}: it must take images (height, width, 3), channels last"
         )
-    fixed = tuple(ours or theirs for ours, theirs in zip(shape, image_size, strict=False))
-    if fixed != tuple(image_size):
-        size = f"{fixed[0]}" if fixed[0] == fixed[1] else f"{fixed[0]}x{fixed[1]}"
-        raise EdgecifarError(
-            f"the model takes images of {fixed[0]}x{fixed[1]} pixels, these are "
-            f"{image_size[0]}x{image_size[1]}: --image-size {size} scales them"
-        )
+    takes = (shape[0] or image_size[0], shape[1] or image_size[1])
+    require_size(image_size, takes, "the model")
 
 
 def _copied(
@@ -207,9 +228,7 @@ class _Copy:
     def _copy(self, layer: "keras.layers.Layer") -> Any:
         """Return the copy of a layer, the same at each of its calls; it is built when called."""
         if id(layer) not in self._layers:
-            name = layer.name
-            while name in self._names:  # two models inside may have used the same
-                name += "_"
+            name = free_name(layer.name, self._names)  # two models inside may have used the same
             self._names.add(name)
             settings = {"name": name, "trainable": True, "dtype": "float32"}
             config = layer.get_config() | settings | self._changes.get(layer.name, {})
@@ -295,4 +314,6 @@ def _normalised(model: "keras.Model", stem: "keras.layers.Layer") -> bool:
     readers = _readers(model, stem.inbound_nodes[0].flat_output_ids[0])
     norm = readers[0].layer if len(readers) == 1 else None
     whole = isinstance(norm, layers.BatchNormalization) and norm.scale and norm.center
-    return stem.use_bias or whole
+    # Behind a ReLU the constant is none any more.
+    linear = getattr(stem.activation, "__name__", "") == "linear"
+    return stem.use_bias or (whole and linear)

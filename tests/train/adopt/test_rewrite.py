@@ -49,11 +49,19 @@ def agree(ours, model, takes, pixels=PIXELS):
 def test_every_scale_of_pixels(name, padding):
     model = stack(layers.Conv2D(8, 3, padding=padding), layers.ReLU(), *head())
     ours, _ = rewritten(model, NAMED[name])
-    grey = padding == "same" and name in ("-1..1", "imagenet", "caffe")  # see _FRAME_LEVELS
+    grey = padding == "same" and name in ("-1..1", "imagenet", "caffe")  # see FRAME_LEVELS
     if not grey:
         agree(ours, model, NAMED[name])
     dark = padding == "same" and name in ("0..1", "0..255")
     assert (SHIFT in [layer.name for layer in ours.layers]) == dark
+
+
+@pytest.mark.parametrize("name", ["-1..1", "imagenet", "caffe"])
+def test_zero_padding_keeps_its_meaning_where_that_is_asked_for(name):
+    model = stack(layers.Conv2D(8, 3, padding="same"), layers.ReLU(), *head())
+    ahead = leading(model)
+    ours = for_our_pixels(model, ahead, ahead.after(NAMED[name]), frame_levels=0)
+    agree(ours, model, NAMED[name])
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,7 @@ def test_a_relu_or_a_mixture_of_colours_is_no_preparation():
         (layers.ZeroPadding2D(1), layers.Conv2D(8, 3)),
         (layers.Conv2D(8, 3, padding="same", use_bias=False),),
         (layers.Conv2D(8, 3, use_bias=False), layers.BatchNormalization()),
+        (layers.Conv2D(8, 3, use_bias=False, activation="relu"), layers.BatchNormalization()),
         (layers.DepthwiseConv2D(3, padding="same"),),
         (layers.Flatten(), layers.Reshape((12, 12, 3))),
         (layers.UpSampling2D(2), layers.Conv2D(8, 3, padding="same")),
@@ -157,6 +166,8 @@ def test_a_softmax_is_added_to_logits_alone():
     np.testing.assert_allclose(ended.predict(PIXELS, verbose=0).sum(axis=1), 1, atol=1e-5)
     again = with_probabilities(ended, ended.predict(PIXELS, verbose=0))
     assert again == (ended, False)
+    named = stack(layers.Conv2D(8, 3, name="probabilities"), *head())
+    assert with_probabilities(named, outputs)[0].layers[-1].name == "probabilities_"
     sigmoid = stack(layers.Flatten(), layers.Dense(4, activation="sigmoid", name="last"))
     with pytest.raises(EdgecifarError, match=r"ends in sigmoid \(layer last\)"):
         with_probabilities(sigmoid, sigmoid.predict(PIXELS, verbose=0))

@@ -1,0 +1,82 @@
+"""Files of Keras 3, which comes with TensorFlow: taken over, or refused with the way out."""
+
+import keras as keras3
+import numpy as np
+import pytest
+from keras import layers
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt import keras3 as translation
+from edgecifar.train.adopt.files import read_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+IMAGES = np.random.default_rng(0).normal(size=(3, 12, 12, 3)).astype(np.float32)
+WAY_OUT = "can't be taken over to Keras 2 .*: save its weights with .* build it again with tf_keras"
+
+
+def saved(path, *inner):
+    model = keras3.Sequential([keras3.Input((12, 12, 3)), *inner, layers.Flatten()])
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["net.keras", "net.h5"])
+def test_known_layers_are_taken_over(tmp_path, name):
+    keras3.utils.set_random_seed(0)
+    inputs = keras3.Input((12, 12, 3))
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(inputs)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.LeakyReLU(negative_slope=0.3)(x)
+    inner = keras3.Sequential([layers.DepthwiseConv2D(3, padding="same"), layers.ReLU(6)])
+    ends = keras3.Input((12, 12, 4))
+    twice = keras3.Model(ends, layers.ReLU()(layers.Conv2D(4, 1)(ends)))
+    x = layers.Concatenate()([inner(x), layers.Add()([twice(x), twice(twice(x))])])
+    x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(x))
+    model = keras3.Model(inputs, layers.Dense(5, activation="softmax")(x))
+    drawn = np.random.default_rng(1)
+    model.get_layer("norm").set_weights([drawn.uniform(0.5, 1, 4) for _ in range(4)])
+    model.save(tmp_path / name)
+    ours = read_model(tmp_path / name)
+    assert type(ours).__module__.startswith("tf_keras")
+    np.testing.assert_allclose(
+        ours.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0), atol=1e-5
+    )
+
+
+def refused(path, message):
+    with pytest.raises(EdgecifarError, match=message) as caught:
+        read_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_keras_2_does_not_have_comes_with_the_way_out(tmp_path):
+    path = saved(tmp_path / "rms.keras", layers.RMSNormalization(name="rms"))
+    refused(path, r"layer rms \(RMSNormalization\) is unknown to Keras 2")
+    refused(path, WAY_OUT)
+    inputs = keras3.Input((12, 12, 3))
+    keras3.Model(inputs, layers.Flatten()(inputs / 255)).save(tmp_path / "operation.keras")
+    refused(tmp_path / "operation.keras", "is an operation, not a layer")
+
+
+@pytest.mark.parametrize("name", ["net.keras", "net.h5"])
+def test_code_is_not_run(tmp_path, name):
+    path = saved(tmp_path / name, layers.TimeDistributed(layers.Lambda(lambda x: x, name="odd")))
+    refused(path, r"layer odd of .* \(Lambda\) holds Python code, which isn't run")
+
+
+def test_other_outputs_are_noticed(tmp_path, monkeypatch):
+    path = saved(tmp_path / "net.keras", layers.LeakyReLU(negative_slope=0.5))
+    monkeypatch.setattr(
+        translation, "_RENAMED", {("InputLayer", "batch_shape"): "batch_input_shape"}
+    )
+    monkeypatch.setattr(translation, "_settings", forgetful(translation._settings))
+    refused(path, r"its outputs differ by 0\.\d+ of the largest")
+
+
+def forgetful(settings):
+    """Return the translation of a layer's settings that loses one."""
+
+    def translate(kind, config):
+        return settings(kind, {key: value for key, value in config.items() if "slope" not in key})
+
+    return translate
