@@ -84,7 +84,11 @@ def train(
     train_run = _trainer(architecture, changes, _given(asked))
     start_tensorflow()
     dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
-    print_run(train_run(architecture, dataset, out=out or Path("runs") / architecture, **how))
+    print_run(
+        train_run(
+            architecture, dataset, out=out or Path("runs") / architecture.replace(":", "-"), **how
+        )
+    )
 
 
 def _trainer(architecture: str, changes: dict, asked: dict):

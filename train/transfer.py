@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, zoo
+from edgecifar.train.adopt.rewrite import SHIFT
 from edgecifar.train.models.backbone import Backbone, enlargement, usual_size
 from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.run import Run, open_run, start_run
@@ -163,7 +164,7 @@ def train(
             tensorboard=tensorboard,
             devices=devices,
         )
-    model.trainable = True  # a file remembers what was frozen, and later stages train everything
+    thaw(model)  # a file remembers what was frozen, and later stages train everything
     finish(run, model, dataset, result)
     for features in (run.path / "head").glob("features-*.npy"):
         features.unlink()
@@ -171,10 +172,18 @@ def train(
 
 
 def source_run(weights: str | None) -> Run | None:
-    """Return the run that `Transfer.weights` names, a shipped model's too; None for the rest."""
+    """Return the run that `Transfer.weights` names, a shipped model's too; None for the rest.
+
+    Raises EdgecifarError if there is no such file, folder or model.
+    """
     if weights in (None, "imagenet", "none") or Path(weights).is_file():
         return None
-    return open_run(Path(weights)) if Path(weights).is_dir() or zoo.find(weights) else None
+    if not (Path(weights).is_dir() or zoo.find(weights)):
+        raise EdgecifarError(
+            f"{weights} is missing: --weights takes imagenet, none, a file, the folder of a run or "
+            f"a model that ships ({', '.join(zoo.names())})"
+        )
+    return open_run(Path(weights))
 
 
 def usual(architecture: str) -> tuple[Training, Transfer]:
@@ -264,5 +273,12 @@ def freeze(backbone: Backbone | Trunk, model: "keras.Model", transfer: Transfer)
     own = backbone.layers(model)
     for index, layer in enumerate(own):
         norm = isinstance(layer, keras.layers.BatchNormalization)
-        learns = index >= len(own) - transfer.unfreeze
+        learns = index >= len(own) - transfer.unfreeze and layer.name != SHIFT
         layer.trainable = learns and not (norm and transfer.batch_norm == "frozen")
+
+
+def thaw(model: "keras.Model") -> None:
+    """Let everything learn again but what never does, the scale of an adopted model's pixels."""
+    model.trainable = True
+    for layer in model.layers:
+        layer.trainable = layer.name != SHIFT

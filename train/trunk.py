@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt.rewrite import free_name, require_size
+from edgecifar.train.keras_files import first_line
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ class Trunk:
             copy = keras.models.clone_model(self.trained, input_tensors=images)
             copy.set_weights(self.trained.get_weights())
         except ValueError as error:
-            height, width = self.trained.input_shape[1:3]
+            require_size(image_size, self.trained.input_shape[1:3], self.source)
             raise EdgecifarError(
-                f"{self.source} only takes images of {height}x{width}: give --image-size {height}"
+                f"{self.source} can't be built again: {first_line(error)}"
             ) from error
         features = copy.get_layer(self.pooled).output
         return keras.Model(copy.input, self.head(features, classes), name=self.trained.name)
@@ -46,8 +48,10 @@ class Trunk:
         """Apply a new classifier to features [batch, channels]; returns probabilities."""
         from tf_keras import layers
 
+        names = [layer.name for layer in self.trained.layers]
+        name = free_name("probabilities", names[: names.index(self.classifier) + 1])
         initial = layers.Dense(classes, kernel_initializer="he_normal", name=self.classifier)
-        return layers.Softmax(dtype="float32", name="probabilities")(initial(features))
+        return layers.Softmax(dtype="float32", name=name)(initial(features))
 
     def layers(self, model: "keras.Model") -> list:
         """Return the trunk's own layers in a model that `build` made, from input to output."""

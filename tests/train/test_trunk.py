@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tf_keras as keras
+from tf_keras import layers
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt.rewrite import SHIFT
 from edgecifar.train.data import Split
 from edgecifar.train.recipe import override
-from edgecifar.train.run import open_run
-from edgecifar.train.transfer import FROM_RUN, HEAD_FROM_RUN, Transfer, train
-from edgecifar.train.trunk import trunk_of
+from edgecifar.train.transfer import FROM_RUN, HEAD_FROM_RUN, Transfer, freeze, thaw, train
+from edgecifar.train.trunk import Trunk, trunk_of
 
 QUICK = override(FROM_RUN, {"epochs": 1, "batch_size": 32, "augment.flip": "none"})
 
@@ -58,6 +60,8 @@ def test_what_can_t_go_on_is_named(parity, digits, digits_run, digits_qat_run, t
     def attempt(architecture, source, dataset=parity, **how):
         train(architecture, dataset, QUICK, Transfer(str(source), **how), tmp_path / "run")
 
+    with pytest.raises(EdgecifarError, match="runs/typo is missing: --weights takes imagenet"):
+        attempt("resnet8", "runs/typo")
     with pytest.raises(EdgecifarError, match="resnet8 is a run of resnet8, not of improved"):
         attempt("improved", digits_run.path)
     with pytest.raises(EdgecifarError, match="fine-tuned for int8: give resnet8"):
@@ -67,11 +71,38 @@ def test_what_can_t_go_on_is_named(parity, digits, digits_run, digits_qat_run, t
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_of_one_size_says_so(digits, tmp_path):
-    from edgecifar.train.recipe import Training
-    from edgecifar.train.session import train as train_anew
+def trunk(*layers_ahead, size=(12, 16)):
+    stack = [keras.Input((*size, 3)), *layers_ahead, layers.Flatten(name="flat")]
+    model = keras.Sequential([*stack, layers.Dense(4, name="head"), layers.Softmax()])
+    return Trunk("net", model, "head", "flat", "net")
 
-    settings = Training(epochs=1, batch_size=128, optimizer="adam", learning_rate=1e-3)
-    run = train_anew("baseline", digits, settings, tmp_path / "baseline")
-    with pytest.raises(EdgecifarError, match="baseline only takes images of 32x32"):
-        trunk_of(open_run(run.path)).build((40, 40), 10)
+
+def test_a_network_of_one_size_says_so():
+    with pytest.raises(EdgecifarError, match=r"net takes .*12x16 pixels, .*: --image-size 12x16"):
+        trunk().build((32, 32), 2)
+
+
+def test_what_else_goes_wrong_is_no_matter_of_size(monkeypatch):
+    def broken(*arguments, **options):
+        raise ValueError("no clone")
+
+    known = trunk()
+    monkeypatch.setattr(keras.models, "clone_model", broken)
+    with pytest.raises(EdgecifarError, match="net can't be built again: no clone"):
+        known.build((12, 16), 2)
+
+
+def test_a_layer_may_have_the_name_of_the_new_softmax():
+    model = trunk(layers.Conv2D(3, 1, name="probabilities")).build((12, 16), 2)
+    assert [layer.name for layer in model.layers[-2:]] == ["head", "probabilities_"]
+
+
+def test_the_scale_of_an_adopted_model_s_pixels_is_never_trained():
+    known = trunk(layers.DepthwiseConv2D(1, name=SHIFT), layers.Conv2D(3, 1, name="conv"))
+    model = known.build((12, 16), 2)
+    learning = {}
+    freeze(known, model, Transfer("runs/net", unfreeze=50))
+    learning["tuned"] = [layer.name for layer in model.layers if layer.trainable_weights]
+    thaw(model)
+    learning["later"] = [layer.name for layer in model.layers if layer.trainable_weights]
+    assert learning == {"tuned": ["conv", "head"], "later": ["conv", "head"]}
