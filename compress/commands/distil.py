@@ -4,8 +4,12 @@ from pathlib import Path
 
 import click
 
-from edgecifar.compress.commands.options import distillation_options, force_option, teacher_of
-from edgecifar.train.adopt.options import pixels_option
+from edgecifar.compress.commands.options import (
+    distillation_of,
+    distillation_options,
+    force_option,
+)
+from edgecifar.train.adopt.options import open_all, pixels_option, say
 from edgecifar.train.data.options import data_options
 
 
@@ -31,17 +35,25 @@ from edgecifar.train.data.options import data_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @force_option
 def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **options):
-    """Train a small network on what the run TEACHER says of the images, or several on average."""
-    from edgecifar.compress.distil import distil as learn
+    """Train a small network on what the run TEACHER says of the images, or several on average.
+
+    The table at the end compares it with TEACHER.
+    """
+    from edgecifar.compress.distil import Teacher
+    from edgecifar.compress.steps import distil_and_judge
+    from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
-    from edgecifar.train.data import load
     from edgecifar.train.recipe import Training, override, parse_assignments
     from edgecifar.train.summary import print_run
 
     changes = ({"epochs": epochs} if epochs else {}) | parse_assignments(assignments)
     settings = override(Training(), changes)
+    distillation = distillation_of(options, taught=True)
     start_tensorflow()
     out = out or Path("runs") / f"{student}-distilled"
-    source = {key: options.pop(key) for key in ("data", "image_size", "skip_corrupt")}
-    teacher, _ = teacher_of(teachers, options, source, pixels=pixels, beside=out)
-    print_run(learn(teacher, student, load(**source), settings, out, seed=seed, force=force))
+    runs, dataset = open_all(teachers, pixels, options, beside=out)
+    teacher = Teacher(runs, distillation)
+    how = {"seed": seed, "force": force, "report": say}
+    run, verdict = distil_and_judge(teacher, student, dataset, settings, out, **how)
+    print_run(run)
+    print_verdict(verdict)

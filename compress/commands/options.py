@@ -2,7 +2,7 @@
 
 import click
 
-from edgecifar.train.adopt.options import open_given
+from edgecifar.train.adopt.options import open_all
 
 force_option = click.option("--force", is_flag=True, help="Replace what stands there.")
 TAUGHT = "A run whose answers are learnt too; repeat for the average of several."
@@ -24,17 +24,26 @@ def distillation_options(command):
     return command
 
 
-def teacher_of(folders, options, source, *, pixels=None, beside=None):
-    """Return the teacher in runs or model files (None if there are none), and the other options.
+def distillation_of(options, *, taught):
+    """Take --weight, --temperature and --views out of `options`; return the `Distillation`.
 
-    `source` are the values of `data_options`; `pixels` and `beside` are for files, see
-    `open_or_adopt`.
+    Wrong usage without a teacher, that is unless `taught`.
     """
-    from edgecifar.compress.distil import Distillation, Teacher
+    from edgecifar.compress.distil import Distillation
 
     chosen = {key: options.pop(key) for key in ("weight", "temperature", "views")}
     given = {key: value for key, value in chosen.items() if value is not None}
-    if given and not folders:
+    if given and not taught:
         raise click.UsageError("--weight, --temperature and --views need --teacher")
-    runs = tuple(open_given(folder, pixels, source, beside=beside)[0] for folder in folders)
-    return (Teacher(runs, Distillation(**given)) if runs else None), options
+    return Distillation(**given)
+
+
+def open_with_teachers(run, teachers, distillation, pixels, source, *, beside):
+    """Return the run that a step starts from, the `Teacher` (None without) and the data of both.
+
+    `source` are the values of `data_options`; see `open_all` for the others.
+    """
+    from edgecifar.compress.distil import Teacher
+
+    (parent, *others), dataset = open_all((run, *teachers), pixels, source, beside=beside)
+    return parent, Teacher(tuple(others), distillation) if others else None, dataset

@@ -6,11 +6,12 @@ import click
 
 from edgecifar.compress.commands.options import (
     TAUGHT,
+    distillation_of,
     distillation_options,
     force_option,
-    teacher_of,
+    open_with_teachers,
 )
-from edgecifar.train.adopt.options import open_given, run_argument, say
+from edgecifar.train.adopt.options import run_argument, say
 from edgecifar.train.data.options import data_options
 
 
@@ -49,11 +50,12 @@ def prune(run, pixels, out, teachers, seed, force, data, image_size, skip_corrup
     from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
 
-    distillation = {key: options.pop(key) for key in ("weight", "temperature", "views")}
+    distillation = distillation_of(options, taught=bool(teachers))
     recipe = recipe_for(**options)
     start_tensorflow()
     source = {"data": data, "image_size": image_size, "skip_corrupt": skip_corrupt}
-    parent, dataset = open_given(run, pixels, source, beside=out)
-    teacher, _ = teacher_of(teachers, distillation, source, beside=out)
+    parent, teacher, dataset = open_with_teachers(
+        run, teachers, distillation, pixels, source, beside=out
+    )
     how = {"seed": seed, "force": force, "teacher": teacher, "report": say}
     print_verdict(take_and_judge(recipe, parent, dataset, out, **how))

@@ -6,11 +6,12 @@ import click
 
 from edgecifar.compress.commands.options import (
     TAUGHT,
+    distillation_of,
     distillation_options,
     force_option,
-    teacher_of,
+    open_with_teachers,
 )
-from edgecifar.train.adopt.options import open_given, run_argument, say
+from edgecifar.train.adopt.options import run_argument, say
 from edgecifar.train.data.options import data_options
 
 
@@ -38,15 +39,16 @@ def quantize(run, pixels, out, epochs, learning_rate, keep_float, teachers, seed
     from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
 
-    start_tensorflow()
+    distillation = distillation_of(options, taught=bool(teachers))
     chosen = {
         "epochs": epochs,
         "learning_rate": learning_rate,
         "keep_float": keep_float or None,
     }
     recipe = Quantization(**{key: value for key, value in chosen.items() if value is not None})
-    source = {key: options.pop(key) for key in ("data", "image_size", "skip_corrupt")}
-    parent, dataset = open_given(run, pixels, source, beside=out)
-    teacher, _ = teacher_of(teachers, options, source, beside=out)
+    start_tensorflow()
+    parent, teacher, dataset = open_with_teachers(
+        run, teachers, distillation, pixels, options, beside=out
+    )
     how = {"seed": seed, "force": force, "teacher": teacher, "report": say}
     print_verdict(take_and_judge(recipe, parent, dataset, out, **how))

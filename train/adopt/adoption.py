@@ -1,7 +1,7 @@
 """Adopting a model: rewritten for our pixels, measured, and kept in a run folder of its own."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +11,29 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt import pixels as scales
 from edgecifar.train.adopt.files import digest, is_model, read_model
 from edgecifar.train.adopt.rewrite import (
+    FRAME_LEVELS,
     SHIFT,
+    Leading,
     flatten,
     for_our_pixels,
     leading,
     with_probabilities,
 )
-from edgecifar.train.recipe import Augmentation, Training
-from edgecifar.train.run import Run, open_run, start_run
+from edgecifar.train.recipe import Augmentation, Training, from_mapping
+from edgecifar.train.run import Run, is_finished, open_run, start_run
+from edgecifar.train.stem import Preprocessing
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
     from edgecifar.train.data import Dataset, Split
-    from edgecifar.train.stem import Preprocessing
 
 STAGE = "adopted"
 Report = Callable[[str], object]
 _COMPARED = 1000  # validation images on which the model is compared before and after
+# Percent of them for which both must give the same answer. Where nothing was approximated only
+# rounding differs, in a model that computes in 16 bits by more than in others.
+_AGREEMENT = 95.0
 _BATCH = 100
 _STEPS = 20  # an epoch of fine-tuning has at least so many, where there are few images
 
@@ -39,6 +44,7 @@ class Adopted:
 
     model: "keras.Model"
     pixels: str
+    takes: Preprocessing  # what the model was given before
     changes: tuple[str, ...]
     comparison: dict[str, float]
 
@@ -64,7 +70,7 @@ def open_or_adopt(
         return run, load()
     out = (beside.parent if beside else Path("runs")) / _name(path)
     wanted = scales.parse(pixels) if pixels else None
-    if run := _adopted_before(path, out, pixels):
+    if run := _adopted_before(path, out, pixels, wanted):
         report(f"{path} was adopted before: going on with {out}")
         dataset = load()
         run.require_data(dataset)
@@ -81,10 +87,10 @@ def adopt(
     out: Path,
     *,
     pixels: str | None = None,
-    wanted: "Preprocessing | None" = None,
+    wanted: Preprocessing | None = None,
     report: Report = lambda text: None,
 ) -> Run:
-    """Make the run `out` of the `model` that was read from `path`.
+    """Make the run `out` of the `model` that was read from `path`, in place of an unfinished one.
 
     `pixels` is what the user calls the scale `wanted`. Raises EdgecifarError, before any work, for
     a model that isn't a classifier of these data's images and classes.
@@ -99,13 +105,17 @@ def adopt(
         dataset,
         fine_tuning_recipe(dataset),
         stage=STAGE,
-        architecture=_name(path),
+        architecture=f"{STAGE}:{_name(path)}",  # no network of ours has a name like that
         seed=0,
-        force=False,
+        force=not is_finished(out),
         source={"path": str(path), "sha256": digest(path)},
-        pixels=pixels,
     )
-    details = {"pixels": adopted.pixels, "changes": list(adopted.changes), **adopted.comparison}
+    details = {
+        "pixels": adopted.pixels,
+        "takes": asdict(adopted.takes),
+        "changes": list(adopted.changes),
+        **adopted.comparison,
+    }
     record(run, adopted.model, dataset, adopted=details)
     report(f"{path.name}: adopted as {out}")
     return run
@@ -116,31 +126,54 @@ def rewrite(
     dataset: "Dataset",
     *,
     pixels: str | None = None,
-    wanted: "Preprocessing | None" = None,
+    wanted: Preprocessing | None = None,
 ) -> Adopted:
-    """Return `model` flat, with our pixels in and probabilities out, compared with what it was."""
+    """Return `model` flat, with our pixels in and probabilities out, compared with what it was.
+
+    Raises EdgecifarError if it doesn't answer as it did.
+    """
     flat = flatten(model, dataset.image_size)
     if flat.output_shape[1:] != (len(dataset.classes),):
         raise EdgecifarError(_other_classes(flat.output_shape[1:], dataset))
     sample = _first(dataset.validation, _COMPARED)
     ahead = leading(flat)
-    if wanted:
-        told = f"{pixels}, as given"
-    elif ahead.names and scales.takes_raw(ahead.after(scales.NAMED["0..255"])):
-        wanted, told = scales.NAMED["0..255"], f"0..255, which {_listed(ahead.names)} rescales"
-    else:
-        name, seen = scales.measure(
-            lambda inputs: _predict(flat, inputs), sample.images, sample.labels
-        )
-        wanted, told = scales.NAMED[name], f"{name}, found by trial ({seen})"
-    before = _predict(flat, sample.images, wanted)
-    ending, appended = with_probabilities(flat, before)
-    ours = for_our_pixels(ending, ahead, ahead.after(wanted))
-    after = _predict(ours, sample.images, scales.NAMED["edgecifar"])
+    takes, told = _pixels_of(model, ahead, sample, pixels, wanted)
+    before = _predict(model, sample.images, takes)
+    # What ends a model is seen in float32: sixteen bits don't sum up to 1.
+    ending, appended = with_probabilities(flat, _predict(flat, sample.images[:_BATCH], takes))
     if appended:
         before = _softmax(before)
-    changes = _changes(model, flat, ahead.names, ours, appended=appended)
-    return Adopted(ours, told, changes, _comparison(before, after, sample.labels))
+    for levels in (FRAME_LEVELS, 0):
+        ours = for_our_pixels(ending, ahead, ahead.after(takes), frame_levels=levels)
+        after = _predict(ours, sample.images, scales.NAMED["edgecifar"])
+        comparison = _comparison(before, after, sample.labels)
+        if comparison["agreement"] >= _AGREEMENT:
+            changes = _changes(model, flat, ahead.names, ours, appended=appended)
+            return Adopted(ours, told, takes, changes, comparison)
+    raise EdgecifarError(
+        f"rewritten for our pixels the model doesn't answer as it did ({compared(comparison)}; "
+        f"{_AGREEMENT:g} % must agree): build it from layers that prepare each pixel alone, or "
+        "none, ahead of its first convolution"
+    )
+
+
+def _pixels_of(
+    model: "keras.Model",
+    ahead: Leading,
+    sample: "Split",
+    pixels: str | None,
+    wanted: Preprocessing | None,
+) -> tuple[Preprocessing, str]:
+    """Return what `model` is to be given, and how that is known."""
+    if wanted:
+        return wanted, f"{pixels}, as given"
+    raw = scales.NAMED["0..255"]
+    if ahead.names and scales.takes_raw(ahead.after(raw)):
+        return raw, f"0..255, which {_listed(ahead.names)} rescales"
+    name, seen = scales.measure(
+        lambda inputs: _predict(model, inputs), sample.images, sample.labels
+    )
+    return scales.NAMED[name], f"{name}, found by trial ({seen})"
 
 
 def fine_tuning_recipe(dataset: "Dataset") -> Training:
@@ -173,7 +206,9 @@ def _name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _adopted_before(path: Path, out: Path, pixels: str | None) -> Run | None:
+def _adopted_before(
+    path: Path, out: Path, pixels: str | None, wanted: Preprocessing | None
+) -> Run | None:
     """Return the finished run that was made of the same file, None if there is none yet."""
     if not out.exists():
         return None
@@ -188,12 +223,23 @@ def _adopted_before(path: Path, out: Path, pixels: str | None) -> Run | None:
             f"{out} was adopted from another file than {path} is now: remove that folder, or "
             "rename the file"
         )
-    if run.complete and pixels and pixels != info["pixels"]:
+    if not run.complete:
+        return None
+    if wanted and not _same(wanted, info["adopted"].get("takes")):
         raise EdgecifarError(
             f"{out} was adopted with pixels {info['adopted']['pixels']}: remove that folder to "
             f"adopt {path} with {pixels}"
         )
-    return run if run.complete else None
+    return run
+
+
+def _same(wanted: Preprocessing, noted: dict[str, Any] | None) -> bool:
+    """Tell whether `noted`, as run.json has it or an older one lacks it, is the scale `wanted`."""
+    if noted is None:
+        return False
+    takes = from_mapping(Preprocessing, noted)
+    same = np.allclose([wanted.mean, wanted.scale], [takes.mean, takes.scale])
+    return bool(same) and wanted.bgr == takes.bgr
 
 
 def _other_classes(shape: tuple, dataset: "Dataset") -> str:
@@ -212,14 +258,13 @@ def _first(split: "Split", count: int) -> "Split":
 
 
 def _predict(
-    model: "keras.Model", images: np.ndarray, pixels: "Preprocessing | None" = None
+    model: "keras.Model", images: np.ndarray, pixels: Preprocessing | None = None
 ) -> np.ndarray:
     """Return the model's outputs, float32 [n, classes], for inputs, or for pixels to prepare."""
     starts = range(0, len(images), _BATCH)
     batches = (images[start : start + _BATCH] for start in starts)
-    return np.concatenate(
-        [model.predict_on_batch(pixels(batch) if pixels else batch) for batch in batches]
-    )
+    outputs = [model.predict_on_batch(pixels(batch) if pixels else batch) for batch in batches]
+    return np.concatenate(outputs).astype(np.float32)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,13 +1,17 @@
 """The argument by which a command is given a run, or a model file that becomes one."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgecifar.train.zoo.options import RunPath
+
+if TYPE_CHECKING:
+    from edgecifar.train.data import Dataset
+    from edgecifar.train.run import Run
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -26,15 +30,43 @@ def run_argument(command: _Command) -> _Command:
 
 def open_given(
     run: Path, pixels: str | None, source: dict[str, Any], *, beside: Path | None = None
-) -> tuple:
+) -> tuple["Run", "Dataset"]:
     """Return the run that a command was given, and its data; see `open_or_adopt`.
 
     `source` are the values of `data_options`.
     """
+    (opened,), dataset = open_all((run,), pixels, source, beside=beside)
+    return opened, dataset
+
+
+def open_all(
+    paths: Sequence[Path],
+    pixels: str | None,
+    source: dict[str, Any],
+    *,
+    beside: Path | None = None,
+) -> tuple[tuple["Run", ...], "Dataset"]:
+    """Return all runs that a command was given, at least one, and their data, loaded once.
+
+    `pixels` holds for each that is a model file. Raises EdgecifarError if none is.
+    """
     from edgecifar.train.adopt.adoption import open_or_adopt
+    from edgecifar.train.adopt.files import is_model
     from edgecifar.train.data import load
 
-    return open_or_adopt(run, partial(load, **source), pixels=pixels, beside=beside, report=say)
+    files = [path for path in paths if is_model(path)] or paths
+    load_once = cache(partial(load, **source))
+    runs = tuple(
+        open_or_adopt(
+            path,
+            load_once,
+            pixels=pixels if path in files else None,
+            beside=beside,
+            report=say,
+        )[0]
+        for path in paths
+    )
+    return runs, load_once()
 
 
 def say(text: str) -> None:
