@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecifar.compress.teacher import SMALLEST, answer_views
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
 from edgecifar.train.recipe import Training
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from edgecifar.train.pipeline import Feed, Goals
 
 _ANSWERS = "teacher"  # the folder in a run
-_SMALLEST = 1e-30  # probabilities above it keep their gradient in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,6 @@ def taught_feed(
     """
     import tensorflow as tf
 
-    from edgecifar.compress.teacher import answer_views
     from edgecifar.train.pipeline import Feed, image_feed, training_batches
 
     views = min(teacher.recipe.views, settings.epochs)
@@ -198,7 +197,7 @@ def distillation_goals(recipe: Distillation, classes: int) -> "Goals":
 
     def divergence(teacher, probabilities, temperature):
         # The logarithm of a probability is its logit but for a constant, which softmax ignores.
-        student = tf.math.log(tf.maximum(probabilities, _SMALLEST)) / temperature
+        student = tf.math.log(tf.maximum(probabilities, SMALLEST)) / temperature
         theirs = tf.nn.log_softmax(teacher / temperature)
         gap = theirs - tf.nn.log_softmax(student)
         return tf.reduce_sum(tf.exp(theirs) * gap, axis=1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecifar.compress.wrappers import weight_name
 from edgecifar.runtime.errors import EdgecifarError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def kernels(model: "keras.Model") -> Iterator[tuple[tuple[str, str], Any]]:
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         for variable in layer.weights:
-            name = variable.name.split("/")[-1].split(":")[0]
+            name = weight_name(variable)
             if name in _KERNELS:
                 yield (inner.name, name), variable
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.masks import hold, require_held, zeros_of
+from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.release import release
 from edgecifar.compress.selective import fused_with, require_layers
+from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import RANGE, normalise
 from edgecifar.train.recipe import Training
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 _RANGE_DECAY = 0.999  # of the moving averages in which the toolkit keeps activation ranges
-_CALIBRATION_BATCHES, _CALIBRATION_BATCH = 8, 128
+_CALIBRATION_IMAGES, _CALIBRATION_BATCH = 1024, 128
+_COUNTS = ("parameters", "macs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +72,11 @@ def quantize(
 
     settings = taught_settings(teacher, dataset, recipe.settings(inherited(parent, dataset)))
     model = parent.load_model()
-    require_quantizable(model)
-    require_layers(model, recipe.keep_float)
-    # Layers in float are named only where there are some: other runs go on as they were begun.
-    details = {"keep_float": list(recipe.keep_float)} if recipe.keep_float else {}
+    images = calibration_images(dataset, _CALIBRATION_IMAGES)
+    apply_precision(settings.precision)
+    prepared = _wrap(model, recipe.keep_float)
+    _require_same_work(prepared, parent)
+    held = hold(prepared, zeros_of(model))
     run = start_run(
         out,
         dataset,
@@ -80,32 +85,16 @@ def quantize(
         seed=seed,
         force=force,
         parent=parent,
+        keep_float=list(recipe.keep_float),
         teacher=teacher.identity() if teacher else None,
-        **details,
     )
-    _require_same_layers(run, recipe)
-    apply_precision(settings.precision)
-    counts = {key: parent.info[key] for key in ("parameters", "macs")}
-    images = dataset.train.images[: _CALIBRATION_BATCHES * _CALIBRATION_BATCH]
-    prepared = prepare(model, images, keep_float=recipe.keep_float)
-    _require_same_work(prepared, parent)
-    held = hold(prepared, zeros_of(model))
+    _calibrate(prepared, images)
     feed = fine_tuning_feed(teacher, dataset, settings, run, seed=seed, parent=parent)
     result = fit_to(feed, prepared, settings, run.path, seed=seed)
     require_held(held)
     # The counts are of the network itself, without the bookkeeping of its quantizers.
-    finish(run, prepared, dataset, result, **counts)
+    finish(run, prepared, dataset, result, **{key: parent.info[key] for key in _COUNTS})
     return run
-
-
-def _require_same_layers(run: Run, recipe: Quantization) -> None:
-    """Raise EdgecifarError if the run was begun with layers in float that are no longer named."""
-    begun = run.info.get("keep_float", [])
-    if begun != list(recipe.keep_float):
-        raise EdgecifarError(
-            f"{run.path} was begun with --keep-float {' '.join(begun)}: give the same, --force "
-            "starts it again, --out puts this one elsewhere"
-        )
 
 
 def _require_same_work(prepared: "keras.Model", parent: Run) -> None:
@@ -126,39 +115,25 @@ def prepare(
     """Return `model` with simulated int8 weights and activations, its ranges calibrated.
 
     `images` are uint8 [n, height, width, 3] from training. Layers in `keep_float` stay in float,
-    with those that TFLite fuses with them.
+    with those that TFLite fuses with them. Raises EdgecifarError for a model that the toolkit
+    can't take, and for layers that aren't there.
     """
+    prepared = _wrap(model, keep_float)
+    _calibrate(prepared, images)
+    return prepared
+
+
+def _wrap(model: "keras.Model", keep_float: Collection[str]) -> "keras.Model":
+    """Return `model` in the toolkit's wrappers, which as yet know no ranges but the input's."""
     import tensorflow_model_optimization as tfmot
 
+    require_quantizable(model)
+    require_layers(model, keep_float)
     prepared = tfmot.quantization.keras.quantize_model(model)
     if keep_float:
         prepared = release(prepared, fused_with(model, keep_float))
     _fix_input_range(prepared)
-    _calibrate(prepared, normalise(images.astype(np.float32)))
     return prepared
-
-
-def require_quantizable(model: "keras.Model") -> None:
-    """Raise EdgecifarError, naming the layer and the rewrite, if the toolkit can't take `model`."""
-    import tensorflow_model_optimization as tfmot
-    import tf_keras as keras
-
-    if not isinstance(model, keras.Sequential) and not model._is_graph_network:
-        raise EdgecifarError("a subclassed model can't be quantized: build it functionally")
-    supports = tfmot.quantization.keras.default_8bit.Default8BitQuantizeScheme()
-    registry = supports.get_quantize_registry()
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            reason = "is a model inside the model: inline its layers"
-        elif isinstance(layer, keras.layers.Rescaling):
-            reason = "can't be quantized: normalise as (pixel - 120) / 64 outside the model"
-        elif isinstance(layer, keras.layers.InputLayer | keras.layers.BatchNormalization):
-            continue
-        elif not registry.supports(layer):
-            reason = f"({type(layer).__name__}) has no int8 form: replace it"
-        else:
-            continue
-        raise EdgecifarError(f"layer {layer.name} {reason}")
 
 
 def _fix_input_range(model: "keras.Model") -> None:
@@ -166,16 +141,13 @@ def _fix_input_range(model: "keras.Model") -> None:
 
     The quantizer widens its range when it sees more, and never does: no image exceeds it.
     """
-    low, high = (
-        next(w for w in model.layers[1].weights if w.name.endswith(end))
-        for end in ("_min:0", "_max:0")
-    )
-    low.assign(RANGE[0])
-    high.assign(RANGE[1])
+    quantizer = next(layer for layer in model.layers if isinstance(layer, input_quantizer()))
+    for end, value in zip(("min", "max"), RANGE, strict=True):
+        by_name(quantizer)[f"{quantizer.name}_{end}"].assign(value)
 
 
-def _calibrate(model: "keras.Model", inputs: np.ndarray) -> None:
-    """Set the activation ranges to those of real images.
+def _calibrate(model: "keras.Model", images: np.ndarray) -> None:
+    """Set the activation ranges to those of real images, uint8 [n, height, width, 3].
 
     Left alone they start at -6..6 and move by a thousandth a step, which a short fine-tuning
     never makes up for. One step from `old` to `new` gives away what the batch had:
@@ -196,6 +168,7 @@ def _calibrate(model: "keras.Model", inputs: np.ndarray) -> None:
     for layer in model.layers:  # statistics of batch normalisation must not move
         layer.trainable = False
     step = tf.function(lambda batch: model(batch, training=True))
+    inputs = normalise(images.astype(np.float32))
     batches = np.array_split(inputs, max(1, len(inputs) // _CALIBRATION_BATCH))
     for _ in range(3):
         old = [weight.numpy() for weight in ranges]

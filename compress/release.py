@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.compress.layers import plain_name
+from edgecifar.compress.wrappers import by_name
 from edgecifar.runtime.errors import EdgecifarError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def release(prepared: "keras.Model", layers: Collection[str]) -> "keras.Model":
             )
     config = prepared.get_config()
     for entry in config["layers"]:
+        entry.pop("build_config", None)  # with it the input's quantizer gets its weights twice
         name = plain_name(entry["config"]["name"])
         if entry["class_name"] == _WRAPPER and name in layers:
             _release(entry["config"]["quantize_config"]["config"], wrapped[name], layers)
@@ -37,7 +39,9 @@ def release(prepared: "keras.Model", layers: Collection[str]) -> "keras.Model":
     if not released.built:
         released.build(prepared.input_shape)
     for layer in released.layers:
-        _copy_weights(prepared.get_layer(layer.name), layer)
+        values = by_name(prepared.get_layer(layer.name))
+        for name, weight in by_name(layer).items():
+            weight.assign(values[name])
     return released
 
 
@@ -46,18 +50,7 @@ def _release(
 ) -> None:
     """Change a wrapper's settings of what it quantizes."""
     changes: dict[str, Any] = {"weight_attrs": []}
-    readers = [plain_name(node.layer.name) for node in wrapper._outbound_nodes]
+    readers = [plain_name(node.layer.name) for node in wrapper.outbound_nodes]
     if readers and all(name in layers for name in readers):
         changes |= {"activation_attrs": [], "quantize_output": False}
     quantizers.update({key: value for key, value in changes.items() if key in quantizers})
-
-
-def _copy_weights(source: "keras.layers.Layer", target: "keras.layers.Layer") -> None:
-    values = {_short(weight.name): weight for weight in source.weights}
-    for weight in target.weights:
-        weight.assign(values[_short(weight.name)])
-
-
-def _short(name: str) -> str:
-    """Return `kernel:0` for `conv2d_1/kernel:0`."""
-    return name.rsplit("/", maxsplit=1)[-1]

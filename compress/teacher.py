@@ -1,6 +1,5 @@
 """What a teacher says of training images, kept in files so that it is asked only once."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 # float16 holds the logarithms of probabilities down to this one with three digits.
-_SMALLEST = 1e-30
+SMALLEST = 1e-30
 _NOTE = "key.json"
 
 
@@ -101,7 +100,7 @@ class _Panel:
             split, classes, self._settings, seed=self._seed, first_epoch=view
         )
         said = [self._ask(images) for images, _ in batches.take(steps)]
-        return np.log(np.maximum(said, _SMALLEST)).astype(np.float16)
+        return np.log(np.maximum(said, SMALLEST)).astype(np.float16)
 
     def _ask(self, images) -> np.ndarray:
         return np.mean([model.predict_on_batch(images) for model in self._models], axis=0)
@@ -109,9 +108,8 @@ class _Panel:
 
 def _key(runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int) -> dict:
     """Return all that the answers depend on."""
-    digests = [hashlib.sha256((run.path / "model.h5").read_bytes()).hexdigest() for run in runs]
     return {
-        "models": digests,
+        "models": [run.digest for run in runs],
         "data": dataset.fingerprint,
         "augment": asdict(settings.augment),
         "batch_size": settings.batch_size,

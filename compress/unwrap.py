@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgecifar.compress.wrappers import by_name, input_quantizer, weight_name
+
 if TYPE_CHECKING:
     import tf_keras as keras
 
@@ -26,13 +28,12 @@ def unwrap(model: "keras.Model") -> Unwrapped:
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
-    from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import (
-        QuantizeLayer,
-    )
     from tensorflow_model_optimization.quantization.keras import QuantizeWrapper
 
+    of_input = input_quantizer()
+
     def plain(layer: "keras.layers.Layer") -> "keras.layers.Layer":
-        if isinstance(layer, QuantizeLayer):  # of the input, whose values lie on its steps
+        if isinstance(layer, of_input):  # of the input, whose values lie on its steps
             return keras.layers.Activation("linear", name=layer.name)
         inner = layer.layer if isinstance(layer, QuantizeWrapper) else layer
         return type(inner).from_config(inner.get_config())
@@ -44,26 +45,21 @@ def unwrap(model: "keras.Model") -> Unwrapped:
         if isinstance(layer, QuantizeWrapper):
             _copy_weights(layer, bare.get_layer(layer.layer.name))
             ranges |= _range(layer)
-        elif not isinstance(layer, QuantizeLayer):
+        elif not isinstance(layer, of_input):
             bare.get_layer(layer.name).set_weights(layer.get_weights())
     return Unwrapped(bare, ranges)
 
 
 def _copy_weights(wrapper: "keras.layers.Layer", layer: "keras.layers.Layer") -> None:
-    values = {_short(weight.name): weight for weight in wrapper.weights}
+    values = by_name(wrapper)
     for weight, quantizer, limits in wrapper._weight_vars:
-        values[_short(weight.name)] = quantizer(weight, False, weights=limits)
-    layer.set_weights([values[_short(weight.name)].numpy() for weight in layer.weights])
+        values[weight_name(weight)] = quantizer(weight, False, weights=limits)
+    layer.set_weights([values[weight_name(weight)].numpy() for weight in layer.weights])
 
 
 def _range(wrapper: "keras.layers.Layer") -> dict[str, tuple[float, float]]:
-    values = {_short(weight.name): weight for weight in wrapper.weights}
+    values = by_name(wrapper)
     for low, high in _RANGES:
         if low in values:
             return {wrapper.layer.name: (float(values[low].numpy()), float(values[high].numpy()))}
     return {}
-
-
-def _short(name: str) -> str:
-    """Return `kernel` for `conv2d_1/kernel:0`."""
-    return name.partition(":")[0].rpartition("/")[2]

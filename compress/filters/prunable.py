@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from edgecifar.compress.preflight import opaque, require_one_image
 from edgecifar.runtime.errors import EdgecifarError
 
 if TYPE_CHECKING:
@@ -38,38 +39,17 @@ _KNOWN = frozenset((*_CHANNELWISE, *_STRUCTURAL, *_MERGING, *_MAKING))
 
 def require_prunable(model: "keras.Model") -> None:
     """Raise EdgecifarError, naming the layer and the mend, if `model` can't lose filters."""
-    if not getattr(model, "_is_graph_network", False):
-        raise EdgecifarError("a subclassed model can't be pruned: build it functionally")
-    for kind, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
-        if len(tensors) != 1:
-            raise EdgecifarError(
-                f"a model with {len(tensors)} {kind} can't be pruned: prune the part that "
-                "classifies one image"
-            )
-    shape = model.input_shape
-    if None in shape[1:] or len(shape) != 4:
-        raise EdgecifarError(
-            f"the input shape {shape} isn't fixed height, width and channels: build the model "
-            "with keras.Input((height, width, 3))"
-        )
+    require_one_image(model, "pruned")
     for layer in model.layers:
         _require_known(layer)
 
 
 def _require_known(layer: "keras.layers.Layer") -> None:
-    import tf_keras as keras
-
     kind = type(layer).__name__
-    if isinstance(layer, keras.Model):
-        reason = "is a model inside the model: inline its layers"
-    elif kind.startswith("Quantize"):
+    if kind.startswith("Quantize"):
         reason = "simulates int8: prune first, then quantize"
-    elif kind == "PruneLowMagnitude":
-        reason = "is still being pruned: strip it with tfmot.sparsity.keras.strip_pruning"
-    elif kind in ("TFOpLambda", "SlicingOpLambda", "Lambda"):
-        reason = f"({kind}) hides what it computes: use a Keras layer, such as Add for `+`"
-    elif type(layer) is not getattr(keras.layers, kind, None):
-        reason = f"({kind}) is a custom layer: replace it with Keras' own"
+    elif hidden := opaque(layer):
+        reason = hidden
     elif kind not in _KNOWN:
         reason = f"({kind}) isn't known to leave channels apart: replace it"
     elif getattr(layer, "data_format", "channels_last") == "channels_first":

@@ -1,23 +1,25 @@
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tf_keras as keras
 
+from edgecifar.compress.bare import probabilities
 from edgecifar.compress.export import export
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.judge import judge
-from edgecifar.compress.quantize import Quantization, prepare, quantize, require_quantizable
-from edgecifar.compress.sensitivity import probabilities
+from edgecifar.compress.quantize import Quantization, prepare, quantize
 from edgecifar.compress.steps import run_name
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.data import Split
 from edgecifar.train.evaluate import predict
+from edgecifar.train.files import write_json
 from edgecifar.train.keras_files import load_model, save_model
 from edgecifar.train.normalisation import RANGE, normalise
 from edgecifar.train.recipe import Training
-from edgecifar.train.run import Run
+from edgecifar.train.run import Run, RunFinishedError
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,9 @@ def weight(model, name):
     return float(found.numpy())
 
 
-def test_the_input_has_the_range_of_all_pixels(prepared):
-    low, high = prepared.layers[1].get_weights()[:2]
+@pytest.mark.parametrize("kind", ["prepared", "partly"])
+def test_the_input_has_the_range_of_all_pixels(request, kind):
+    low, high, _ = request.getfixturevalue(kind).layers[1].get_weights()
     assert (low, high) == RANGE
 
 
@@ -98,19 +101,6 @@ def test_a_bad_setting_is_named():
 
 def stack(*layers):
     return keras.Sequential([keras.Input((8, 8, 3)), *layers])
-
-
-@pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        (keras.layers.Rescaling(1 / 64, name="scale"), "layer scale can't be quantized: normalise"),
-        (stack(keras.layers.Flatten()), "is a model inside the model: inline its layers"),
-        (keras.layers.Lambda(tf.abs, name="odd"), r"layer odd \(Lambda\) has no int8 form"),
-    ],
-)
-def test_layers_that_cannot_be_quantized_are_named(layer, message):
-    with pytest.raises(EdgecifarError, match=message):
-        require_quantizable(stack(layer))
 
 
 @pytest.fixture(scope="module")
@@ -186,16 +176,51 @@ def test_an_unknown_layer_stops_it_before_work(digits, digits_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_goes_on_with_the_layers_it_was_begun_with(
-    digits, digits_run, digits_qat_run, tmp_path
+def test_what_cannot_be_quantized_stops_it_before_work(digits, digits_run, tmp_path):
+    parent = Run(tmp_path / "gated")
+    shutil.copytree(digits_run.path, parent.path)
+    model = parent.load_model()
+    parent.save_model(keras.Model(model.input, keras.layers.Activation("elu")(model.output)))
+    with pytest.raises(EdgecifarError, match=r"\(elu\) has no int8 form"):
+        quantize(parent, digits, Quantization(epochs=1), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_one_class_stop_it_before_work(digits, digits_run, tmp_path):
+    ones = np.flatnonzero(digits.train.labels == 1)
+    train = Split(digits.train.images[ones], digits.train.labels[ones])
+    few = dataclasses.replace(digits, train=train)
+    with pytest.raises(EdgecifarError, match="all training images are of the class 1"):
+        quantize(digits_run, few, Quantization(epochs=1), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_one_with_the_layers_it_was_begun_with(
+    digits, digits_run, digits_qat_run, tmp_path, finished
 ):
-    assert "keep_float" not in digits_qat_run.info  # as in runs from before there was a choice
     begun = Run(tmp_path / digits_qat_run.name)
     shutil.copytree(digits_qat_run.path, begun.path)
-    (begun.path / "metrics.json").unlink()
+    if not finished:
+        (begun.path / "metrics.json").unlink()
     begun.update(keep_float=["dense"])
-    with pytest.raises(EdgecifarError, match="was begun with --keep-float dense: give the same"):
+    with pytest.raises(EdgecifarError, match=r"was begun with keep_float \['dense'\], not \[\]"):
         quantize(digits_run, digits, Quantization(epochs=1), begun.path)
+
+
+def test_a_run_from_before_there_was_a_choice_has_no_layer_in_float(
+    digits, digits_run, digits_qat_run, tmp_path
+):
+    begun = Run(tmp_path / digits_qat_run.name)
+    shutil.copytree(digits_qat_run.path, begun.path)
+    info = begun.info
+    assert info.pop("keep_float") == []
+    write_json(begun.path / "run.json", info)
+    with pytest.raises(RunFinishedError):
+        quantize(digits_run, digits, Quantization(epochs=1), begun.path)
+    partly = Quantization(epochs=1, keep_float=("dense",))
+    with pytest.raises(EdgecifarError, match=r"was begun with keep_float \[\], not \['dense'\]"):
+        quantize(digits_run, digits, partly, begun.path)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_figures_and_plot_are_stored_in_the_run(digits, digits_run, tmp_path):
     assert [each["layer"] for each in stored["layers"]] == [each.layer for each in found.layers]
     assert (stored["images"], stored["calibration"]) == (20, 20)
     drawn = (run.path / "plots" / "sensitivity.svg").read_text()
-    assert drawn.count("points") >= 1
+    assert drawn.count(" points -->") == len(found.layers)  # the label of each bar
     assert "<svg" in drawn
 
 

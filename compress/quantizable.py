@@ -1,0 +1,103 @@
+"""Which models can be fine-tuned with quantization in the loop, and what to change in others.
+
+The toolkit wraps layers of kinds that it knows. It knows batch normalisation only where that can be
+folded into what comes before, and splits a separable convolution in two.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgecifar.compress.preflight import opaque, require_one_image
+from edgecifar.runtime.errors import EdgecifarError
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+# Activations that the toolkit has quantizers for: inside a layer, and as a layer of their own.
+_INSIDE = ("gelu", "linear", "relu", "sigmoid", "softmax", "swish", "tanh")
+_ALONE = (*_INSIDE, "relu6")
+_FOLDING = ("Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D", "SeparableConv2D")
+_REWRITES = (
+    (("ELU", "PReLU", "ThresholdedReLU"), "use ReLU or LeakyReLU"),
+    (("Multiply",), "leave the gate out, as of squeeze-and-excitation"),
+    (("Average", "Maximum", "Minimum", "Subtract"), "merge with Add or Concatenate"),
+    (
+        ("GroupNormalization", "LayerNormalization", "UnitNormalization"),
+        "use BatchNormalization right behind each convolution",
+    ),
+    (("AlphaDropout", "GaussianDropout", "GaussianNoise"), "use Dropout"),
+    (("Normalization", "Rescaling"), "normalise as (pixel - 120) / 64 outside the model"),
+    (("CenterCrop", "Random", "Resizing"), "change the images outside the model"),
+    (("GRU", "LSTM", "MultiHeadAttention", "SimpleRNN"), "use convolutions"),
+)
+_USUAL = "build it of convolutions, dense layers, pooling, ReLU, Add and Concatenate"
+
+
+def require_quantizable(model: "keras.Model") -> None:
+    """Raise EdgecifarError, naming the layer and the rewrite, if the toolkit can't take `model`."""
+    require_one_image(model, "quantized")
+    for layer in model.layers:
+        if type(layer).__name__.startswith("Quantize"):
+            reason = "simulates int8 already: quantize the model that this one was made of"
+        else:
+            reason = opaque(layer) or _unknown(layer)
+        if reason:
+            raise EdgecifarError(f"layer {layer.name} {reason}")
+    for layer in _unfoldable(model):
+        raise EdgecifarError(
+            f"layer {layer.name} (BatchNormalization) can't be folded into a convolution: put it "
+            "right behind one that has no activation and no other reader, or replace it by a "
+            "DepthwiseConv2D(1) with its scale and offset, which computes the same"
+        )
+
+
+def _unknown(layer: "keras.layers.Layer") -> str | None:
+    """Return why the toolkit has no quantizers for a layer, and what to use; None if it has."""
+    from tensorflow_model_optimization.quantization.keras.default_8bit import (
+        Default8BitQuantizeScheme,
+    )
+
+    kind = type(layer).__name__
+    activation = getattr(layer, "activation", None)
+    named = getattr(activation, "__name__", type(activation).__name__)
+    if kind == "Activation" and named not in _ALONE:
+        return f"({named}) has no int8 form: use relu, relu6, swish or gelu"
+    if kind in _FOLDING and named not in _INSIDE:
+        return f"has the activation {named}, which has no int8 form: {_activation_for(named)}"
+    if kind in ("BatchNormalization", "InputLayer", "SeparableConv2D"):
+        return None
+    if Default8BitQuantizeScheme().get_quantize_registry().supports(layer):
+        return None
+    rewrite = next((text for kinds, text in _REWRITES if kind.startswith(kinds)), _USUAL)
+    return (
+        f"({kind}) can't be fine-tuned in int8: {rewrite}, or quantize after training with "
+        "`edgecifar export --int8`"
+    )
+
+
+def _activation_for(named: str) -> str:
+    layers = {"relu6": "ReLU(6.0)", "leaky_relu": "LeakyReLU", "ReLU": "ReLU"}
+    if named in layers:
+        return f"put a layer {layers[named]} behind it"
+    return "use relu, swish or gelu"
+
+
+def _unfoldable(model: "keras.Model") -> Iterator["keras.layers.Layer"]:
+    """Yield batch normalisations that aren't all that reads a layer which they can be folded in."""
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
+    readers = Counter(source.name for node in nodes for source in _sources(node))
+    calls = Counter(node.layer.name for node in nodes)
+    for node in nodes:
+        if type(node.layer).__name__ != "BatchNormalization":
+            continue
+        (source,) = _sources(node)
+        linear = getattr(getattr(source, "activation", None), "__name__", "") == "linear"
+        alone = readers[source.name] == calls[node.layer.name] == 1
+        if type(source).__name__ not in _FOLDING or not linear or not alone:
+            yield node.layer
+
+
+def _sources(node) -> "list[keras.layers.Layer]":
+    found = node.inbound_layers
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from tf_keras import layers
+
+from edgecifar.compress.quantizable import require_quantizable
+from edgecifar.compress.quantize import prepare
+from edgecifar.runtime.errors import EdgecifarError
+
+
+def stack(*middle):
+    return keras.Sequential([keras.Input((8, 8, 3)), *middle])
+
+
+def branched(join):
+    """Return a model of what `join` makes of two convolutions."""
+    pixels = keras.Input((8, 8, 3))
+    convolutions = [layers.Conv2D(4, 3, padding="same")(pixels) for _ in range(2)]
+    return keras.Model(pixels, layers.Flatten()(join(convolutions)))
+
+
+def norm():
+    return layers.BatchNormalization(name="norm")
+
+
+def refused(model, text):
+    with pytest.raises(EdgecifarError, match=text) as caught:
+        require_quantizable(model)
+    assert "\n" not in str(caught.value)
+
+
+class Doubled(layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (layers.Rescaling(1 / 64, name="scale"), r"layer scale \(Rescaling\) .*: normalise as"),
+        (
+            layers.RandomFlip(name="flip"),
+            r"layer flip \(RandomFlip\) .*: change the images outside",
+        ),
+        (
+            layers.PReLU(name="slopes"),
+            r"layer slopes \(PReLU\) .*: use ReLU or LeakyReLU, or quantize",
+        ),
+        (
+            layers.LayerNormalization(name="own"),
+            r"own \(LayerN.*: use BatchNormalization right behind",
+        ),
+        (layers.GaussianNoise(0.1, name="noise"), r"layer noise \(GaussianNoise\) .*: use Dropout"),
+        (layers.Lambda(tf.abs, name="odd"), r"layer odd \(Lambda\) hides what it computes"),
+        (Doubled(name="mine"), r"layer mine \(Doubled\) is a custom layer"),
+        (
+            layers.Masking(name="rare"),
+            r"layer rare \(Masking\) .*: build it of convolutions, dense",
+        ),
+        (stack(layers.Flatten()), "is a model inside the model: inline its layers"),
+        (layers.Activation("selu", name="act"), r"layer act \(selu\) has no int8 form: use relu"),
+        (layers.Conv2D(4, 3, activation="elu", name="conv"), "layer conv has the activation elu"),
+        (
+            layers.Conv2D(4, 3, activation=tf.nn.relu6),
+            r"relu6, .*: put a layer ReLU\(6.0\) behind it",
+        ),
+        (
+            layers.SeparableConv2D(4, 3, activation="mish", name="two"),
+            "layer two has the activation mish",
+        ),
+    ],
+)
+def test_a_layer_without_int8_form_is_named_with_its_rewrite(layer, message):
+    refused(stack(layer), message)
+
+
+def test_a_gate_is_named_with_its_rewrite():
+    refused(
+        branched(layers.Multiply(name="gate")), r"layer gate \(Multiply\) .*: leave the gate out"
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        stack(norm(), layers.Conv2D(4, 3)),  # as in pre-activation networks
+        stack(layers.Conv2D(4, 3, activation="relu"), norm()),
+        stack(layers.Conv2D(4, 3), layers.ReLU(), norm()),
+        branched(lambda pair: norm()(layers.Concatenate()(pair))),  # as in DenseNet
+        branched(lambda pair: layers.Add()([pair[0], norm()(pair[0])])),
+    ],
+)
+def test_a_norm_that_no_convolution_can_take_in(model):
+    refused(model, r"layer norm \(BatchNormalization\) can't be folded into a convolution: put it")
+    with pytest.raises(RuntimeError):  # what the toolkit itself would say, much later
+        raise_from_toolkit(model)
+
+
+def raise_from_toolkit(model):
+    import tensorflow_model_optimization as tfmot
+
+    tfmot.quantization.keras.quantize_model(model)
+
+
+def test_a_norm_shared_by_two_convolutions():
+    shared = norm()
+    refused(branched(lambda pair: layers.Add()([shared(each) for each in pair])), "layer norm ")
+
+
+def test_inputs_and_shapes():
+    pixels, other = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    refused(
+        keras.Model([pixels, other], layers.Add()([pixels, other])), "2 inputs can't be quantized"
+    )
+    refused(keras.Model(pixels, [pixels, layers.ReLU()(pixels)]), "2 outputs can't be quantized")
+    loose = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)])
+    refused(loose, "isn't fixed height, width and channels")
+
+    class Own(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    refused(Own(), "a subclassed model can't be quantized")
+
+
+def test_a_fine_tuned_model(digits_qat_run):
+    refused(digits_qat_run.load_model(), "simulates int8 already: quantize the model that this one")
+
+
+SOUND = {
+    "separable": [layers.SeparableConv2D(4, 3), layers.BatchNormalization(), layers.ReLU()],
+    "depthwise": [layers.DepthwiseConv2D(3), layers.BatchNormalization(), layers.ReLU(6.0)],
+    "dense": [layers.Flatten(), layers.Dense(4), layers.BatchNormalization(), layers.ReLU()],
+    "transposed": [layers.Conv2DTranspose(4, 3), layers.BatchNormalization()],
+    "activations": [
+        layers.Conv2D(4, 3, activation="swish"),
+        layers.Conv2D(4, 3, activation=tf.nn.relu),
+        layers.Activation("relu6"),
+        layers.LeakyReLU(),
+    ],
+    "rewritten norm": [layers.ReLU(), layers.DepthwiseConv2D(1), layers.BatchNormalization()],
+}
+
+
+@pytest.mark.parametrize("middle", SOUND.values(), ids=SOUND)
+def test_what_passes_can_be_prepared(middle):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    model = stack(*middle, layers.Flatten(), layers.Dense(2, activation="softmax"))
+    require_quantizable(model)
+    prepared = prepare(model, noise)
+    assert prepared.output_shape == model.output_shape
+    low, high = prepared.layers[0].get_weights()[:2]
+    assert (low, high) == pytest.approx((-1.875, 2.109375))  # of pixels, in a stack of layers too
