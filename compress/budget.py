@@ -1,14 +1,16 @@
-"""The fewest layers in float with which an int8 file loses no more than it may."""
+"""Few layers in float with which an int8 file loses no more than it may."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecifar.compress.bare import probabilities
 from edgecifar.compress.latency import Timed, race
 from edgecifar.compress.selective import Ranged, Unit
-from edgecifar.compress.sensitivity import IMAGES, Sensitivity, Track, measure, probabilities
+from edgecifar.compress.sensitivity import IMAGES, Sensitivity, Track, measure
 from edgecifar.compress.verdict import paired_change
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate
@@ -55,12 +57,13 @@ class Choice:
         start = f"int8 throughout {_lost(self.int8.change)} on {self.images:,} validation images"
         if self.times is None:
             return f"{start}, within {asked}: no layer needs float"
-        ratio, sizes = self.times.ratio, (len(t.payload) for t in (self.chosen, self.int8))
+        ratio = self.times.ratio
+        chosen, int8 = (len(trial.payload) for trial in (self.chosen, self.int8))
         return (
             f"{start}; with {', '.join(self.layers)} in float it {_lost(self.chosen.change)}, "
-            f"within {asked}; that costs {{:,}} bytes instead of {{:,}} and {ratio.value:.2f}x "
-            f"the time ({ratio.low:.2f} to {ratio.high:.2f}) on this machine"
-        ).format(*sizes)
+            f"within {asked}; that costs {chosen:,} bytes instead of {int8:,} and "
+            f"{ratio.value:.2f}x the time ({ratio.low:.2f} to {ratio.high:.2f}) on this machine"
+        )
 
 
 def require_drop(max_drop: float) -> None:
@@ -69,7 +72,7 @@ def require_drop(max_drop: float) -> None:
         raise EdgecifarError(f"--max-drop is {max_drop:g}: give points of top-1, such as 0.5")
 
 
-def fewest_in_float(
+def search_in_float(
     file: Ranged,
     model: "keras.Model",
     dataset: "Dataset",
@@ -78,11 +81,12 @@ def fewest_in_float(
     track: Track = iter,
     report: Callable[[str], object] = lambda text: None,
 ) -> Choice:
-    """Find the fewest layers whose staying in float keeps the loss within `max_drop` points.
+    """Find layers whose staying in float keeps the loss within `max_drop` points.
 
     The layer that loses most alone goes to float first, then the next, each file measured; at the
-    end those are taken back that turn out not to be needed. `file` is `model` converted. Raises
-    EdgecifarError if not even a file with all layers in float loses so little.
+    end those are taken back that turn out not to be needed. Such a greedy search finds few layers,
+    not always the fewest. `file` is `model` converted. Raises EdgecifarError if not even a file
+    with all layers in float loses so little.
     """
     require_drop(max_drop)
     search = _Search(file, model, dataset, max_drop)
@@ -91,7 +95,7 @@ def fewest_in_float(
         return Choice(max_drop, search.images, int8, int8, None, 1)
     report(f"int8 throughout {_lost(int8.change)}: looking for the layers that cost most")
     alone = measure(file, dataset.validation, IMAGES, track)
-    chosen = search.fewest(_in_order(file, alone), report)
+    chosen = search.grow_and_thin(_in_order(file, alone), report)
     times = race([int8.payload, chosen.payload])[1]
     return Choice(max_drop, search.images, int8, chosen, times, search.trials)
 
@@ -126,8 +130,8 @@ class _Search:
         """Tell whether a file loses no more than it may."""
         return -trial.change.value <= self._max_drop + _ROUNDING
 
-    def fewest(self, order: Sequence[Unit], report: Callable[[str], object]) -> Trial:
-        """Return the file with the fewest layers in float, the first of `order` taken first."""
+    def grow_and_thin(self, order: Sequence[Unit], report: Callable[[str], object]) -> Trial:
+        """Return a file with few layers in float, the first of `order` taken first."""
         best = None
         for trial, floats in self._growing(order):
             report(f"{', '.join(trial.layers)} in float: {_lost(trial.change)}")
@@ -135,8 +139,8 @@ class _Search:
             if self.is_within(trial):
                 return self._thinned(trial, floats)
         raise EdgecifarError(
-            f"no choice of layers in float loses so little: give --max-drop "
-            f"{-best.change.value:.2f}, which {', '.join(best.layers)} in float reach"
+            f"none of {self.trials} choices of layers in float loses so little: give --max-drop "
+            f"{_rounded_up(-best.change.value):.2f}, which {', '.join(best.layers)} in float reach"
         )
 
     def _growing(self, order: Sequence[Unit]) -> Iterator[tuple[Trial, list[Unit]]]:
@@ -157,6 +161,11 @@ class _Search:
 def _in_order(file: Ranged, alone: Sensitivity) -> list[Unit]:
     units = {unit.name: unit for unit in file.units}
     return [units[each.layer] for each in alone.ranked]
+
+
+def _rounded_up(points: float) -> float:
+    """Round to hundredths, none of which may be less than what was measured."""
+    return math.ceil(100 * points - _ROUNDING) / 100
 
 
 def _lost(change: Estimate) -> str:

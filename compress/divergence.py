@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.inspect import operations
-from edgecifar.compress.layers import layer_of, plain_name
+from edgecifar.compress.layers import Owners, owners_in, plain_name
 from edgecifar.runtime.encoding import pixel_encoder
 from edgecifar.runtime.interpreters import TensorSpec
 from edgecifar.runtime.modelfile import ModelFile
@@ -47,7 +47,7 @@ def layer_errors(model: "keras.Model", file: ModelFile, images: np.ndarray) -> l
     expected = _keras_outputs(model, images)
     trace = _tflite_outputs if file.kind == "tflite" else _onnx_outputs
     nearest: dict[str, float] = {}
-    for layer, found in trace(file, images, list(expected)):
+    for layer, found in trace(file, images, owners_in(model)):
         error = _error(expected[layer], found)
         if error is not None:  # converters may name a layer twice: its own tensor is the nearest
             nearest[layer] = min(error, nearest.get(layer, np.inf))
@@ -64,7 +64,7 @@ def _keras_outputs(model: "keras.Model", images: np.ndarray) -> dict[str, np.nda
     import tf_keras as keras
 
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    probe = keras.Model(model.inputs, [layer.output for layer in layers])
+    probe = keras.Model(model.inputs, [layer.get_output_at(0) for layer in layers])
     values = probe(normalise(images.astype(np.float32)), training=False)
     values = values if isinstance(values, list) else [values]  # a model of a single layer
     return {plain_name(each.name): v.numpy() for each, v in zip(layers, values, strict=True)}
@@ -86,7 +86,7 @@ def _fused(model: "keras.Model", known: set[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _tflite_outputs(
-    file: ModelFile, images: np.ndarray, layers: list[str]
+    file: ModelFile, images: np.ndarray, owners: Owners
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Run without XNNPACK, which fuses operations and so keeps no intermediate tensors."""
     from ai_edge_litert import interpreter as litert
@@ -105,7 +105,7 @@ def _tflite_outputs(
     tensors = {}
     for found in operations(file.payload):
         ends = found.tensor == last["index"]
-        tensors[found.tensor] = layers[-1] if ends else layer_of(found.output, layers)
+        tensors[found.tensor] = owners.last if ends else owners.put_out(found.output)
     tensors = {index: layer for index, layer in tensors.items() if layer}
     outputs: dict[int, list[np.ndarray]] = {index: [] for index in tensors}
     scales = {each["index"]: each["quantization"] for each in interpreter.get_tensor_details()}
@@ -119,7 +119,7 @@ def _tflite_outputs(
 
 
 def _onnx_outputs(
-    file: ModelFile, images: np.ndarray, layers: list[str]
+    file: ModelFile, images: np.ndarray, owners: Owners
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Run with intermediate tensors as further outputs.
 
@@ -134,13 +134,13 @@ def _onnx_outputs(
     (taken,), (last,) = graph.input, graph.output
     quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     constants = {tensor.name for tensor in graph.initializer}
-    tensors = {last.name: layers[-1]}
+    tensors = {last.name: owners.last}
     for node in graph.node:
         of_constant = node.op_type == "DequantizeLinear" and node.input[0] in constants
         if node.op_type == "QuantizeLinear" or of_constant:
             continue
         for name in (name for name in node.output if name not in quantized):
-            if (layer := layer_of(name, layers)) and name not in tensors:
+            if (layer := owners.put_out(name)) and name not in tensors:
                 tensors[name] = layer
     graph.output.extend(onnx.ValueInfoProto(name=n) for n in tensors if n != last.name)
     options = onnxruntime.SessionOptions()

@@ -1,7 +1,8 @@
 """Export a run's model to files for devices, each checked and compared with Keras first."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import glob
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,10 @@ import numpy as np
 
 from edgecifar.compress.buffers import require_zeros
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
-from edgecifar.compress.formats import FORMATS, PARITY_IMAGES, Format
-from edgecifar.compress.int8 import NAME, Int8, range_warnings
+from edgecifar.compress.formats import PARITY_IMAGES, Format
+from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
 from edgecifar.compress.masks import count_zeros
-from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, compare
+from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
 from edgecifar.compress.sensitivity import Track
 from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.runtime import golden, modelfile
@@ -22,7 +23,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import read_json, write_json, write_whole
-from edgecifar.train.run import Run
+from edgecifar.train.run import Run, is_finished
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -69,7 +70,7 @@ def export(
     folder: Path | None = None,
     force: bool = False,
     int8: Int8 | None = None,
-    report: Callable[[str], object] = lambda text: None,
+    report: Report = lambda text: None,
     track: Track = iter,
 ) -> list[Exported]:
     """Write the run's model in each of `formats` to `folder`, by default the run's `exports`.
@@ -80,54 +81,63 @@ def export(
     there already (without `force`), and without leaving a file if an int8 file computes in floats
     or a float file differs from Keras.
     """
-    names, int8 = list(formats), int8 or Int8()
-    folder = folder or run.exports
+    int8, folder = int8 or Int8(), folder or run.exports
     model = run.load_model()
-    int8.require_fit(run, model, dataset, names)
-    forms = {name: FORMATS[name] for name in names} | {NAME: int8.format(run)}
-    searched = {NAME} if int8.max_drop is not None else set()
-    for name in names:
-        _require_possible(run, model, forms[name])
-        if name not in searched:
-            refuse_existing(folder / forms[name].file_name(run.name), force=force)
+    forms = _formats(run, model, dataset, list(formats), int8)
+    _refuse_files(run, folder, forms.values(), searched=int8.max_drop is not None, force=force)
     run.require_data(dataset)
-    calibration = int8.images(dataset)
-    if searched:
-        forms[NAME] = int8.format_within_budget(model, dataset, calibration, report, track)
-        refuse_existing(folder / forms[NAME].file_name(run.name), force=force)
-    reference = _reference(run, model, dataset)
-    exported = []
-    for form in [forms[name] for name in names]:
+    calibration = int8.images(model, dataset, forms.values())
+    if int8.max_drop is not None:
+        found = int8.formats_within_budget(model, dataset, calibration, report, track)
+        forms |= {name: found[name] for name in forms if name in found}
+        _refuse_files(run, folder, forms.values(), force=force)
+    job = _Job(run, model, dataset.classes, calibration, _reference(run, model, dataset))
+    exported, warned = [], set()
+    for form in forms.values():
         path = folder / form.file_name(run.name)
-
-        def write(partial: Path, form: Format = form, path: Path = path) -> None:
-            partial.write_bytes(form.convert(model, calibration))
-            require_zeros(partial.read_bytes(), count_zeros(model), name=path.name)
-            found, proof = _check(partial, path, form, model, reference)
-            description = describe(run, form, found.parity, path.stem) | {"golden": proof}
-            modelfile.append(partial, description, dataset.classes)
-            exported.append(found)
-
-        write_whole(path, write)
-        if form.name == NAME and form.suffix == ".tflite":
-            for line in range_warnings(model, modelfile.read(path).payload, calibration):
+        exported.append(job.write(form, path))
+        _record(exported[-1], (run.path if folder == run.exports else folder) / _RECORD)
+        payload = modelfile.read(path).payload
+        for line in range_warnings(model, form, payload, calibration):
+            if line not in warned:  # two int8 files have the same ranges
                 report(line)
-    _record(exported, (run.path if folder == run.exports else folder) / _RECORD)
+            warned.add(line)
     return exported
 
 
-def _require_possible(run: Run, model: "keras.Model", form: Format) -> None:
-    if not form.takes_fine_tuned and is_quantization_aware(model):
-        raise EdgecifarError(
-            f"{run.name} was fine-tuned for int8: export {form.name} from "
-            f"{run.info['parent']}, the run it came from"
-        )
+def _formats(
+    run: Run, model: "keras.Model", dataset: "Dataset", names: list[str], int8: Int8
+) -> dict[str, Format]:
+    """Return the formats of these names; raise EdgecifarError if `model` can't become one."""
+    int8.require_fit(run, model, dataset, names)
+    known = int8.formats(run)
+    for form in (known[name] for name in names):
+        if not form.takes_fine_tuned and is_quantization_aware(model):
+            raise EdgecifarError(
+                f"{run.name} was fine-tuned for int8: export {form.name} from "
+                f"{run.info['parent']}, the run it came from"
+            )
+    return {name: known[name] for name in names}
 
 
-def _record(exported: list[Exported], path: Path) -> None:
-    """Add what was found of files to that of earlier ones; a file of the same name is replaced."""
+def _refuse_files(
+    run: Run, folder: Path, forms: Collection[Format], *, force: bool, searched: bool = False
+) -> None:
+    """Raise EdgecifarError for a file that is there already, or may come to be `searched` for."""
+    for form in forms:
+        path = folder / form.file_name(run.name)
+        if not searched or form.name != NAME:
+            refuse_existing(path, force=force)
+            continue
+        # Which layers are in float isn't known yet. If none, the search ends as it begins.
+        for other in sorted(folder.glob(f"{glob.escape(path.stem)}-float-*{path.suffix}")):
+            refuse_existing(other, force=force)
+
+
+def _record(item: Exported, path: Path) -> None:
+    """Add what was found of a file to that of earlier ones; one of the same name is replaced."""
     files = read_json(path)["files"] if path.exists() else {}
-    files |= {item.path.name: item.as_json() for item in exported}
+    files[item.path.name] = item.as_json()
     write_json(path, {"schema": 1, "files": files})
 
 
@@ -147,8 +157,8 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
         "parameters": info["parameters"],
         "macs": info["macs"],
         "accuracy": {
-            "float": parity.keras | {"split": "validation"},
-            "this": parity.file | {"split": "validation"},
+            which: figures | {"split": "validation"}
+            for which, figures in _accuracies(run, parity).items()
         },
         "parity": {
             key: value
@@ -157,6 +167,39 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
         },
         "versions": info["versions"],
     } | ({"float_layers": list(form.float_layers)} if form.float_layers else {})
+
+
+def _accuracies(run: Run, parity: Parity) -> dict[str, dict[str, float]]:
+    """Return top1 of the float original, of what fine-tuning simulated if there was one, of a file.
+
+    All are of the images of `parity`, the original's if its run has kept its answers to them. A
+    run that was moved away from its original says nothing of that.
+    """
+    original = _float_original(run)
+    if original == run:
+        return {"float": parity.keras, "this": parity.file}
+    known = {"float": _validation(original, parity.n)} if original else {}
+    return known | {"simulated": parity.keras, "this": parity.file}
+
+
+def _float_original(run: Run) -> Run | None:
+    """Return the run that fine-tuning for int8 began with, None if that isn't beside it."""
+    while run.info["stage"] == "quantize":
+        parent = run.beside(run.info["parent"])
+        if not is_finished(parent) or run.info.get("parent_model") != Run(parent).digest:
+            return None
+        run = Run(parent)
+    return run
+
+
+def _validation(run: Run, count: int) -> dict[str, float]:
+    """Return a run's accuracy on the first `count` validation images, or on all of them."""
+    path = run.path / "predictions-validation.npz"
+    if path.exists():
+        with np.load(path) as stored:
+            right = stored["probabilities"].argmax(axis=1) == stored["labels"]
+        return accuracy(right[:count])
+    return {key: run.metrics["validation"][key] for key in ("top1", "low", "high", "n")}
 
 
 @dataclass(frozen=True)
@@ -184,6 +227,32 @@ def _reference(run: Run, model: "keras.Model", dataset: "Dataset") -> _Reference
     return _Reference(sample.images, sample.labels, dataset.classes, said, weights)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What all files of an export have in common."""
+
+    run: Run
+    model: "keras.Model"
+    classes: tuple[str, ...]
+    calibration: np.ndarray
+    reference: _Reference
+
+    def write(self, form: Format, path: Path) -> Exported:
+        """Write the file at `path`, which stays as it was if the new one fails its checks."""
+        done: list[Exported] = []
+
+        def write(partial: Path) -> None:
+            partial.write_bytes(form.convert(self.model, self.calibration))
+            require_zeros(partial.read_bytes(), count_zeros(self.model), name=path.name)
+            found, proof = _check(partial, path, form, self.model, self.reference)
+            description = describe(self.run, form, found.parity, path.stem) | {"golden": proof}
+            modelfile.append(partial, description, self.classes)
+            done.append(found)
+
+        write_whole(path, write)
+        return done[0]
+
+
 def _check(
     partial: Path, path: Path, form: Format, model: "keras.Model", reference: _Reference
 ) -> tuple[Exported, dict[str, Any]]:
@@ -198,7 +267,8 @@ def _check(
     file = modelfile.read(partial)
     classifier = Classifier(file)
     parity = reference.compare(classifier, form.images)
-    wrong = form.exact and parity.largest_difference > _FLOAT_TOLERANCE
+    # Written so that what isn't a number is wrong too; two probabilities differ by 1 at most.
+    wrong = not parity.largest_difference <= (_FLOAT_TOLERANCE if form.exact else 1)
     diverging = None
     if wrong or parity.agreement < LEAST_AGREEMENT:
         errors = layer_errors(model, file, reference.images)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgecifar.compress import onnx, onnx_int8, onnx_kernels, tflite
 from edgecifar.compress.inspect import operations, require_int8
-from edgecifar.compress.layers import plain_name
+from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import file_part
 from edgecifar.runtime.encoding import INT16_PIXEL, PIXEL, PIXEL_MINUS_128
 
@@ -36,11 +36,19 @@ class Format:
     # Says what a file's bytes compute in, and raises EdgecifarError if that isn't what it promises.
     inspect: Callable[[bytes, "keras.Model", str], str] = lambda payload, model, name: ""
     float_layers: tuple[str, ...] = ()  # of an int8 file, that are in float
+    # Whether ranges come from calibration images: unless fine-tuning has found them, or always.
+    calibrated: Literal["never", "unless fine-tuned", "always"] = "never"
 
     def file_name(self, run: str) -> str:
         """Return such as `resnet8-qat-int8.tflite`."""
         part = file_part(self.float_layers)
         return f"{run}-{self.name}{part if part not in run else ''}{self.suffix}"
+
+    def takes_ranges(self, model: "keras.Model") -> bool:
+        """Whether converting `model` takes calibration images."""
+        if self.calibrated == "unless fine-tuned":
+            return not tflite.is_quantization_aware(model)
+        return self.calibrated == "always"
 
     @property
     def takes_fine_tuned(self) -> bool:
@@ -54,8 +62,7 @@ def _integer_operations(payload: bytes, name: str, kind: str) -> str:
 
 
 def _integer_kernels(payload: bytes, model: "keras.Model", name: str) -> str:
-    layers = [plain_name(layer.name) for layer in model.layers]
-    return onnx_kernels.require_integer_kernels(payload, layers, name=name).text
+    return onnx_kernels.require_integer_kernels(payload, owners_in(model), name=name).text
 
 
 # LiteRT's integer kernels give the same bits everywhere but for softmax, whose table on 64-bit Arm
@@ -68,12 +75,14 @@ _TFLITE = {
     "dynamic": {"encoding": PIXEL, "tolerances": (0.02, 0.1), "layer_limit": 0.15},
     "int8": {
         "encoding": PIXEL_MINUS_128,
+        "calibrated": "unless fine-tuned",
         "tolerances": (1 / 256, 0.1),
         "layer_limit": 0.2,
         "inspect": lambda payload, model, name: _integer_operations(payload, name, "int8"),
     },
     "int16x8": {
         "encoding": INT16_PIXEL,
+        "calibrated": "unless fine-tuned",
         "tolerances": (0.01, 0.02),  # 16-bit sums hardly round; the tables of softmax differ
         "layer_limit": 0.15,
         # No interpreter has fast kernels for it: 150 times an int8 file's latency in LiteRT.
@@ -98,6 +107,7 @@ FORMATS: dict[str, Format] = {kind: _tflite(kind, traits) for kind, traits in _T
         PIXEL,
         False,
         onnx_int8.to_onnx_int8,
+        calibrated="always",  # fine-tuning finds no ranges for pooling and the like
         # onnxruntime rescales sums in float32, which may round to the next of 256 steps elsewhere.
         tolerances=(0.05, 0.1),
         layer_limit=0.2,

@@ -1,6 +1,7 @@
 """Measure what a compression step changed: accuracy, size and latency on this machine."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,26 +28,41 @@ def verdict_of(run: Run) -> str | None:
 
 def judge(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
     """Measure `run` against `parent`, both finished, and store the outcome in `run`."""
-    judged = _judge_int8 if run.info["stage"] == "quantize" else _judge_smaller
-    verdict = judged(parent, run, dataset)
+    if run.info["stage"] == "quantize":
+        return _stored(run, _judge_int8(parent, run, dataset))
+    return _stored(run, _judge_smaller((parent,), run, dataset))
+
+
+def judge_student(teachers: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
+    """Measure the student `run` against its `teachers`, all finished; store the outcome in `run`.
+
+    Several teachers count as one network: with the mean of their probabilities, and the sum of
+    their sizes and times.
+    """
+    return _stored(run, _judge_smaller(teachers, run, dataset))
+
+
+def _stored(run: Run, verdict: Verdict) -> Verdict:
     write_json(run.path / _STORED, verdict.as_json())
     return verdict
 
 
-def _judge_smaller(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
-    """Compare two float models, and their int8 files without fine-tuning."""
+def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
+    """Compare float models, those of `origins` together, and their int8 files as converted."""
     from edgecifar.compress.calibration import calibration_images
     from edgecifar.compress.formats import FORMATS
     from edgecifar.compress.latency import race
 
-    runs, form = (parent, run), FORMATS["int8"]
+    sides, form = (tuple(origins), (run,)), FORMATS["int8"]
     calibration = calibration_images(dataset, _CALIBRATION_IMAGES)
-    payloads = [form.convert(each.load_model(), calibration) for each in runs]
+    payloads = [
+        tuple(form.convert(each.load_model(), calibration) for each in runs) for runs in sides
+    ]
     timed = race(payloads)
-    right = [_answers(each, dataset) == dataset.validation.labels for each in runs]
+    right = [_answers(runs, dataset) == dataset.validation.labels for runs in sides]
     before, after = (
-        _side(each, form, payload, time.latency.median, correct)
-        for each, payload, time, correct in zip(runs, payloads, timed, right, strict=True)
+        _side(runs, form, files, time.latency.median, correct)
+        for runs, files, time, correct in zip(sides, payloads, timed, right, strict=True)
     )
     change = paired_change(*right)
     return Verdict(run.info["stage"], before, after, timed[1].ratio, change, len(right[0]))
@@ -54,24 +70,25 @@ def _judge_smaller(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
 
 def _judge_int8(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
     """Compare a float model with the int8 file of `run`, and with its own int8 file beside it."""
+    from edgecifar.compress.bare import probabilities
     from edgecifar.compress.calibration import calibration_images
     from edgecifar.compress.formats import FORMATS
     from edgecifar.compress.int8 import Int8
     from edgecifar.compress.latency import race
 
     runs = (parent, parent, run)
-    forms = (FORMATS["float32"], FORMATS["int8"], Int8().format(run))
+    forms = (FORMATS["float32"], FORMATS["int8"], Int8().formats(run)["int8"])
     calibration, models = calibration_images(dataset), [each.load_model() for each in (parent, run)]
     payloads = [
         form.convert(model, calibration)
         for form, model in zip(forms, (models[0], *models), strict=True)
     ]
     timed, images, labels = race(payloads), dataset.validation.images, dataset.validation.labels
-    of_files = (_file_answers(payload, images) for payload in payloads[1:])
-    said = [_answers(parent, dataset), *of_files]
+    of_files = (probabilities(payload, images).argmax(axis=1) for payload in payloads[1:])
+    said = [_answers((parent,), dataset), *of_files]
     right = [answers == labels for answers in said]
     before, beside, after = (
-        _side(each, form, payload, time.latency.median, correct)
+        _side((each,), form, (payload,), time.latency.median, correct)
         for each, form, payload, time, correct in zip(
             runs, forms, payloads, timed, right, strict=True
         )
@@ -89,40 +106,40 @@ def _judge_int8(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
     )
 
 
-def _answers(run: Run, dataset: "Dataset") -> np.ndarray:
-    """Return the class that a run's Keras model gives each validation image, int64 [n]."""
+def _answers(runs: Sequence[Run], dataset: "Dataset") -> np.ndarray:
+    """Return the class that Keras models together give each validation image, int64 [n]."""
+    return np.mean([_probabilities(run, dataset) for run in runs], axis=0).argmax(axis=1)
+
+
+def _probabilities(run: Run, dataset: "Dataset") -> np.ndarray:
+    """Return what a run's Keras model says of the validation images, float32 [n, classes]."""
     from edgecifar.train.evaluate import evaluate_run
 
     path = run.path / "predictions-validation.npz"
     if not path.exists():  # models that ship come without
         evaluate_run(run, dataset, "validation")
-    return np.load(path)["probabilities"].argmax(axis=1)
-
-
-def _file_answers(payload: bytes, images: np.ndarray) -> np.ndarray:
-    """Return the class that the bytes of an int8 file give each image, int64 [n]."""
-    from edgecifar.runtime.classifier import Classifier
-    from edgecifar.runtime.encoding import PIXEL_MINUS_128
-    from edgecifar.runtime.modelfile import ModelFile
-
-    described = {"input": {"encoding": PIXEL_MINUS_128}}
-    model = ModelFile(Path("bytes.tflite"), "tflite", payload, described, None, len(payload))
-    return Classifier(model).predict(images).indices
+    return np.load(path)["probabilities"]
 
 
 def _side(
-    run: Run, form: "Format", payload: bytes, microseconds: float, correct: np.ndarray
+    runs: Sequence[Run],
+    form: "Format",
+    payloads: Sequence[bytes],
+    microseconds: float,
+    correct: np.ndarray,
 ) -> Side:
+    """Describe the models of `runs`, taken together, and a file of each."""
     from edgecifar.compress.buffers import zero_share
 
-    info = run.info
+    infos = [run.info for run in runs]
+    parameters = [info["parameters"] for info in infos]
     return Side(
-        Path(form.file_name(run.name)).stem,
-        info["macs"],
-        info["parameters"],
+        Path(form.file_name("+".join(run.name for run in runs))).stem,
+        sum(info["macs"] for info in infos),
+        sum(parameters),
         100 * float(correct.mean()),
-        len(payload),
-        len(zlib.compress(payload, 9)),
-        zero_share(payload),
+        sum(len(payload) for payload in payloads),
+        sum(len(zlib.compress(payload, 9)) for payload in payloads),
+        float(np.average([zero_share(payload) for payload in payloads], weights=parameters)),
         microseconds,
     )

@@ -1,9 +1,16 @@
-"""Which Keras layer a tensor of a converted graph belongs to, by the names converters keep."""
+"""Which Keras layer a part of a converted graph belongs to, by the names that converters keep."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-_SEPARATORS = re.compile(r"[/;: ]")
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.compress.inspect import Operation
+
+_JOINTS = re.compile("[; ]")
 _WRAPPED = "quant_"  # what the quantization toolkit puts before a layer's name
 
 
@@ -12,16 +19,57 @@ def plain_name(layer: str) -> str:
     return layer.removeprefix(_WRAPPED)
 
 
-def layers_in(name: str, layers: Sequence[str]) -> list[str]:
-    """Return those of `layers`, in the order of the model, that stand in the name of a tensor.
+@dataclass(frozen=True)
+class Owners:
+    """Tells the Keras layers that a tensor or an operation of a converted model was made of."""
 
-    A converter that fuses layers joins their names, as in `net/re_lu/Relu;net/conv2d/Conv2D`.
-    """
-    parts = {plain_name(part) for part in _SEPARATORS.split(name)}
-    return [layer for layer in layers if layer in parts]
+    model: str
+    layers: tuple[str, ...]  # in the order of the model, without the toolkit's `quant_`
+    last: str  # the layer that puts out the probabilities
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """Return the layers that stand in a name, the first of the model first.
+
+        A converter that fuses layers joins their names, as in `net/re_lu/Relu;net/conv2d/Conv2D`.
+        """
+        found = {self._layer(part) for part in _JOINTS.split(name)}
+        return tuple(layer for layer in self.layers if layer in found)
+
+    def put_out(self, tensor: str) -> str | None:
+        """Return the layer whose output `tensor` is: of those fused in it, the last."""
+        return next(reversed(self.named(tensor)), None)
+
+    def of(self, operation: "Operation") -> tuple[str, ...]:
+        """Return the layers fused into an operation of TFLite, the first of the model first.
+
+        The converter renames what the file puts out, whose weights then still tell the layer.
+        """
+        for names in ([operation.output], operation.constants):
+            if found := self.named(";".join(names)):
+                return found
+        return (self.last,) if operation.output.startswith("StatefulPartitionedCall") else ()
+
+    def _layer(self, part: str) -> str | None:
+        """Return the layer in `net/layer/…/operation`; a tensor may also be called `layer`."""
+        for path in self._paths(part):
+            fitting = [name for name in self.layers if path == name or path.startswith(f"{name}/")]
+            if fitting:
+                return max(fitting, key=len)  # names may have slashes in them
+        return None
+
+    def _paths(self, part: str) -> Iterator[str]:
+        """Yield what follows the model's name, which may be within another's, or be a layer's."""
+        steps = part.split("/")
+        for index, step in enumerate(steps):
+            if step == self.model:
+                yield plain_name("/".join(steps[index + 1 :]))
+        yield plain_name(part)
 
 
-def layer_of(tensor: str, layers: Sequence[str]) -> str | None:
-    """Return the layer whose output `tensor` is: of those fused in it, the last."""
-    found = layers_in(tensor, layers)
-    return found[-1] if found else None
+def owners_in(model: "keras.Model") -> Owners:
+    """Return what tells the layers of `model` by the names in a file made of it."""
+    import tf_keras as keras
+
+    layers = (each for each in model.layers if not isinstance(each, keras.layers.InputLayer))
+    names = tuple(plain_name(layer.name) for layer in layers)
+    return Owners(model.name, names, plain_name(model.output_names[0]))

@@ -6,19 +6,19 @@ int8 activations most convolutions stay in float). Therefore the graph is quanti
 layout, channels first, and pixels are turned while they are still bytes.
 """
 
-import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecifar.compress.layers import layer_of
+from edgecifar.compress.conversion import converting
+from edgecifar.compress.layers import Owners, owners_in
+from edgecifar.compress.onnx import quiet_converters, require_known_operations
+from edgecifar.compress.selective import fused_with
 from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.compress.unwrap import unwrap
-from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
 
 if TYPE_CHECKING:
@@ -31,21 +31,26 @@ _BATCH = 100  # calibration images a run
 _IN_FLOAT = ("Softmax",)  # of ten numbers: in 8 bits it saves nothing and loses small probabilities
 
 
-def to_onnx_int8(model: "keras.Model", calibration: np.ndarray) -> bytes:
+def to_onnx_int8(
+    model: "keras.Model", calibration: np.ndarray, *, keep_float: Collection[str] = ()
+) -> bytes:
     """Convert `model`, which takes normalised images, to int8 ONNX for any number of images.
 
     The file takes uint8 pixels NHWC and gives float32 probabilities. `calibration` are uint8
     training images [n, height, width, 3]; a model that was fine-tuned with quantization in the
-    loop brings the ranges of its activations, and images serve for the others alone.
+    loop brings the ranges of its activations, and images serve for the others alone. Layers in
+    `keep_float` stay in float, with those that TFLite fuses with them.
     """
+    kept = fused_with(model, keep_float) if keep_float else set()
     ranges: dict[str, tuple[float, float]] = {}
     if is_quantization_aware(model):
         plain = unwrap(model)
         model, ranges = plain.model, plain.ranges
-    with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder, _quiet():
-        path = Path(folder) / "float.onnx"
+    folder = tempfile.TemporaryDirectory(prefix="edgecifar-")
+    with folder, quiet_converters(), converting("int8 ONNX"):
+        path = Path(folder.name) / "float.onnx"
         _write_float(model, path)
-        proto = _quantize(path, [layer.name for layer in model.layers], ranges, calibration)
+        proto = _quantize(path, owners_in(model), kept, ranges, calibration)
     _take_pixels(proto.graph, model.input_shape[1:])
     _keep_logits(proto.graph)
     return proto.SerializeToString()
@@ -62,13 +67,65 @@ def _write_float(model: "keras.Model", path: Path) -> None:
     proto, _ = tf2onnx.convert.from_keras(
         model, input_signature=signature, opset=_OPSET, inputs_as_nchw=[_INPUT]
     )
+    require_known_operations(proto)
     raw = path.with_name("raw.onnx")
     onnx.save(proto, raw)
     quant_pre_process(raw, path, skip_symbolic_shape=True)
+    folded = onnx.load(path)
+    _norms_as_convolutions(folded.graph)
+    onnx.save(folded, path)
+
+
+def _norms_as_convolutions(graph: "onnx.GraphProto") -> None:
+    """Replace batch norms that no convolution took in, which have no integer kernel of their own.
+
+    A norm of image channels is a depthwise convolution of one pixel.
+    """
+    import onnx
+
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
+    for index, norm in enumerate(graph.node):
+        if norm.op_type != "BatchNormalization" or ranks.get(norm.input[0]) != 4:
+            continue
+        gamma, beta, mean, variance = (
+            onnx.numpy_helper.to_array(values[name]) for name in norm.input[1:]
+        )
+        epsilon = next((each.f for each in norm.attribute if each.name == "epsilon"), 1e-5)
+        factor = gamma / np.sqrt(variance + epsilon)
+        arrays = {"factor": factor.reshape(-1, 1, 1, 1), "bias": beta - mean * factor}
+        names = [f"{norm.name}_{what}" for what in arrays]
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(array.astype(np.float32), name)
+            for name, array in zip(names, arrays.values(), strict=True)
+        )
+        graph.node[index].CopyFrom(
+            onnx.helper.make_node(
+                "Conv",
+                [norm.input[0], *names],
+                list(norm.output),
+                name=norm.name,
+                group=len(factor),
+                kernel_shape=[1, 1],
+            )
+        )
+    _drop_unused(graph)
+
+
+def _drop_unused(graph: "onnx.GraphProto") -> None:
+    """Remove constants that no node reads."""
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _quantize(
-    path: Path, layers: list[str], ranges: dict[str, tuple[float, float]], images: np.ndarray
+    path: Path,
+    owners: Owners,
+    kept: Collection[str],
+    ranges: dict[str, tuple[float, float]],
+    images: np.ndarray,
 ) -> "onnx.ModelProto":
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -76,10 +133,11 @@ def _quantize(
     graph = onnx.load(path).graph
     overrides: dict[str, list[dict[str, Any]]] = {_INPUT: [_INPUT_QUANTIZATION]}
     for tensor in (name for node in graph.node for name in node.output):
-        if (layer := layer_of(tensor, layers)) in ranges:
+        if (layer := owners.put_out(tensor)) in ranges:
             low, high = ranges[layer]
             overrides[tensor] = [{"rmin": np.float32(low), "rmax": np.float32(high)}]
     kinds = {node.op_type for node in graph.node} - set(_IN_FLOAT)
+    excluded = [node.name for node in graph.node if _is_of(node, owners, kept)]
     target = path.with_name("int8.onnx")
     quantize_static(
         path,
@@ -90,9 +148,56 @@ def _quantize(
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        extra_options={"TensorQuantOverrides": overrides},
+        nodes_to_exclude=excluded,
+        extra_options={
+            "TensorQuantOverrides": overrides,
+            # Pooling and the like stay in float behind a layer in float, unless told not to.
+            "ForceQuantizeNoInputCheck": bool(excluded),
+        },
     )
-    return onnx.load(target)
+    proto = onnx.load(target)
+    _hold_in_float(proto.graph, excluded)
+    return proto
+
+
+def _hold_in_float(graph: "onnx.GraphProto", names: Collection[str]) -> None:
+    """Keep onnxruntime from quantizing the weights of these nodes itself, between int8 neighbours.
+
+    It does so where it finds weights and bias as float constants. A bias of 32 bits isn't
+    one, and loses nothing: float32 has 24 bits.
+    """
+    import onnx
+
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [each for each in graph.node if each.name in names]:
+        if node.op_type not in ("Conv", "Gemm"):
+            continue
+        known = values.get(node.input[2]) if len(node.input) > 2 else None
+        bias = onnx.numpy_helper.to_array(known) if known else np.zeros(_channels(node, values))
+        scale = np.float32(np.abs(bias).max() / 2**30 or 1)
+        constants = {
+            f"{node.name}_bias_of_32_bits": np.round(bias / scale).astype(np.int32),
+            f"{node.name}_bias_of_32_bits_scale": scale,
+        }
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.asarray(value), name)
+            for name, value in constants.items()
+        )
+        wide = f"{node.name}_bias_in_float"
+        graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", [*constants], [wide], wide))
+        node.input[:] = [*node.input[:2], wide]
+    _drop_unused(graph)
+
+
+def _channels(node: "onnx.NodeProto", values: dict[str, "onnx.TensorProto"]) -> int:
+    """Return how many numbers a node without bias gives for a pixel or an image."""
+    turned = any(each.name == "transB" and each.i for each in node.attribute)
+    return values[node.input[1]].dims[0 if node.op_type == "Conv" or turned else 1]
+
+
+def _is_of(node: "onnx.NodeProto", owners: Owners, layers: Collection[str]) -> bool:
+    names = ";".join((node.name, *node.output))
+    return not set(layers).isdisjoint(owners.named(names))
 
 
 # What makes of a pixel its normalised value, see `edgecifar.train.normalisation`.
@@ -103,14 +208,30 @@ _INPUT_QUANTIZATION = {
 
 
 def _take_pixels(graph: "onnx.GraphProto", shape: tuple[int, int, int]) -> None:
-    """Replace the float input and its QuantizeLinear by uint8 pixels NHWC, turned as bytes."""
+    """Replace the float input and its QuantizeLinear by uint8 pixels NHWC, turned as bytes.
+
+    A first layer that stays in float gets them normalised by a DequantizeLinear.
+    """
     import onnx
 
-    (quantizer,) = (node for node in graph.node if _INPUT in node.input)
-    turn = onnx.helper.make_node(
-        "Transpose", [_PIXELS], list(quantizer.output), name=_TURNED, perm=[0, 3, 1, 2]
-    )
-    graph.node.remove(quantizer)
+    readers = [node for node in graph.node if _INPUT in node.input]
+    quantizers = [node for node in readers if node.op_type == "QuantizeLinear"]
+    turned = quantizers[0].output[0] if quantizers else _TURNED
+    for node in quantizers:
+        graph.node.remove(node)
+    if len(readers) > len(quantizers):
+        named = {f"{_INPUT}_{key}": value for key, value in _INPUT_QUANTIZATION.items()}
+        known = {tensor.name for tensor in graph.initializer}
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(value, name)
+            for name, value in named.items()
+            if name not in known
+        )
+        widen = onnx.helper.make_node(
+            "DequantizeLinear", [turned, *named], [_INPUT], name=f"{_INPUT}_DequantizeLinear"
+        )
+        graph.node.insert(0, widen)
+    turn = onnx.helper.make_node("Transpose", [_PIXELS], [turned], name=_TURNED, perm=[0, 3, 1, 2])
     graph.node.insert(0, turn)
     del graph.input[:]
     graph.input.append(
@@ -128,10 +249,17 @@ def _keep_logits(graph: "onnx.GraphProto") -> None:
         softmax.input[0] = narrow.input[0]
         graph.node.remove(wide)
         graph.node.remove(narrow)
-        unused = set(narrow.input[1:])
-        kept = [tensor for tensor in graph.initializer if tensor.name not in unused]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
+        _drop_unused(graph)
+
+
+def quantized_layers(payload: bytes, owners: Owners) -> list[str]:
+    """Return the layers whose output has a range of its own in an int8 file, in their order."""
+    import onnx
+
+    nodes = onnx.load_model_from_string(payload).graph.node
+    tensors = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    found = {owners.put_out(name) for name in tensors}
+    return [layer for layer in owners.layers if layer in found]
 
 
 class _Calibration:
@@ -149,15 +277,3 @@ class _Calibration:
         for start in range(0, len(images), _BATCH):
             batch = normalise(images[start : start + _BATCH].astype(np.float32))
             yield {_INPUT: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the converters' progress reports from the user: they log to the root logger."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with quiet_stderr():
-            yield
-    finally:
-        logging.disable(level)

@@ -1,4 +1,4 @@
-"""Int8 files in which chosen layers stay in float, and which layer an operation belongs to."""
+"""Int8 files in which chosen layers stay in float."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.compress.inspect import Operation, operations
-from edgecifar.compress.layers import plain_name
+from edgecifar.compress.conversion import converting
+from edgecifar.compress.inspect import Operation, operations, require_int8
+from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.compress.tflite import NOISE, converter_of, is_quantization_aware, samples
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.quiet import quiet_stderr
@@ -18,43 +19,6 @@ if TYPE_CHECKING:
 
 _BETWEEN = ("QUANTIZE", "DEQUANTIZE")  # what stands where int8 and float meet
 _LISTED = 3  # layers whose names a file's name has room for
-
-
-@dataclass(frozen=True)
-class Owners:
-    """Tells the Keras layers that an operation of a converted model was made of."""
-
-    model: str
-    layers: tuple[str, ...]  # in the order of the model, without the toolkit's `quant_`
-    last: str  # the layer that puts out the probabilities
-
-    def of(self, operation: Operation) -> tuple[str, ...]:
-        """Return the layers fused into `operation`, the first of the model first.
-
-        A converter joins their names, as in `net/re_lu/Relu;net/conv2d/Conv2D`. It renames what
-        the file puts out, whose weights then still tell the layer.
-        """
-        for names in ([operation.output], operation.constants):
-            parts = [part for name in names for part in name.split(";")]
-            found = {self._layer(part) for part in parts} - {None}
-            if found:
-                return tuple(layer for layer in self.layers if layer in found)
-        return (self.last,) if operation.output.startswith("StatefulPartitionedCall") else ()
-
-    def _layer(self, part: str) -> str | None:
-        """Return the layer in `net/layer/…/operation`."""
-        path = plain_name(part.removeprefix(f"{self.model}/"))
-        fitting = [layer for layer in self.layers if path.startswith(f"{layer}/")]
-        return max(fitting, key=len, default=None)  # names may have slashes in them
-
-
-def owners_in(model: "keras.Model") -> Owners:
-    """Return what tells the layers of `model` by the names in a file made of it."""
-    import tf_keras as keras
-
-    layers = (each for each in model.layers if not isinstance(each, keras.layers.InputLayer))
-    names = tuple(plain_name(layer.name) for layer in layers)
-    return Owners(model.name, names, plain_name(model.output_names[0]))
 
 
 def require_layers(model: "keras.Model", names: Iterable[str]) -> None:
@@ -118,7 +82,7 @@ class Ranged:
         from tensorflow.lite.python.convert import mlir_quantize
 
         ends = tf.int8 if whole else tf.float32
-        with quiet_stderr(*NOISE):
+        with quiet_stderr(*NOISE), converting("int8 TFLite"):
             return mlir_quantize(
                 self.payload,
                 fully_quantize=whole,
@@ -141,7 +105,7 @@ def ranged(model: "keras.Model", calibration: np.ndarray) -> Ranged:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: samples(calibration)
         converter._experimental_calibrate_only = True
-    with quiet_stderr(*NOISE):
+    with quiet_stderr(*NOISE), converting("int8 TFLite"):
         payload = converter.convert()
     return _of(model, payload, len(calibration))
 
@@ -159,9 +123,30 @@ def quantize_but(layers: Collection[str], model: "keras.Model", calibration: np.
     return file.quantized(file.units_of(layers))
 
 
-def stays_float(owners: Owners, layers: Collection[str], operation: Operation) -> bool:
-    """Tell whether an operation is one of `layers`, which stay in float, or leads to them."""
-    return operation.name in _BETWEEN or not set(layers).isdisjoint(owners.of(operation))
+def require_float_only(
+    layers: Collection[str], model: "keras.Model", payload: bytes, *, name: str
+) -> str:
+    """Return what an int8 file with `layers` in float computes in, in words.
+
+    Raises EdgecifarError if others are in float, or those aren't: an operation counts as theirs if
+    it is in the same unit.
+    """
+    file = _of(model, payload)
+    kept = {tensor for unit in file.units_of(layers) for tensor in unit.tensors}
+    require_int8(
+        payload, name=name, may_be_float=lambda op: op.name in _BETWEEN or op.output in kept
+    )
+    found = operations(payload)
+    if rounded := [op.output for op in found if op.output in kept and "int8" in op.outputs]:
+        raise EdgecifarError(
+            f"{name} has {', '.join(rounded[:3])} in int8, which --keep-float leaves in float: "
+            "leave that layer out"
+        )
+    floats = sum(op.is_float for op in found)
+    return (
+        f"{len(found) - floats} operations on integers; {floats} in float or leading there, for "
+        f"{', '.join(layers)}"
+    )
 
 
 def quantized_layers(model: "keras.Model", payload: bytes) -> list[str]:
@@ -175,13 +160,17 @@ def quantized_layers(model: "keras.Model", payload: bytes) -> list[str]:
     return [layer for layer in owners.layers if layer in last]
 
 
-def fused_with(model: "keras.Model", layers: Iterable[str]) -> set[str]:
-    """Return `layers` of a float model and those that TFLite fuses with them."""
+def units_with(model: "keras.Model", layers: Iterable[str]) -> tuple[Unit, ...]:
+    """Return `layers` of a model, each with those that TFLite fuses with it."""
     require_layers(model, layers)
-    with quiet_stderr(*NOISE):
+    with quiet_stderr(*NOISE), converting("TFLite"):
         payload = converter_of(model).convert()
-    file = _of(model, payload)
-    return {name for unit in file.units_of(layers) for name in unit.layers}
+    return _of(model, payload).units_of(layers)
+
+
+def fused_with(model: "keras.Model", layers: Iterable[str]) -> set[str]:
+    """Return `layers` of a model and those that TFLite fuses with them."""
+    return {name for unit in units_with(model, layers) for name in unit.layers}
 
 
 def file_part(layers: Sequence[str]) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecifar.compress.bare import probabilities
 from edgecifar.compress.calibration import CALIBRATION_IMAGES, calibration_images
 from edgecifar.compress.selective import Ranged, Unit, ranged
 from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json, write_whole
-from edgecifar.train.normalisation import normalise
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
@@ -108,27 +108,6 @@ def measure(file: Ranged, split: "Split", images: int, track: Track = iter) -> S
             )
         )
     return Sensitivity(len(labels), file.calibration, top1, tuple(layers))
-
-
-def probabilities(payload: bytes, images: np.ndarray) -> np.ndarray:
-    """Return what a bare TFLite file says of uint8 images: float32 [n, classes].
-
-    The file takes int8 `pixel - 128`, or normalised float32.
-    """
-    from edgecifar.runtime.interpreters import choose_backend, open_unchecked
-    from edgecifar.runtime.modelfile import ModelFile
-
-    model = ModelFile(Path("bytes.tflite"), "tflite", payload, None, None, len(payload))
-    interpreter = open_unchecked(model, choose_backend("tflite"), threads=1)
-    if interpreter.input.dtype == np.int8:
-        inputs = (images.astype(np.int16) - 128).astype(np.int8)
-    else:
-        inputs = normalise(images.astype(np.float32))
-    found = np.concatenate([interpreter.run(each[None]).copy() for each in inputs])
-    if found.dtype != np.int8:
-        return found
-    output = interpreter.output
-    return ((found.astype(np.float32) - output.zero_point) * output.scale).astype(np.float32)
 
 
 def divergence(reference: np.ndarray, found: np.ndarray) -> float:

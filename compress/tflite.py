@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from edgecifar.compress.conversion import converting
+from edgecifar.runtime.encoding import STEPS_A_PIXEL
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
 
@@ -12,13 +14,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tf_keras as keras
 
-NOISE = (b"fully_quantize:", b"W0000")  # how lines begin that the converter writes to stderr
+# How lines begin that the converter writes to stderr: what is wrong its exception says too.
+NOISE = (b"fully_quantize:", b"W0000", b"loc(", b"error:", b"Some ops in", b"Custom ops:",
+         b"Details:", b"\ttf.")  # fmt: skip
 
 Kind = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
-KINDS: tuple[Kind, ...] = ("float32", "float16", "dynamic", "int8", "int16x8")
 INTEGER_KINDS = ("int8", "int16x8")
-# Steps of an int16 input for a step of a pixel: the largest whole number with which 0..255 fit.
-STEPS_A_PIXEL = 242
 
 
 def to_tflite(
@@ -59,7 +60,7 @@ def to_tflite(
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
         converter.representative_dataset = lambda: _samples_for_int16(calibration)
-    with quiet_stderr(*NOISE):
+    with quiet_stderr(*NOISE), converting(f"{kind} TFLite"):
         return converter.convert()
 
 

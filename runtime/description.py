@@ -8,6 +8,9 @@ from edgecifar.runtime.interpreters import TensorSpec, open_model
 from edgecifar.runtime.shipped import locate
 from edgecifar.runtime.tables import human_bytes
 
+# What accuracy is of: a model fine-tuned for int8 computes, in floats, what its file is to.
+_WHOSE = {"float": "of the float model", "simulated": "of int8 simulated"}
+
 
 def describe(path: Path | None = None, *, backend: str | None = None) -> dict[str, Any]:
     """Return the file's tensors, sizes, hash, labels and metadata as JSON holds them.
@@ -52,7 +55,7 @@ def lines(description: dict[str, Any]) -> list[str]:
         "labels": ", ".join(description["labels"] or []) or "none in the file",
         "dataset": (metadata.get("dataset") or {}).get("name"),
         **{
-            f"top-1 {'of the float model' if which == 'float' else 'of this file'}": _top1(value)
+            f"top-1 {_WHOSE.get(which, 'of this file')}": _top1(value)
             for which, value in (metadata.get("accuracy") or {}).items()
         },
         **{f"parity {k}": _plain(v) for k, v in (metadata.get("parity") or {}).items()},

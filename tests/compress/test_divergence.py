@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
@@ -48,6 +49,17 @@ def test_a_fine_tuned_model_is_compared_with_what_it_simulates(digits, digits_qa
         assert found[0].fused == ("quantize_layer", "conv2d", "batch_normalization")
         assert found[0].error < 0.01
         assert first_diverging(found, FORMATS[name].layer_limit) is None
+
+
+def test_a_layer_called_twice_is_compared_too(digits, convert):
+    """By the call that fits better: names don't tell the calls apart."""
+    taken = keras.Input((32, 32, 3))
+    shared = keras.layers.Conv2D(3, 3, padding="same", name="shared")
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(shared(shared(taken)))
+    model = keras.Model(taken, keras.layers.Dense(10, activation="softmax", name="last")(pooled))
+    found = layer_errors(model, convert(model, "float32"), digits.validation.images)
+    assert [each.layer for each in found] == ["shared", "pooled", "last"]
+    assert first_diverging(found, FORMATS["float32"].layer_limit) is None
 
 
 def test_not_a_number_diverges():

@@ -1,18 +1,25 @@
 import dataclasses
 import json
+import shutil
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgecifar.compress import export as module
-from edgecifar.compress.export import FORMATS, export
+from edgecifar.compress.export import export
+from edgecifar.compress.formats import FORMATS
+from edgecifar.compress.parity import accuracy
+from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.classifier import Classifier
+from edgecifar.runtime.description import describe, lines
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import open_model
 from edgecifar.runtime.verification import verify
 from edgecifar.train.evaluate import predict
+from edgecifar.train.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +110,44 @@ def test_verdicts_are_kept(exported):
     assert kept["payload_bytes"] < kept["keras_bytes"] / 2
 
 
-def test_the_fine_tuned_file_computes_what_training_simulated(digits, digits_qat_run, tmp_path):
-    (item,) = export(digits_qat_run, digits, ["int8"], folder=tmp_path)
-    assert item.path.name == "resnet8-qat-int8.tflite"
-    assert item.parity.agreement > 95
+@pytest.fixture(scope="module")
+def fine_tuned(digits, digits_qat_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fine-tuned")
+    (item,) = export(digits_qat_run, digits, ["int8"], folder=folder)
+    return item
+
+
+def test_the_fine_tuned_file_computes_what_training_simulated(fine_tuned):
+    assert fine_tuned.path.name == "resnet8-qat-int8.tflite"
+    assert fine_tuned.parity.agreement > 95
+
+
+def test_it_tells_the_accuracy_of_the_float_original(digits, digits_run, fine_tuned):
+    told = modelfile.read(fine_tuned.path).metadata["accuracy"]
+    validation = digits_run.metrics["validation"]
+    assert told["float"] == {key: validation[key] for key in ("top1", "low", "high", "n")} | {
+        "split": "validation"
+    }
+    assert told["simulated"]["top1"] == fine_tuned.parity.keras["top1"]
+    assert told["this"]["top1"] == fine_tuned.parity.file["top1"]
+    shown = "\n".join(lines(describe(fine_tuned.path)))
+    assert len([line for line in shown.splitlines() if line.startswith("top-1")]) == 3
+
+
+def test_only_images_that_both_were_asked_about_count(digits_run, digits_qat_run):
+    with np.load(digits_run.path / "predictions-validation.npz") as stored:
+        right = stored["probabilities"].argmax(axis=1) == stored["labels"]
+    parity = SimpleNamespace(n=50, keras={"top1": 1.0}, file={"top1": 2.0})
+    told = module._accuracies(digits_qat_run, parity)
+    assert told["float"] == accuracy(right[:50])
+    assert told["simulated"] == {"top1": 1.0}
+
+
+def test_away_from_its_original_it_says_nothing_of_that(digits_qat_run, tmp_path):
+    moved = Run(tmp_path / "resnet8-qat")
+    shutil.copytree(digits_qat_run.path, moved.path)
+    parity = SimpleNamespace(n=50, keras={"top1": 1.0}, file={"top1": 2.0})
+    assert module._accuracies(moved, parity) == {"simulated": {"top1": 1.0}, "this": {"top1": 2.0}}
 
 
 def test_a_fine_tuned_run_has_no_float_export(digits, digits_qat_run, tmp_path):
@@ -137,10 +178,47 @@ def test_a_wrong_conversion_leaves_no_file(digits, digits_run, tmp_path, monkeyp
         return right.convert(model, images)
 
     wrong = dataclasses.replace(right, convert=convert)
-    monkeypatch.setitem(module.FORMATS, "float32", wrong)
+    monkeypatch.setitem(FORMATS, "float32", wrong)
     with pytest.raises(EdgecifarError, match=r"differs from Keras by .*first layer .* dense"):
         export(digits_run, digits, ["float32"], folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_number_is_no_parity(digits, digits_run, tmp_path, monkeypatch):
+    def convert(model, images):
+        broken = digits_run.load_model()
+        broken.layers[-2].set_weights([w * np.nan for w in broken.layers[-2].get_weights()])
+        return to_tflite(broken, "float32", images)
+
+    for name in ("float32", "float16"):  # the second is not compared exactly
+        wrong = dataclasses.replace(FORMATS[name], convert=convert)
+        monkeypatch.setitem(FORMATS, name, wrong)
+        with pytest.raises(EdgecifarError, match=r"differs from Keras by nan .* dense"):
+            export(digits_run, digits, [name], folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_integer_files_take_calibration_images(digits, digits_run, digits_qat_run, tmp_path):
+    train = dataclasses.replace(
+        digits.train, images=digits.train.images[:5], labels=digits.train.labels[:5]
+    )
+    few = dataclasses.replace(digits, train=train)
+    export(digits_run, few, ["float32"], folder=tmp_path)
+    export(digits_qat_run, few, ["int8"], folder=tmp_path)  # has ranges of its own
+    for name in ("int8", "onnx-int8"):
+        with pytest.raises(EdgecifarError, match="5 training images are too few to calibrate"):
+            export(digits_run, few, [name], folder=tmp_path)
+
+
+def test_files_before_a_failure_are_recorded(digits, digits_run, tmp_path, monkeypatch):
+    def fail(model, images):
+        raise EdgecifarError("no such operation")
+
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], convert=fail))
+    with pytest.raises(EdgecifarError, match="no such operation"):
+        export(digits_run, digits, ["float32", "onnx"], folder=tmp_path)
+    record = json.loads((tmp_path / "exports.json").read_text())["files"]
+    assert list(record) == ["resnet8-float32.tflite"]
 
 
 def test_an_int8_file_far_from_keras_says_where_it_parts(digits, digits_run, tmp_path, monkeypatch):
@@ -152,7 +230,7 @@ def test_an_int8_file_far_from_keras_says_where_it_parts(digits, digits_run, tmp
         broken.get_layer("conv2d_4").set_weights([-kernel, *rest])
         return right.convert(broken, images)
 
-    monkeypatch.setitem(module.FORMATS, "int8", dataclasses.replace(right, convert=convert))
+    monkeypatch.setitem(FORMATS, "int8", dataclasses.replace(right, convert=convert))
     (item,) = export(digits_run, digits, ["int8"], folder=tmp_path)
     assert "less than 95 % agree: first layer to differ is re_lu_3 (one operation" in item.verdict
     kept = json.loads((tmp_path / "exports.json").read_text())["files"][item.path.name]
@@ -161,9 +239,7 @@ def test_an_int8_file_far_from_keras_says_where_it_parts(digits, digits_run, tmp
 
 def test_a_float_operation_fails_an_int8_export(digits, digits_run, tmp_path, monkeypatch):
     dynamic = FORMATS["dynamic"].convert
-    monkeypatch.setitem(
-        module.FORMATS, "int8", dataclasses.replace(FORMATS["int8"], convert=dynamic)
-    )
+    monkeypatch.setitem(FORMATS, "int8", dataclasses.replace(FORMATS["int8"], convert=dynamic))
     with pytest.raises(EdgecifarError, match="not int8 throughout, these stay in float: MUL"):
         export(digits_run, digits, ["int8"], folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from edgecifar.compress import int8 as module
-from edgecifar.compress.calibration import Outlier
+from edgecifar.compress.calibration import Outlier, calibration_images
 from edgecifar.compress.export import Exported, export
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.int8 import Int8, int8_but
@@ -24,9 +24,10 @@ def dense(model):
 
 @dataclass(frozen=True)
 class Result:
-    """A file, what was said while it was made and the layers whose ranges were looked at."""
+    """Two files, what was said while they were made and the layers whose ranges were looked at."""
 
     item: Exported
+    onnx: Exported
     said: list
     looked_at: list
 
@@ -36,14 +37,15 @@ def result(digits, digits_run, dense, tmp_path_factory):
     said, looked_at = [], []
 
     def find(model, images, layers):
-        looked_at.extend(layers)
+        looked_at.append(layers)
         return [Outlier("re_lu", 0, 100, 0, 2)]
 
     int8, folder = Int8((dense,), calibration=50), tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "outliers", find)
-        (item,) = export(digits_run, digits, ["int8"], folder=folder, int8=int8, report=said.append)
-    return Result(item, said, looked_at)
+        names = ["int8", "onnx-int8"]
+        items = export(digits_run, digits, names, folder=folder, int8=int8, report=said.append)
+    return Result(*items, said, looked_at)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +68,27 @@ def test_a_file_says_which_layers_are_in_float(exported, dense):
     ]
 
 
+def test_an_onnx_file_has_the_same_layers_in_float(result, dense):
+    assert result.onnx.path.name == f"resnet8-int8-float-{dense}.onnx"
+    assert modelfile.read(result.onnx.path).metadata["float_layers"] == [dense]
+    assert "1 QGemm" not in result.onnx.computes
+    assert result.onnx.computes.endswith(
+        f"1 conversions to or from float left, for {dense} in float"
+    )
+
+
 def test_another_layer_in_float_fails(model, exported):
     payload = modelfile.read(exported.path).payload
     with pytest.raises(EdgecifarError, match=r"these stay in float: FULLY_CONNECTED \("):
         int8_but((model.layers[1].name,)).inspect(payload, model, "net")
+
+
+def test_what_has_an_integer_kernel_all_the_same_is_said(model, digits):
+    form = int8_but(("add",), "onnx-int8")
+    payload = form.convert(model, calibration_images(digits, 50))
+    assert form.inspect(payload, model, "net").endswith(
+        "for add in float, but integer kernels for add all the same"
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,6 +111,9 @@ def test_it_is_said_before_work(digits, digits_run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "calibration_images", None)  # which comes first
     with pytest.raises(EdgecifarError, match="no layer is called"):
         export(digits_run, digits, ["int8"], folder=tmp_path, int8=Int8(("conv",)))
+    (tmp_path / "resnet8-int8-float-conv2d.onnx").touch()  # what a search may come to
+    with pytest.raises(EdgecifarError, match=r"float-conv2d\.onnx exists: --force overwrites it"):
+        export(digits_run, digits, ["int8", "onnx-int8"], folder=tmp_path, int8=Int8(max_drop=1))
 
 
 def test_a_fine_tuned_run_has_its_layers_already(digits, digits_qat_run, tmp_path):
@@ -112,7 +134,9 @@ def test_the_budget_decides_what_is_exported(digits, stretched, tmp_path):
 
 def test_a_distorted_range_is_told_with_the_file(model, dense, result):
     assert result.said == [Outlier("re_lu", 0, 100, 0, 2).warning]
-    kinds = [type(model.get_layer(name)).__name__ for name in result.looked_at]
-    assert kinds.count("ReLU") == 7  # a convolution's or addition's range is that of its ReLU
-    assert "Softmax" not in kinds
-    assert dense not in result.looked_at
+    assert len(result.looked_at) == 2  # what both files have is told once
+    for layers in result.looked_at:
+        kinds = [type(model.get_layer(name)).__name__ for name in layers]
+        assert kinds.count("ReLU") == 7  # a convolution's or addition's range is that of its ReLU
+        assert "Softmax" not in kinds
+        assert dense not in layers

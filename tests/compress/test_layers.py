@@ -1,24 +1,51 @@
 import pytest
 
-from edgecifar.compress.layers import layer_of, plain_name
+from edgecifar.compress.inspect import Operation
+from edgecifar.compress.layers import Owners, plain_name
 
-LAYERS = ("conv2d", "batch_normalization", "re_lu", "conv2d_1", "dense")
+LAYERS = ("conv2d", "batch_normalization", "re_lu", "add", "add_1", "conv1", "conv1/conv", "dense")
+OWNERS = Owners("net", LAYERS, "dense")
 
 
 @pytest.mark.parametrize(
     ("tensor", "layer"),
     [
         ("net/re_lu/Relu;net/batch_normalization/FusedBatchNormV3;net/conv2d/Conv2D1", "re_lu"),
-        ("net/conv2d_1/BiasAdd:0_DequantizeLinear_Output", "conv2d_1"),
+        ("net/conv2d/BiasAdd:0_DequantizeLinear_Output", "conv2d"),
         ("net/quant_re_lu/Relu;net/quant_conv2d/Conv2D", "re_lu"),
         ("model/net/dense/MatMul/MatMulAddFusion", "dense"),
         ("dense", "dense"),
+        ("net/add_1/add", "add_1"),  # the operation's own name is no layer
+        ("net/conv1/conv/Conv2D", "conv1/conv"),  # nor is a part of a longer name
+        ("net/quant_conv1/conv/Conv2D", "conv1/conv"),
+        ("model/net/conv1/conv/Conv2D", "conv1/conv"),
+        ("net/conv1/Conv2D", "conv1"),
         ("net/conv2d_11/Conv2D", None),
         ("StatefulPartitionedCall:0", None),
     ],
 )
 def test_the_last_layer_in_a_name_is_the_one_put_out(tensor, layer):
-    assert layer_of(tensor, LAYERS) == layer
+    assert OWNERS.put_out(tensor) == layer
+
+
+def test_a_layer_may_be_called_like_its_model():
+    owners = Owners("conv", ("conv", "dense"), "dense")
+    assert owners.put_out("conv/conv/Conv2D") == "conv"
+    assert owners.put_out("conv/dense/MatMul") == "dense"
+
+
+@pytest.mark.parametrize(
+    ("output", "constants", "layers"),
+    [
+        ("net/re_lu/Relu;net/conv2d/BiasAdd", (), ("conv2d", "re_lu")),
+        ("StatefulPartitionedCall:0", ("net/conv2d/Conv2D",), ("conv2d",)),
+        ("StatefulPartitionedCall:01", (), ("dense",)),
+        ("arith.constant", (), ()),
+    ],
+)
+def test_names_tell_the_layers_of_an_operation(output, constants, layers):
+    operation = Operation("CONV_2D", output, 0, (), (), constants)
+    assert OWNERS.of(operation) == layers
 
 
 def test_wrappers_have_the_name_of_their_layer():

@@ -1,12 +1,15 @@
 import numpy as np
 import onnx
 import pytest
+import tf_keras as keras
 
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.calibration import calibration_images
+from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.compress.onnx import to_onnx
-from edgecifar.compress.onnx_int8 import to_onnx_int8
+from edgecifar.compress.onnx_int8 import quantized_layers, to_onnx_int8
 from edgecifar.compress.onnx_kernels import kernels, require_integer_kernels
+from edgecifar.compress.selective import fused_with
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.compress.unwrap import unwrap
 from edgecifar.runtime.errors import EdgecifarError
@@ -49,7 +52,8 @@ def test_every_multiplication_runs_on_an_integer_kernel(request, kind):
         "QGemm": 1, "QLinearAdd": 3, "QLinearConv": 9, "QLinearGlobalAveragePool": 1,
     }  # fmt: skip
     assert found.conversions == 0
-    assert found.float_layers == ()
+    assert found.computing == ()
+    assert found.softmax == "resnet8/softmax/Softmax"  # of ten numbers, on purpose
     assert "9 QLinearConv" in found.text
 
 
@@ -74,8 +78,9 @@ def test_the_fine_tuned_one_computes_what_training_simulated(digits, digits_qat_
     expected = predict(digits_qat_run.load_model(), digits.validation)
     found = run(fine_tuned, digits.validation.images)
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
-    # Scales of its own choice differ on these images by 0.01.
-    assert np.abs(found - expected).mean() < 0.005
+    # Scales of its own choice differ on these images by 0.01. Processors without VNNI saturate
+    # sums of two products, which alone makes 0.006.
+    assert np.abs(found - expected).mean() < 0.008
 
 
 def test_fine_tuned_ranges_and_weights_go_into_the_file(digits_qat_run, fine_tuned, images):
@@ -122,13 +127,20 @@ def test_it_is_silent(digits_run, images, capfd):
 
 
 def test_layers_in_float_are_listed(digits_run):
-    layers = [layer.name for layer in digits_run.load_model().layers]
-    with pytest.raises(EdgecifarError, match=r"float speed.* for conv2d, conv2d_1, .*dense: repl"):
-        require_integer_kernels(to_onnx(digits_run.load_model()), layers, name="net-int8.onnx")
+    model = digits_run.load_model()
+    listed = (
+        r"stay in float: .*Conv \(conv2d\), .* and \d+ more, with 0 conversions .* --keep-float"
+    )
+    with pytest.raises(EdgecifarError, match=listed):
+        require_integer_kernels(to_onnx(model), owners_in(model), name="net-int8.onnx")
 
 
-def test_a_single_layer_in_float_is_named(digits_run, payload):
-    layers = [layer.name for layer in digits_run.load_model().layers]
+@pytest.fixture(scope="module")
+def owners(digits_run):
+    return owners_in(digits_run.load_model())
+
+
+def test_a_single_layer_in_float_is_named(payload, owners):
     model = onnx.load_model_from_string(payload)
     graph = model.graph
     (node,) = (node for node in graph.node if node.name == "resnet8/conv2d_4/BiasAdd")
@@ -136,6 +148,115 @@ def test_a_single_layer_in_float_is_named(digits_run, payload):
     graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), "kernel"))
     node.input[1] = "kernel"
     broken = model.SerializeToString()
-    with pytest.raises(EdgecifarError, match=r"no integer kernel for conv2d_4: replace"):
-        require_integer_kernels(broken, layers, name="net-int8.onnx")
-    require_integer_kernels(broken, layers, name="net-int8.onnx", kept=["conv2d_4"])
+    listed = r"these stay in float: \w*Conv \(conv2d_4\), with 2 conversions to or from float: repl"
+    with pytest.raises(EdgecifarError, match=listed):
+        require_integer_kernels(broken, owners, name="net-int8.onnx")
+    require_integer_kernels(broken, owners, name="net-int8.onnx", kept=["conv2d_4"])
+
+
+def test_an_operation_without_weights_in_float_is_named(payload, owners):
+    """Softplus has no integer kernel; it stands between an addition and what reads it."""
+    model = onnx.load_model_from_string(payload)
+    graph = model.graph
+    (quantizer,) = (n for n in graph.node if n.input[0] == "resnet8/re_lu_2/Relu:0")
+    softplus = onnx.helper.make_node(
+        "Softplus", [quantizer.input[0]], ["soft"], "resnet8/re_lu_2/Softplus"
+    )
+    graph.node.insert(list(graph.node).index(quantizer), softplus)
+    quantizer.input[0] = "soft"
+    listed = r"in float: .*Softplus \(re_lu_2\).* conversions to or from float: replace"
+    with pytest.raises(EdgecifarError, match=listed):
+        require_integer_kernels(model.SerializeToString(), owners, name="net-int8.onnx")
+
+
+def test_conversions_around_nothing_are_named():
+    """Bytes made floats and bytes again, as between two operations of different ranges."""
+    payload = _graph(
+        ("DequantizeLinear", ["pixels", "one"], "wide"),
+        ("QuantizeLinear", ["wide", "two"], "narrow"),
+        ("DequantizeLinear", ["narrow", "two"], "logits"),
+        ("Softmax", ["logits"], "last"),
+    )
+    owners = Owners("net", ("first", "last"), "last")
+    listed = r"in float: DequantizeLinear \(first\), QuantizeLinear \(first\), with 2 conversions"
+    with pytest.raises(EdgecifarError, match=listed):
+        require_integer_kernels(payload, owners, name="net-int8.onnx")
+
+
+def test_the_softmax_at_the_end_may_be_in_float_and_no_other():
+    steps = [
+        ("DequantizeLinear", ["pixels", "one"], "logits"),
+        ("Softmax", ["logits"], "last"),
+    ]
+    owners = Owners("net", ("first", "last"), "last")
+    found = require_integer_kernels(_graph(*steps), owners, name="net-int8.onnx")
+    assert found.conversions == 1
+    between = _graph(*steps[:1], ("Softmax", ["logits"], "soft"), ("Softmax", ["soft"], "last"))
+    with pytest.raises(EdgecifarError, match=r"in float: Softmax \(first\), with 1 conversions"):
+        require_integer_kernels(between, owners, name="net-int8.onnx")
+
+
+def _graph(*steps):
+    """Return a file of ten bytes in, with two scales; all but the output belong to `first`."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    scales = [
+        onnx.numpy_helper.from_array(np.float32(value), name)
+        for name, value in (("one", 1 / 64), ("two", 1 / 32))
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, inputs, [output], f"net/{_layer(output)}/{output}")
+            for kind, inputs, output in steps
+        ],
+        "net",
+        [helper.make_tensor_value_info("pixels", kinds.UINT8, [1, 10])],
+        [helper.make_tensor_value_info("last", kinds.FLOAT, [1, 10])],
+        scales,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def _layer(output):
+    return "last" if output == "last" else "first"
+
+
+@pytest.fixture(scope="module")
+def concatenating():
+    """A net with a norm behind a concatenation, which no convolution can take in."""
+    layers = keras.layers
+    taken = keras.Input((32, 32, 3))
+    first = layers.Conv2D(8, 3, padding="same", activation="relu", name="block/first")(taken)
+    both = layers.Concatenate(name="both")([first, layers.Conv2D(8, 1, name="second")(first)])
+    norm = layers.BatchNormalization(name="norm", gamma_initializer="random_normal")(both)
+    pooled = layers.MaxPooling2D(name="pool")(layers.ReLU(name="relu")(norm))
+    flat = layers.GlobalAveragePooling2D(name="average")(pooled)
+    model = keras.Model(taken, layers.Dense(10, activation="softmax", name="last")(flat))
+    noise = np.random.default_rng(0).normal(1, 0.3, (4, 16)).astype(np.float32)
+    model.get_layer("norm").set_weights(noise)
+    return model
+
+
+def test_a_norm_on_its_own_has_an_integer_kernel(concatenating, images, digits):
+    payload = to_onnx_int8(concatenating, images)
+    found = require_integer_kernels(payload, owners_in(concatenating), name="net-int8.onnx")
+    assert (found.integer["QLinearConv"], found.computing) == (3, ())
+    assert "both" in quantized_layers(payload, owners_in(concatenating))
+    expected = predict(concatenating, digits.validation)
+    assert np.abs(run(payload, digits.validation.images) - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("layer", "node"), [("block/first", "block/first"), ("relu", "norm"), ("last", "last")]
+)
+def test_layers_kept_in_float_are_and_no_other(concatenating, images, digits, layer, node):
+    """Whatever is fused with them too, and between neighbours in int8 as well as at the ends."""
+    payload = to_onnx_int8(concatenating, images, keep_float=[layer])
+    owners = owners_in(concatenating)
+    kept = fused_with(concatenating, [layer])
+    found = require_integer_kernels(payload, owners, name="net-int8.onnx", kept=kept)
+    assert {owners.named(name)[0] for name in found.computing} == {node}
+    with pytest.raises(EdgecifarError, match="these stay in float"):
+        require_integer_kernels(payload, owners, name="net-int8.onnx")
+    expected = predict(concatenating, digits.validation)
+    assert np.abs(run(payload, digits.validation.images) - expected).mean() < 0.02

@@ -45,6 +45,6 @@ def test_command_prints_the_table_and_the_verdict(digits_run, tmp_path):
     result = CliRunner().invoke(prune, [*arguments.split(), *out], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "round 1 of 1:" in result.output
-    assert "int8 latency, microseconds" in result.output
+    assert "latency, microseconds" in result.output
     assert "validation images)" in " ".join(result.output.split())
     assert (tmp_path / "smaller" / "verdict.json").exists()

@@ -2,19 +2,18 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from edgecifar.compress.bare import probabilities
 from edgecifar.compress.calibration import calibration_images
-from edgecifar.compress.inspect import Operation, operations
+from edgecifar.compress.inspect import operations
+from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import (
-    Owners,
     file_part,
     fused_with,
-    owners_in,
     quantized_layers,
     ranged,
+    require_float_only,
     require_layers,
-    stays_float,
 )
-from edgecifar.compress.sensitivity import probabilities
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
@@ -110,33 +109,24 @@ def test_an_unknown_layer_is_answered_with_the_nearest(model):
         require_layers(model, ["conv2"])
 
 
-def test_other_operations_in_float_are_not_meant_to_be():
-    owners = Owners("net", ("conv", "dense"), "dense")
-    conv, between = (
-        Operation(name, "net/conv/Conv2D", 0, ("float32",), ("float32",), ())
-        for name in ("CONV_2D", "QUANTIZE")
+@pytest.fixture(scope="module")
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def normed():
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.SeparableConv2D(4, 3, name="apart"),
+            layers.BatchNormalization(name="norm"),
+            layers.ReLU(name="act"),
+            layers.Flatten(name="flat"),
+            layers.Dense(3, activation="softmax", name="last"),
+        ]
     )
-    assert stays_float(owners, ["conv"], conv)
-    assert not stays_float(owners, ["dense"], conv)
-    assert stays_float(owners, ["dense"], between)
-
-
-@pytest.mark.parametrize(
-    ("output", "constants", "layers"),
-    [
-        ("net/add_1/add", (), ("add_1",)),  # the operation's own name is no layer
-        ("net/quant_conv/Conv2D1", (), ("conv",)),
-        ("net/relu/Relu;net/conv/BiasAdd", (), ("conv", "relu")),
-        ("net/block/conv/Conv2D", (), ("block/conv",)),
-        ("StatefulPartitionedCall:0", ("net/conv/Conv2D",), ("conv",)),
-        ("StatefulPartitionedCall:01", (), ("softmax",)),
-        ("arith.constant", (), ()),
-    ],
-)
-def test_names_tell_the_layers(output, constants, layers):
-    owners = Owners("net", ("conv", "relu", "block/conv", "add", "add_1", "softmax"), "softmax")
-    operation = Operation("CONV_2D", output, 0, (), (), constants)
-    assert owners.of(operation) == layers
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +143,30 @@ def separable():
     )
 
 
-def test_a_layer_of_several_operations_is_one_unit(separable):
-    noise = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
+def test_a_layer_of_several_operations_is_one_unit(separable, noise):
     file = ranged(separable, noise)
     (apart,) = file.units_of(["apart"])
     assert apart.operations == ("DEPTHWISE_CONV_2D", "CONV_2D")
     assert {op.name for op in floats(file.quantized([apart]))} == set(apart.operations)
     (last,) = file.units_of(["last"])  # which the file's output has lost the name of
     assert last.operations == ("FULLY_CONNECTED", "SOFTMAX")
+
+
+@pytest.mark.parametrize("layer", ["apart", "act"])
+def test_what_shares_a_unit_stays_in_float_together(normed, noise, layer):
+    """A separable convolution is two operations, of which only the second takes norm and ReLU."""
+    payload = to_tflite(normed, "int8", noise, keep_float=[layer])
+    said = require_float_only([layer], normed, payload, name="net-int8.tflite")
+    assert said.endswith(f"for {layer}")
+    assert [op.name for op in floats(payload)] == ["DEPTHWISE_CONV_2D", "CONV_2D"]
+
+
+def test_other_layers_in_float_fail_and_so_do_those_that_are_not(normed, noise):
+    payload = to_tflite(normed, "int8", noise, keep_float=["act"])
+    with pytest.raises(EdgecifarError, match=r"these stay in float: DEPTHWISE_CONV_2D \("):
+        require_float_only(["last"], normed, payload, name="net-int8.tflite")
+    with pytest.raises(EdgecifarError, match="in int8, which --keep-float leaves in float"):
+        require_float_only(["act", "last"], normed, payload, name="net-int8.tflite")
 
 
 def test_a_layer_that_computes_nothing_cannot_be_in_float(separable):
