@@ -107,20 +107,20 @@ class Chain:
 
         The recipe's teachers teach it if it has no `teacher` of its own.
         """
-        if not teacher and is_finished(out) and not self._teachers_are_there:
-            return open_run(out)  # to train them again would only tell whether they are the same
-        how = {"teacher": teacher or self._teachers, "seed": self.recipe.seed}
-        if not is_finished(out):
+        done, seed = is_finished(out), self.recipe.seed
+        absent = done and not teacher and not self._teachers_are_there
+        known = self._absent(out) if absent else teacher or self._teachers
+        if not done:
             announce(f"{out.name}: {what}" + (", going on" if out.exists() else ""))
         try:
-            return work(force=False, **how)
+            return work(force=False, teacher=known, seed=seed)
         except RunFinishedError as there:
             return there.run
         except RunDiffersError:
             if not self.force:
                 raise
         announce(f"{out.name}: {what}, anew since it was made otherwise")
-        return work(force=True, **how)
+        return work(force=True, teacher=teacher or self._teachers, seed=seed)
 
     @property
     def _trained(self) -> Path:
@@ -151,6 +151,25 @@ class Chain:
     @property
     def _teachers_are_there(self) -> bool:
         return all(is_finished(school._trained) for school in self._schools)
+
+    def _absent(self, out: Path) -> "Teacher":
+        """Return the teachers of the finished run at `out` without their folders.
+
+        To train them again would only tell whether they are the same models: all else is compared.
+        """
+        from edgecifar.compress.distil import Teacher
+
+        taught = open_run(out).info.get("teacher") or {}
+        known = {
+            "runs": [school.recipe.architecture for school in self._schools],
+            "models": taught.get("models"),
+        }
+
+        class Absent(Teacher):
+            def identity(self) -> dict:
+                return super().identity() | known
+
+        return Absent((), self.recipe.distil)
 
     @cached_property
     def _teachers(self) -> "Teacher | None":

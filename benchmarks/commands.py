@@ -43,7 +43,10 @@ def report(
     csv: Path | None,
     force: bool,
 ) -> None:
-    """Write one HTML page on INPUTS: run folders and results of `edgecifar bench`."""
+    """Write one HTML page on INPUTS: run folders and results of `edgecifar bench`.
+
+    The result of a study, with or without its run folders, gets a page of its own kind.
+    """
     from edgecifar.benchmarks.report.publish import publish
 
     for path in publish(
@@ -160,10 +163,9 @@ def run(
     own, beside --out, and --only ablation stands for all recipes of the study's ablation.
     """
     from edgecifar.benchmarks import recipe as recipes
-    from edgecifar.benchmarks import study
     from edgecifar.train.data import load
 
-    if study.is_study(recipe):
+    if recipes.is_study(recipe):
         if seed is not None or force:
             raise click.UsageError("a study states its seeds and keeps what is finished")
         out = out or Path("runs") / recipes.folder_name(recipe, quick=quick)

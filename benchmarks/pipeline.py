@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.chain import Chain, announce
 from edgecifar.benchmarks.recipe import Recipe
+from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json
 from edgecifar.train.run import Run
@@ -32,6 +33,7 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path, *, force: bool = F
     read once a model, after all choices were made on validation images.
     """
     from edgecifar.benchmarks.report.build import build_report
+    from edgecifar.benchmarks.report.grid import sample_rows
     from edgecifar.train.evaluate import evaluate_run
 
     runs, files = {}, []
@@ -42,19 +44,45 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path, *, force: bool = F
         if "test" not in run.metrics:
             announce(f"evaluating {run.name} on the test images")
             evaluate_run(run, dataset, "test")
-    measured = _measure(files, dataset, recipe.threads, out / "bench.json")
+    measured = out / "bench.json"
+    write_json(measured, _measure(recipe, files, list(runs.values()), dataset))
     report = build_report(
         tuple(runs),
         [measured],
         out / "report.html",
         title=recipe.title,
         images=dataset.test.images,
+        samples=sample_rows(dataset),
         force=True,
     )
     return Outcome(tuple(runs), tuple(files), measured, report)
 
 
-def _measure(files: list[Path], dataset: "Dataset", threads: int, out: Path) -> Path:
+def is_finished(recipe: Recipe, dataset: "Dataset", out: Path) -> bool:
+    """Tell whether `run_recipe` came to its end in `out` with this recipe and these images.
+
+    Its bench, the last that is measured, says of which recipe and of which models it is; these
+    must still be there.
+    """
+    try:
+        bench = results.read(out / "bench.json")
+    except EdgecifarError:
+        return False
+    models = bench.get("runs")
+    if not models or any("error" in row for row in bench["models"]):
+        return False
+    if bench["data"]["fingerprint"] != dataset.fingerprint:
+        return False
+    runs = {Run(out / name): digest for name, digest in models.items()}
+    return recipe.is_that_of(bench["recipe"]) and all(
+        run.complete and run.digest == digest for run, digest in runs.items()
+    )
+
+
+def _measure(
+    recipe: Recipe, files: list[Path], runs: list[Run], dataset: "Dataset"
+) -> dict[str, Any]:
+    """Return the sealed bench of `files` with the recipe, and the models that they were made of."""
     from edgecifar.runtime.benchmark import bench
     from edgecifar.runtime.labelled import Labelled
 
@@ -66,12 +94,12 @@ def _measure(files: list[Path], dataset: "Dataset", threads: int, out: Path) -> 
         fingerprint=dataset.fingerprint,
         name=dataset.name,
     )
-    result = bench(files, data=test, threads=threads)
-    write_json(out, result)
+    result = bench(files, data=test, threads=recipe.threads)
     for row in result["models"]:
         if "error" in row:
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
-    return out
+    made = {run.name: run.digest for run in runs}
+    return results.seal(result | {"recipe": recipe.as_json(), "runs": made})
 
 
 def _export(run: Run, dataset: "Dataset", formats: tuple[str, ...]) -> list[Path]:

@@ -1,7 +1,8 @@
 """Whole recipes: everything that `edgecifar run` does, as one file states it."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.recipe import Training, did_you_mean, from_mapping, read_toml
 from edgecifar.train.transfer import Transfer
+
+_FOLDER = files("edgecifar.benchmarks") / "recipes"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Variant:
     def __post_init__(self) -> None:
         if not self.steps:
             raise EdgecifarError("a variant changes nothing: give it prune or sparsify")
+        _require_formats(self.export)
 
     @property
     def steps(self) -> tuple[Pruning | Sparsification, ...]:
@@ -89,6 +93,17 @@ class Recipe:
     quick: bool = False  # one epoch a stage, to see whether all of it works
 
     def __post_init__(self) -> None:
+        _require_formats(self.export)
+        if self.threads < 1:
+            raise EdgecifarError(f"threads is {self.threads}: it must be 1 or more")
+        if self.transfer and self.teachers:
+            raise EdgecifarError(
+                "a recipe with teachers starts from random weights: leave out transfer or teachers"
+            )
+        self._require_own_names()
+
+    def _require_own_names(self) -> None:
+        """Raise EdgecifarError if two runs of the variants would get one name."""
         made: dict[str, tuple] = {}
         for variant in self.variants:
             names = variant.run_names(self.architecture)
@@ -102,22 +117,49 @@ class Recipe:
 
     def shortened(self) -> "Recipe":
         """Return this with one epoch a stage, for its teachers too."""
+        head = self.transfer and replace(self.transfer.head, epochs=1)
         return replace(
             self,
             quick=True,
             train=replace(self.train, epochs=1),
+            transfer=self.transfer and replace(self.transfer, head=head),
             quantize=replace(self.quantize, epochs=1),
             variants=tuple(variant.shortened() for variant in self.variants),
         )
 
+    @property
+    def identity(self) -> "Recipe":
+        """What settles the accuracies: equal for recipes that differ in nothing else."""
+        teachers = tuple(Path(teacher).stem for teacher in self.teachers)
+        return replace(self, title="", threads=1, teachers=teachers)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, as `is_that_of` takes them."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def is_that_of(self, settings: Mapping[str, Any]) -> bool:
+        """Tell whether `settings`, a recipe as JSON has it, give the same results as this one."""
+        try:
+            return from_mapping(Recipe, settings).identity == self.identity
+        except EdgecifarError:  # of a version with other settings
+            return False
+
 
 def names() -> tuple[str, ...]:
     """Return the names of the recipes that come with edgecifar."""
-    folder = files("edgecifar.benchmarks") / "recipes"
-    found = (Path(entry.name) for entry in folder.iterdir())
     # A study is a table of recipes: see `edgecifar.benchmarks.study`.
-    recipes = (p.stem for p in found if p.suffix == ".toml" and not p.stem.endswith("-study"))
-    return tuple(sorted(recipes))
+    return tuple(name for name in shipped_names() if not is_study(name))
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Return the names of the recipes and studies that come with edgecifar."""
+    found = (Path(entry.name) for entry in _FOLDER.iterdir())
+    return tuple(sorted(path.stem for path in found if path.suffix == ".toml"))
+
+
+def is_study(name: str) -> bool:
+    """Tell a study's name or file from a recipe's."""
+    return Path(name).stem.endswith("-study")
 
 
 def folder_name(name: str, *, quick: bool = False, seed: int = 0) -> str:
@@ -136,35 +178,48 @@ def read(name: str) -> Recipe:
     return replace(recipe, teachers=tuple(beside))
 
 
+def stated(name: str, kind: str, known: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the TOML file `name` states, or that called so among the `known` of edgecifar.
+
+    `kind` is what it is called in errors: a recipe, a study.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise EdgecifarError(f"{name} is missing: give a {kind}'s file or one of its names")
+        text = path.read_text(encoding="utf-8")
+    elif name in known:
+        text = (_FOLDER / f"{name}.toml").read_text("utf-8")
+    else:
+        raise EdgecifarError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
+    return read_toml(text, where=name)
+
+
 def _settings(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what a recipe and those it is based on state; `heirs` are based on it."""
     if name in heirs:
         raise EdgecifarError(f"the recipe {name} is based on itself: take out its base")
-    path = Path(name)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise EdgecifarError(f"{name} is missing: give a recipe's file or one of its names")
-        text = path.read_text(encoding="utf-8")
-    elif name in names():
-        text = (files("edgecifar.benchmarks") / "recipes" / f"{name}.toml").read_text("utf-8")
-    else:
-        raise EdgecifarError(f"unknown recipe {name!r}{did_you_mean(name, names())}")
-    stated = read_toml(text, where=name)
-    base = stated.pop("base", None)
+    own = stated(name, "recipe", names())
+    base = own.pop("base", None)
     if base is None:
-        return stated
-    base = str(path.parent / base) if base.endswith(".toml") else base
-    return _merged(_settings(base, (*heirs, name)), stated)
+        return own
+    if not isinstance(base, str):
+        raise EdgecifarError(f"base of {name} is {base!r}: give a recipe's name or file")
+    base = str(Path(name).parent / base) if base.endswith(".toml") else base
+    return _merged(_settings(base, (*heirs, name)), own)
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return `settings` with what variants leave out of `quantize` as the recipe has it."""
     variants = settings.get("variants", ())
-    if not isinstance(variants, list) or not all(isinstance(one, dict) for one in variants):
-        return dict(settings)  # which is refused later on
     shared = settings.get("quantize", {})
+    tables = (shared, *variants) if isinstance(variants, list) else (None,)
+    if not all(isinstance(table, dict) for table in tables):
+        return dict(settings)  # which is refused later on
     own = [
-        one | {"quantize": _merged(shared, one["quantize"])} if "quantize" in one else one
+        one | {"quantize": _merged(shared, one["quantize"])}
+        if isinstance(one.get("quantize"), dict)
+        else one
         for one in variants
     ]
     return {**settings, **({"variants": own} if own else {})}
@@ -178,3 +233,11 @@ def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
         if isinstance(value, dict) and isinstance(settings.get(key), dict)
     }
     return {**settings, **changes, **both}
+
+
+def _require_formats(formats: tuple[str, ...]) -> None:
+    from edgecifar.compress.formats import FORMATS
+
+    for name in formats:
+        if name not in FORMATS:
+            raise EdgecifarError(f"unknown format {name!r} in export{did_you_mean(name, FORMATS)}")

@@ -7,7 +7,6 @@ A study is a TOML file whose name ends in `-study`. Its members are recipes and 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ import click
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import did_you_mean, from_mapping, read_toml
+from edgecifar.train.recipe import did_you_mean, from_mapping
+from edgecifar.train.run import RunDiffersError
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
@@ -26,13 +26,17 @@ ABLATION = "ablation"  # what `--only` calls all of its recipes
 
 @dataclass(frozen=True)
 class Member:
-    """A recipe, the seeds to repeat it with, and the top-1 in percent that others report."""
+    """A recipe, the seeds to repeat it with, and the top-1 in percent that others report.
+
+    Recipes that answer to the same reported model name that `system`.
+    """
 
     recipe: str
     label: str
     reported: float | None = None
     seeds: tuple[int, ...] = (0,)
     note: str = ""
+    system: str = ""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -75,9 +79,22 @@ class Task:
     folder: Path
 
     @property
-    def finished(self) -> bool:
-        """Whether all of it was carried out: the bench is the last that is measured."""
-        return (self.folder / "bench.json").exists()
+    def bench(self) -> Path:
+        """The last that is written of a recipe's results, but for the report."""
+        return self.folder / "bench.json"
+
+    def is_finished(self, dataset: "Dataset") -> bool:
+        """Tell whether all of it was carried out on `dataset`, and as the recipe is now."""
+        from edgecifar.benchmarks.pipeline import is_finished
+
+        return is_finished(self.recipe, dataset, self.folder)
+
+    @property
+    def anew(self) -> str:
+        """The command that makes it anew, whatever stands there."""
+        seed = f" --seed {self.recipe.seed}" if self.recipe.seed else ""
+        quick = " --quick" if self.recipe.quick else ""
+        return f"edgecifar run {self.name}{seed}{quick} --out {self.folder} --force"
 
 
 @dataclass(frozen=True)
@@ -91,28 +108,13 @@ class StudyOutcome:
 
 def names() -> tuple[str, ...]:
     """Return the names of the studies that come with edgecifar."""
-    folder = files("edgecifar.benchmarks") / "recipes"
-    found = (Path(entry.name) for entry in folder.iterdir())
-    return tuple(sorted(path.stem for path in found if is_study(path.name)))
-
-
-def is_study(name: str) -> bool:
-    """Tell a study's name or file from a recipe's."""
-    return Path(name).stem.endswith("-study")
+    return tuple(filter(recipes.is_study, recipes.shipped_names()))
 
 
 def read(name: str) -> Study:
     """Read a study by its name, or from a TOML file; recipes' files are sought beside that."""
     path = Path(name)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise EdgecifarError(f"{name} is missing: give a study's file or one of its names")
-        text = path.read_text(encoding="utf-8")
-    elif name in names():
-        text = (files("edgecifar.benchmarks") / "recipes" / f"{name}.toml").read_text("utf-8")
-    else:
-        raise EdgecifarError(f"unknown study {name!r}{did_you_mean(name, names())}")
-    study = from_mapping(Study, read_toml(text, where=name))
+    study = from_mapping(Study, recipes.stated(name, "study", names()))
 
     def beside(part: Member | Step) -> Member | Step:
         file = part.recipe.endswith(".toml")
@@ -128,7 +130,8 @@ def read(name: str) -> Study:
 def tasks(study: Study, root: Path, *, quick: bool = False) -> dict[str, tuple[Task, ...]]:
     """Return what each recipe of `study` has to be carried out with, seed by seed."""
     wanted = {member.recipe: member.seeds for member in study.members}
-    wanted |= {step.recipe: (0,) for step in study.ablation if step.recipe not in wanted}
+    for step in study.ablation:  # which compares its rows by seed 0
+        wanted[step.recipe] = tuple(dict.fromkeys((0, *wanted.get(step.recipe, ()))))
     return {
         name: tuple(_task(name, seed, root, quick=quick) for seed in seeds)
         for name, seeds in wanted.items()
@@ -149,29 +152,48 @@ def carry_out(
 
     Recipes have folders of their own beside `out`. With `only`, recipes' names, the others are
     taken as they are, and those that were never begun are listed as not run. `earlier` is a result
-    of the same study that fills in what isn't there. A recipe that fails doesn't stop the others.
+    of the same study that fills in what isn't there. A recipe that fails doesn't stop the others,
+    nor does a folder that another recipe made: what is there already is looked at first.
 
     The result is written after each recipe, so that a killed study leaves what it had.
     """
-    from edgecifar.benchmarks.pipeline import run_recipe
     from edgecifar.benchmarks.study_result import Collection
 
     todo = tasks(study, out.parent, quick=quick)
     chosen = _chosen(study, todo, only)
     collection = Collection(study, todo, dataset, out / f"{name}.json", earlier)
+    for task in (task for key in todo if key not in chosen for task in todo[key]):
+        if task.bench.exists() and not task.is_finished(dataset):
+            click.echo(f"{task.folder.name} isn't what its recipe makes now: not read", err=True)
     failures = {}
-    for task in sorted((t for key in chosen for t in todo[key]), key=lambda t: t.recipe.seed > 0):
-        if task.finished:
+    for task in sorted((task for key in chosen for task in todo[key]), key=_order):
+        if task.is_finished(dataset):
             continue
-        click.echo(f"{task.folder.name}:", err=True)
-        try:
-            run_recipe(task.recipe, dataset, task.folder)
-        except EdgecifarError as error:
-            failures[task.folder.name] = str(error)
-            click.echo(f"left out: {error}", err=True)
+        if failed := _attempt(task, dataset):
+            failures[task.folder.name] = failed
+            click.echo(f"left out: {failed}", err=True)
         collection.write()
     collection.measure()
     return StudyOutcome(collection.path, _report(collection, dataset, out), failures)
+
+
+def _order(task: Task) -> tuple[bool, bool]:
+    """Sort what was finished once, maybe otherwise, before what takes long, and seed 0 first."""
+    return not task.bench.exists(), task.recipe.seed > 0
+
+
+def _attempt(task: Task, dataset: "Dataset") -> str | None:
+    """Carry out what is unfinished of `task`; return why it can't be, on one line."""
+    from edgecifar.benchmarks.pipeline import run_recipe
+
+    click.echo(f"{task.folder.name}:", err=True)
+    try:
+        run_recipe(task.recipe, dataset, task.folder)
+    except RunDiffersError as error:
+        return f"{error} (`{task.anew}`)"
+    except EdgecifarError as error:
+        return str(error)
+    return None
 
 
 def _report(collection, dataset: "Dataset", out: Path) -> Path:

@@ -1,7 +1,5 @@
 """What a study keeps of one recipe with one seed, read from the folder of its results."""
 
-import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,56 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.benchmarks.statistics import calibration
+from edgecifar.compress.steps import run_name
 from edgecifar.runtime import results
-from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import read_json
 from edgecifar.train.run import Run, open_run
 
 if TYPE_CHECKING:
     from edgecifar.benchmarks.study import Task
-    from edgecifar.train.data import Dataset
 
 _DIGITS = 6  # significant, of what is only drawn
 _TOLD = (
-    "name", "stage", "architecture", "parameters", "macs", "epochs", "best_epoch",
+    "name", "stage", "architecture", "image_size", "parameters", "macs", "epochs", "best_epoch",
     "train_seconds", "images_per_second", "recipe", "created", "versions",
 )  # fmt: skip
-_ROLES = {"float32": "float", "qat-int8": "int8", "int8": "int8_post"}  # by a file's name
+_OF_ORIGINAL = {"float32": "float", "int8": "int8_post"}  # roles by format
+_OF_FINE_TUNED = {"int8": "int8"}
 _OF_ACCURACY = ("top1", "low", "high", "n", "correct")
 _OF_FILE = ("name", "file", "sha256", "file_bytes", "payload_bytes", "backend")
 
 
-def read_entry(task: "Task", dataset: "Dataset") -> dict[str, Any]:
-    """Return the figures of a finished task.
-
-    Raises EdgecifarError if it was trained with another recipe or on other images than now asked
-    for: its figures would stand beside a wrong description.
-    """
+def read_entry(task: "Task") -> dict[str, Any]:
+    """Return the figures of a finished task; EdgecifarError if a file of it is damaged."""
     trained = open_run(task.folder / task.recipe.architecture)
-    trained.require_data(dataset)
-    if not is_of(task.recipe, trained.info["recipe"], trained.info["seed"]):
-        raise EdgecifarError(
-            f"{task.folder} was trained with another recipe or seed than {task.name} states: "
-            "move that folder away, or carry it out again with --force"
-        )
-    bench = results.read(task.folder / "bench.json")
     return {
         "seed": task.recipe.seed,
-        "recipe": json.loads(json.dumps(dataclasses.asdict(task.recipe))),
+        "recipe": task.recipe.as_json(),
         "stages": _stages(task, trained),
         "history": _history(trained),
         "metrics": trained.metrics,
         "reliability": _reliability(trained),
-        "files": _files(task.recipe.architecture, bench),
-        "cpu": bench["environment"].get("cpu"),
+        "files": _files(task, results.read(task.bench)),
     }
-
-
-def is_of(recipe: Recipe, settings: Mapping[str, Any], seed: int) -> bool:
-    """Tell whether training with `settings`, as JSON has them, and `seed` is that of `recipe`."""
-    asked = json.loads(json.dumps(dataclasses.asdict(recipe.train)))
-    return settings == asked and seed == recipe.seed
 
 
 def _stages(task: "Task", trained: Run) -> list[dict[str, Any]]:
@@ -94,7 +74,7 @@ def _reliability(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _files(architecture: str, bench: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _files(task: "Task", bench: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the measured files, each with its role and its agreement with the first, in percent.
 
     They agree on an image if both name the same class, right or wrong.
@@ -103,21 +83,36 @@ def _files(architecture: str, bench: Mapping[str, Any]) -> list[dict[str, Any]]:
     answers = [
         results.unpack_classes(row["accuracy"]["predicted"], count) for row in bench["models"]
     ]
-    roles = {f"{architecture}-{end}.tflite": role for end, role in _ROLES.items()}
+    exported = _exported(task)
     kept = []
     for row, answered in zip(bench["models"], answers, strict=True):
         name = Path(row["file"]).name
         kept.append(
             {key: row[key] for key in _OF_FILE}
+            | {"role": None, "parity": None}
+            | exported.get(name, {})
             | {
                 "file": name,
-                "role": roles.get(name),
                 "accuracy": {key: row["accuracy"][key] for key in _OF_ACCURACY},
                 "agreement": 100 * float(np.mean(answered == answers[0])),
-                "parity": (row.get("metadata") or {}).get("parity"),
             }
         )
     return kept
+
+
+def _exported(task: "Task") -> dict[str, dict[str, Any]]:
+    """Return role and parity with Keras of each exported TFLite file, by its name.
+
+    Files of the variants have no role, since they have no row in a study's tables.
+    """
+    original, found = task.recipe.architecture, {}
+    roles = {original: _OF_ORIGINAL, run_name(original, task.recipe.quantize): _OF_FINE_TUNED}
+    for record in task.folder.glob("*/exports.json"):
+        of_run = roles.get(record.parent.name, {})
+        for name, entry in read_json(record)["files"].items():
+            role = of_run.get(entry["format"]) if name.endswith(".tflite") else None
+            found[name] = {"role": role, "parity": entry["parity"]}
+    return found
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

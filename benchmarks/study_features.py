@@ -1,9 +1,11 @@
 """What a system is made of, read off its network and its recipe."""
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecifar.benchmarks.recipe import Recipe
+from edgecifar.benchmarks.report import words
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -37,8 +39,8 @@ def of_network(model: "keras.Model") -> dict[str, str]:
     penalised = [layer for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
     return {
         "convolutions": _convolutions(model),
-        "batch normalisation": _number(found[layers.BatchNormalization], "layer"),
-        "skip connections": _number(found[layers.Add], "addition"),
+        "batch normalisation": _counted(found[layers.BatchNormalization], "layer"),
+        "skip connections": _counted(found[layers.Add], "addition"),
         "pooling": _listed(name for name, count in pools.items() if count),
         "dropout": _listed(f"{rate:g}" for rate in dict.fromkeys(dropped)),
         "dense units": _listed(str(layer.units) for layer in dense),
@@ -51,7 +53,7 @@ def of_training(recipe: Recipe) -> dict[str, str]:
     train = recipe.train
     stop = f", stops after {train.early_stopping} without gain" if train.early_stopping else ""
     return {
-        "start": "ImageNet weights" if recipe.transfer else "random weights",
+        "start": _start(recipe),
         "augmentation": _augmentation(recipe),
         "optimizer": f"{train.optimizer}, {train.learning_rate:g} {train.schedule}",
         "batch": str(train.batch_size),
@@ -59,10 +61,16 @@ def of_training(recipe: Recipe) -> dict[str, str]:
         "weight decay": f"{train.weight_decay:g}" if train.weight_decay else NONE,
         "label smoothing": f"{train.label_smoothing:g}" if train.label_smoothing else NONE,
         "averaged weights": f"{train.ema:g}" if train.ema else NONE,
-        "to int8": f"{_number(recipe.quantize.epochs, 'epoch')} of fine-tuning"
+        "to int8": f"{words.number(recipe.quantize.epochs, 'epoch')} of fine-tuning"
         if recipe.fine_tune_int8
         else "after training",
     }
+
+
+def _start(recipe: Recipe) -> str:
+    source = recipe.transfer.weights if recipe.transfer else "none"
+    known = {"none": "random weights", "imagenet": "ImageNet weights"}
+    return known.get(source) or f"weights of {Path(source).name}"
 
 
 def _build(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
@@ -96,8 +104,8 @@ def _augmentation(recipe: Recipe) -> str:
     return _listed(text for text, used in told.items() if used)
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count > 1)}" if count else NONE
+def _counted(count: int, what: str) -> str:
+    return words.number(count, what) if count else NONE
 
 
 def _listed(texts) -> str:

@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgecifar.benchmarks.statistics import mean_of
-from edgecifar.benchmarks.study_entry import is_of, read_entry
+from edgecifar.benchmarks.study_entry import read_entry
 from edgecifar.benchmarks.study_features import features
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
 
 if TYPE_CHECKING:
-    from edgecifar.benchmarks.study import Study, Task
+    from edgecifar.benchmarks.study import Member, Study, Task
     from edgecifar.train.data import Dataset
 
 T = TypeVar("T")
 
 SCHEMA = 1
 ROLES = ("float", "int8", "int8_post")  # fine-tuned for int8, or quantized after training
-_MERGED = ("accuracy", "agreement")  # of a file, measured with its recipe's own bench
 
 
 class Collection:
@@ -39,15 +38,27 @@ class Collection:
         path: Path,
         earlier: Path | None = None,
     ) -> None:
-        """Begin with what `path` or else the result `earlier` holds of the same data."""
+        """Begin with what `path` holds, and with what the result `earlier` has beyond that.
+
+        Raises EdgecifarError if one of them is damaged, or of other images than `dataset`.
+        """
         self.study, self.tasks, self.dataset, self.path = study, tasks, dataset, path
-        self._features = {name: features(tasks[name][0].recipe, dataset) for name in tasks}
         self._known, self._benches = [], []
-        for file in (path if path.exists() else None, earlier):
-            known = read(file) if file else {}
-            if known.get("data", {}).get("fingerprint") == dataset.fingerprint:
-                self._known.append(entries(known))
-                self._benches += known["benches"]
+        if path.exists():
+            self._begin_with(path, "give another --out")
+        if earlier:
+            self._begin_with(earlier, "leave out --earlier or give the same --data")
+        self._features = {name: features(tasks[name][0].recipe, dataset) for name in tasks}
+
+    def _begin_with(self, file: Path, mend: str) -> None:
+        known = read(file)
+        if known["data"]["fingerprint"] != self.dataset.fingerprint:
+            name = known["data"]["name"]
+            raise EdgecifarError(
+                f"{file} is of other images ({name}) than these ({self.dataset.name}): {mend}"
+            )
+        self._known.append(entries(known))
+        self._benches += known["benches"]
 
     def write(self) -> None:
         """Write all that is finished, whole or not at all."""
@@ -74,14 +85,15 @@ class Collection:
             journal.unlink(missing_ok=True)
 
     def run_folders(self) -> list[Path]:
-        """Return the float runs of each finished recipe's first seed that are still there."""
-        first = [tasks[0] for tasks in self.tasks.values()]
-        paths = [task.folder / task.recipe.architecture for task in first if task.finished]
-        return [path for path in paths if path.is_dir()]
+        """Return the float runs of each finished member's first seed."""
+        first = [self._first(member) for member in self.study.members]
+        return [task.folder / task.recipe.architecture for task in first if self._has(task)]
 
     def result(self) -> dict[str, Any]:
         """Return the sealed result."""
         found = {name: self._entries(name) for name in self.tasks}
+        members = [(m, _of_seeds(found[m.recipe], m.seeds)) for m in self.study.members]
+        steps = [(step, _of_seeds(found[step.recipe], (0,))) for step in self.study.ablation]
         content = {
             "schema": SCHEMA,
             "kind": "study",
@@ -102,9 +114,9 @@ class Collection:
                     "note": member.note,
                     "seeds": list(member.seeds),
                     "features": self._features[member.recipe],
-                    **_summary(found[member.recipe]),
+                    **_summary(repeated),
                 }
-                for member in self.study.members
+                for member, repeated in members
             ],
             "ablation": [
                 {
@@ -112,9 +124,9 @@ class Collection:
                     "change": step.change,
                     "int8": step.int8,
                     "features": self._features[step.recipe],
-                    **_summary(found[step.recipe]),
+                    **_summary(once),
                 }
-                for step in self.study.ablation
+                for step, once in steps
             ],
             "benches": self._kept(found),
         }
@@ -124,26 +136,31 @@ class Collection:
         """Return each seed of a recipe: as it was carried out, else as an earlier result has it."""
         found = []
         for task in self.tasks[name]:
-            entry = read_entry(task, self.dataset) if task.finished else None
-            entry = entry or self._recall(task)
+            entry = read_entry(task) if self._has(task) else self._recall(task)
             found += [entry] if entry else []
         return found
+
+    def _first(self, member: "Member") -> "Task":
+        tasks = self.tasks[member.recipe]
+        return next(task for task in tasks if task.recipe.seed == member.seeds[0])
+
+    def _has(self, task: "Task") -> bool:
+        return task.is_finished(self.dataset)
 
     def _recall(self, task: "Task") -> dict[str, Any] | None:
         """Return what an earlier result has of a task, if it was of the same recipe."""
         key = (Path(task.name).stem, task.recipe.seed)
         held = (known[key] for known in self._known if key in known)
-        same = (e for e in held if is_of(task.recipe, e["recipe"]["train"], e["seed"]))
-        return next(same, None)
+        return next((entry for entry in held if task.recipe.is_that_of(entry["recipe"])), None)
 
     def _files(self) -> list[tuple[Path, dict[str, Any]]]:
         """Return the float and the int8 file of each finished member, with what is known of it."""
         chosen = []
         for member in self.study.members:
-            task = self.tasks[member.recipe][0]
-            if not task.finished:
+            task = self._first(member)
+            if not self._has(task):
                 continue
-            files = {file["role"]: file for file in read_entry(task, self.dataset)["files"]}
+            files = {file["role"]: file for file in read_entry(task)["files"]}
             for own in filter(None, (files.get("float"), shipped(files))):
                 found = sorted(task.folder.glob(f"*/exports/{own['file']}"))
                 chosen += [(path, own) for path in found[:1]]
@@ -206,6 +223,11 @@ def shipped(files: Mapping[str, T]) -> T | None:
     return files.get("int8") or files.get("int8_post")
 
 
+def on_validation(member: Mapping[str, Any]) -> float:
+    """Return the mean top-1 of a member's float models on validation images, to choose by."""
+    return mean_of([one["metrics"]["validation"]["top1"] for one in member["runs"]]).value
+
+
 def latency_of(result: Mapping[str, Any], sha256: str) -> tuple[int, dict[str, Any]] | None:
     """Return which bench timed a file, counted from 0, and its row there; None if none did."""
     for index, bench in enumerate(result["benches"]):
@@ -216,13 +238,19 @@ def latency_of(result: Mapping[str, Any], sha256: str) -> tuple[int, dict[str, A
 
 
 def _merged(row: dict[str, Any], path: Path, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to a timed file what the bench of its own recipe says of its answers."""
+    """Add to a timed file the accuracy that the bench of its own recipe has measured."""
+    if "error" in row:
+        raise EdgecifarError(f"{path} can't be measured: {row['error']}")
     if row.get("sha256") != own["sha256"]:
         raise EdgecifarError(
             f"{path} isn't the file that its recipe's bench.json measured: remove that bench.json "
             "and repeat the command"
         )
-    return row | {"file": path.name} | {key: own.get(key) for key in _MERGED}
+    return row | {"file": path.name, "accuracy": own["accuracy"]}
+
+
+def _of_seeds(found: list[dict[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    return [entry for seed in seeds for entry in found if entry["seed"] == seed]
 
 
 def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:

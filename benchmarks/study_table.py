@@ -1,8 +1,6 @@
 """A study's result as a Markdown table for README.md."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
@@ -47,10 +45,7 @@ def _accuracy(system: System, role: str) -> str:
     mean = system.mean(role)
     if not mean:
         return words.NOTHING
-    values: Mapping[str, Any] = mean
-    if mean["seeds"] == 1:
-        values = next(one.files[role].accuracy for one in system.repetitions if role in one.files)
-    span = words.interval(values["low"], values["high"], lambda value: f"{value:.2f}")
+    span = words.interval(*system.interval(role), lambda value: f"{value:.2f}")
     return f"{words.percent(mean['top1'])} ({span}, {words.number(mean['seeds'], 'seed')})"
 
 
@@ -67,6 +62,8 @@ def _footnote(study: StudyData) -> str:
             f"Latency: median of one image on one thread, all files in turns in one run; {where}"
             f"{f' ({features})' if features else ''}, {study.benches[0].raw['created'][:10]}."
         )
+    for doubts in (bench.raw.get("doubts") for bench in study.benches):
+        parts += [f"These latencies are not valid: {'; '.join(doubts)}."] if doubts else []
     if len(study.benches) > 1:
         parts.append("Some latencies are of an earlier run on that machine or another.")
     return f"{' '.join(parts)} {study.raw['note']}".rstrip()

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from edgecifar.benchmarks.against import PEERS, file_stem, peer_rows, row_of
-from edgecifar.benchmarks.study import Study
+from edgecifar.benchmarks.study import Member, Study
+from edgecifar.benchmarks.study_result import on_validation
 from edgecifar.train.zoo import Shipped
 
 Kind = Literal["ours", "peer", "measured", "reported"]
@@ -44,27 +46,30 @@ def marks(
 def _systems(
     result: Mapping[str, Any], study: Study, outcome: Mapping[str, Any] | None
 ) -> Iterator[Mark]:
-    """Yield a mark a system: the best float model that was measured of it, else what is reported.
+    """Yield a mark a system: our float model of it, else what is reported.
 
-    Several recipes of ours may answer to one system: they have the same number reported.
+    Of several recipes of ours that answer to one system it is the best on validation images.
     """
     results = (outcome or {"members": ()})["members"]
     done = {member["recipe"]: member for member in results if member["mean"].get("float")}
-    for top1 in dict.fromkeys(m.reported for m in study.members if m.reported is not None):
-        members = [member for member in study.members if member.reported == top1]
-        known = [done[member.recipe] for member in members if member.recipe in done]
-        if not known:
-            yield Mark("reported", _short(members[0].label), top1)
-            continue
-        best = max(known, key=lambda member: member["mean"]["float"]["top1"])
-        files = (file for file in best["runs"][0]["files"] if file["role"] == "float")
-        row = next(filter(None, (row_of(result, file["sha256"]) for file in files)), None)
-        label = _short(best["label"])
-        yield (
-            _measured("measured", label, row)
-            if row
-            else Mark("measured", label, best["mean"]["float"]["top1"])
-        )
+    systems: dict[str, list[Member]] = {}
+    for member in (member for member in study.members if member.reported is not None):
+        systems.setdefault(member.system or member.label, []).append(member)
+    for members in systems.values():
+        known = [done[name] for name in (Path(m.recipe).stem for m in members) if name in done]
+        if known:
+            yield _ours(result, max(known, key=on_validation))
+        else:
+            yield Mark("reported", _short(members[0].label), members[0].reported)
+
+
+def _ours(result: Mapping[str, Any], member: Mapping[str, Any]) -> Mark:
+    files = (file for file in member["runs"][0]["files"] if file["role"] == "float")
+    row = next(filter(None, (row_of(result, file["sha256"]) for file in files)), None)
+    label = _short(member["label"])
+    if row:
+        return _measured("measured", label, row)
+    return Mark("measured", label, member["mean"]["float"]["top1"])
 
 
 def _short(label: str) -> str:

@@ -27,6 +27,11 @@ class File:
         return self.raw["accuracy"]
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's interval of top-1, in percent."""
+        return self.accuracy["low"], self.accuracy["high"]
+
+    @property
     def correct(self) -> np.ndarray:
         """Right or wrong, bool [n], image by image."""
         return results.unpack_bits(self.accuracy["correct"], self.accuracy["n"])
@@ -66,6 +71,13 @@ class System:
     def mean(self, role: str) -> Mapping[str, Any] | None:
         """Return top-1 of a role's files over the seeds, or None."""
         return self.raw["mean"].get(role)
+
+    def interval(self, role: str) -> tuple[float, float]:
+        """Return the interval of that mean: over the seeds, or of the images if there is one."""
+        mean = self.raw["mean"][role]
+        if mean["seeds"] == 1:
+            return next(one.files[role].interval for one in self.repetitions if role in one.files)
+        return mean["low"], mean["high"]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from edgecifar.benchmarks.report.runs import run_view
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.verdict import bench_rows
-from edgecifar.benchmarks.study_result import shipped
+from edgecifar.benchmarks.study_result import on_validation, shipped
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 
@@ -131,11 +131,11 @@ def _details(study: StudyData, images: np.ndarray | None) -> dict[str, Any]:
 
 
 def _tiles(study: StudyData) -> tuple[Tile, ...]:
-    """Put the most accurate system first: its accuracy, and what its int8 file costs."""
+    """Put the system first that is best on validation images, and what its int8 file costs."""
     known = [system for system in study.members if system.mean("float")]
     if not known:
         return ()
-    best = max(known, key=lambda system: system.mean("float")["top1"])
+    best = max(known, key=lambda system: on_validation(system.raw))
     mean, small = best.mean("float"), shipped(best.first.files)
     reported = best.raw["reported"]
     against = "" if reported is None else f"reported {words.percent(reported)}"
@@ -162,23 +162,15 @@ def _standing(index: int, system: System) -> Standing:
     ours = {}
     for role, told in _ROLE_NAMES.items():
         if mean := system.mean(role):
-            ours[told] = mean["top1"], _interval(system, role)
+            ours[told] = mean["top1"], system.interval(role)
     return Standing(index, system.label, system.raw["reported"], ours)
 
 
 def _step_standing(index: int, step: System) -> Standing:
     file = study_tables.step_file(step)
     name = f"{index + 1}. {step.label}"
-    span = (file.accuracy["low"], file.accuracy["high"]) if file else None
-    return Standing(index, name, None, {"top-1": (file.accuracy["top1"], span)} if file else {})
-
-
-def _interval(system: System, role: str) -> tuple[float, float] | None:
-    """Return the interval over the seeds, or of the images where there is one seed."""
-    values = system.mean(role)
-    if values["seeds"] == 1:
-        values = next(one.files[role].accuracy for one in system.repetitions if role in one.files)
-    return values["low"], values["high"]
+    ours = {"top-1": (file.accuracy["top1"], file.interval)} if file else {}
+    return Standing(index, name, None, ours)
 
 
 def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
@@ -188,11 +180,8 @@ def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
         file = files.get("float") if original else shipped(files)
         value = file and (file.median if cost == "latency" else file.raw["file_bytes"] / 1e3)
         if value:
-            span = file.accuracy["low"], file.accuracy["high"]
-            top1 = file.accuracy["top1"]
-            points.append(
-                Point(index, f"{system.label}, {file.raw['name']}", value, top1, None, span)
-            )
+            name, top1 = f"{system.label}, {file.raw['name']}", file.accuracy["top1"]
+            points.append(Point(index, name, value, top1, None, file.interval))
     return points
 
 

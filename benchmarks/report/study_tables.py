@@ -8,6 +8,8 @@ from edgecifar.benchmarks.report.study_load import File, Repetition, StudyData, 
 from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.benchmarks.statistics import confused_pairs, paired_difference
 from edgecifar.benchmarks.study_result import shipped
+from edgecifar.compress.quantize import Quantization
+from edgecifar.compress.steps import run_name
 
 NOT_RUN = "not run"
 _EMPTY = Cell(words.NOTHING)
@@ -86,7 +88,8 @@ def step_file(step: System) -> File | None:
 
 def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
     """Return what is told of the fine-tuning for int8 of the float model itself."""
-    name = f"{one.raw['stages'][0]['architecture']}-qat"
+    kept = tuple(one.raw["recipe"]["quantize"]["keep_float"])
+    name = run_name(one.raw["stages"][0]["name"], Quantization(keep_float=kept))
     return next((stage for stage in one.raw["stages"] if stage["name"] == name), None)
 
 
@@ -125,17 +128,13 @@ def _mean(system: System, role: str) -> Cell:
         return _EMPTY
     told = words.percent(mean["top1"])
     asked = len(system.raw["seeds"])
-    if mean["seeds"] > 1:
-        seeds = (
-            f"{mean['seeds']} seeds" if mean["seeds"] == asked else f"{mean['seeds']} of {asked}"
-        )
-        return Cell(told, f"{_span(mean)}\n{seeds}")
-    single = next(one.files[role].accuracy for one in system.repetitions if role in one.files)
-    return Cell(told, f"{_span(single)}\n1 {'seed' if asked == 1 else f'of {asked} seeds'}")
+    seeds = words.number(asked, "seed")
+    found = seeds if mean["seeds"] == asked else f"{mean['seeds']} of {seeds}"
+    return Cell(told, f"{_span(*system.interval(role))}\n{found}")
 
 
-def _span(values: Mapping[str, Any]) -> str:
-    return words.interval(values["low"], values["high"], lambda value: f"{value:.2f}")
+def _span(low: float, high: float) -> str:
+    return words.interval(low, high, lambda value: f"{value:.2f}")
 
 
 def _agreement(system: System) -> Cell:
@@ -206,7 +205,7 @@ def _step(index: int, step: System, before: File | None) -> tuple[Cell, ...]:
     told = f"n = {file.accuracy['n']:,}"
     return (
         name,
-        Cell(words.percent(file.accuracy["top1"]), f"{_span(file.accuracy)}\n{told}"),
+        Cell(words.percent(file.accuracy["top1"]), f"{_span(*file.interval)}\n{told}"),
         _against(file, before),
         Cell(words.percent(stage["top1"].get("validation"))),
         Cell(str(stage["epochs"])),

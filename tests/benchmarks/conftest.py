@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,81 @@ def bench_file(tmp_path, bench_result) -> Path:
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(bench_result))
     return path
+
+
+STUDY = {
+    "first": """
+title = "first"
+architecture = "edge-8-s16"
+export = ["float32"]
+[train]
+epochs = 1
+batch_size = 64
+learning_rate = 0.05
+[quantize]
+epochs = 1
+""",
+    "second": """
+base = "first.toml"
+title = "second"
+fine_tune_int8 = false
+[train]
+optimizer = "adam"
+learning_rate = 0.001
+""",
+    "broken": """
+base = "second.toml"
+title = "broken"
+[train]
+batch_size = 5000
+""",
+    "small-study": """
+title = "A small study"
+note = "A note for its readers."
+[[members]]
+recipe = "first.toml"
+label = "First, ours"
+reported = 12.5
+[[members]]
+recipe = "second.toml"
+label = "Second"
+seeds = [0, 1]
+[[members]]
+recipe = "broken.toml"
+label = "Broken"
+note = "larger batches than data"
+[[ablation]]
+recipe = "second.toml"
+change = "the second"
+[[ablation]]
+recipe = "first.toml"
+change = "and SGD"
+[[ablation]]
+recipe = "first.toml"
+change = "as int8"
+int8 = true
+""",
+}
+
+
+@pytest.fixture(scope="session")
+def small_study(digits, tmp_path_factory):
+    """The outcome of a study: its files and recipes lie in FOLDER, all results in FOLDER/runs.
+
+    What is tested elsewhere is left out: long benches, verdicts and the page of each recipe.
+    """
+    from edgecifar.benchmarks import study
+    from edgecifar.benchmarks.report import build
+    from edgecifar.compress import judge
+    from edgecifar.runtime import benchmark
+
+    folder = tmp_path_factory.mktemp("study")
+    for name, text in STUDY.items():
+        (folder / f"{name}.toml").write_text(text)
+    short = partial(benchmark.bench, plan=TimingPlan(rounds=3, slice_ms=2, warm_up_ms=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "bench", short)
+        patch.setattr(judge, "judge", lambda *_: None)
+        patch.setattr(build, "build_report", lambda runs, benches, out, **_: out)
+        chosen = study.read(str(folder / "small-study.toml"))
+        return study.carry_out(chosen, digits, folder / "runs" / "small", name="small-study")

@@ -203,6 +203,15 @@ def test_page_is_sound(browser, report, width, scheme):
     assert browser.visit(report.as_uri(), width, scheme) == []
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_of_a_study_is_sound(browser, small_study, width, scheme):
+    assert browser.visit(small_study.report.as_uri(), width, scheme) == []
+    assert browser.evaluate("document.images.length") > 10  # a row a class, and confused pairs
+    shown = browser.evaluate("document.querySelector('main').innerText")
+    for part in ("What each change is worth", "Side by side", "Parity with Keras", "Not run yet"):
+        assert part in shown
+
+
 def test_colours_follow_the_scheme(browser, report):
     look = """[getComputedStyle(document.body).backgroundColor,
       getComputedStyle(document.querySelector('.plot svg text')).fill].join()"""

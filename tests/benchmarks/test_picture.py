@@ -1,6 +1,9 @@
 """The README's picture with marks that are made to collide."""
 
+import os
 import re
+import subprocess
+import sys
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -63,27 +66,47 @@ def test_it_suits_light_and_dark_and_tells_readers_who_can_t_see(texts):
 
 
 def test_a_system_that_was_measured_is_no_longer_as_reported():
-    study = Study("s", tuple(Member(recipe, f"{recipe}, ours", 90.0) for recipe in ("a", "b")))
+    study = Study(
+        "s",
+        (
+            Member("a", "a, as reported", 90.0, system="A"),
+            Member("b", "b, ours", 90.0, system="A"),
+            Member("c", "c", 90.0),  # the same number, another system
+        ),
+    )
     assert [(m.kind, m.label, m.top1) for m in marks({"models": []}, (), study)] == [
-        ("reported", "a", 90.0)
+        ("reported", "a", 90.0),
+        ("reported", "c", 90.0),
     ]
     file = {"role": "float", "sha256": "x"}
     done = [
         {"recipe": recipe, "label": f"{recipe}, ours", "mean": {"float": {"top1": top1}},
-         "runs": [{"files": [file]}]}
-        for recipe, top1 in (("a", 88.0), ("b", 91.0))
+         "runs": [{"files": [file], "metrics": {"validation": {"top1": validation}}}]}
+        for recipe, top1, validation in (("a", 92.0, 88.0), ("b", 91.0, 89.0))
     ]  # fmt: skip
-    (mark,) = marks({"models": []}, (), study, {"members": done})
+    # Of two recipes the one that is better on validation images, not on those of the test.
+    mark, other = marks({"models": []}, (), study, {"members": done})
     assert (mark.kind, mark.label, mark.top1, mark.latency) == ("measured", "b", 91.0, None)
+    assert (other.kind, other.label) == ("reported", "c")
     accuracy = {"top1": 91.5, "low": 91.0, "high": 92.0}
     row = {"file": "b.tflite", "sha256": "x", "latency_us": {"median": 9.0}, "accuracy": accuracy}
-    (mark,) = marks({"models": [row]}, (), study, {"members": done})
+    mark, _ = marks({"models": [row]}, (), study, {"members": done})
     assert (mark.kind, mark.top1, mark.latency) == ("measured", 91.5, 9.0)
     assert draw([mark]).count('<path class="muted"') == 2  # in the legend and in the drawing
 
 
 def test_the_same_figures_give_the_same_bytes():
-    assert draw(MARKS) == draw(list(MARKS))
+    """Also in another process, where sets and hashes have another order."""
+    script = (
+        "from edgecifar.benchmarks.picture import draw; "
+        "from edgecifar.benchmarks.systems import Mark; "
+        f"print(draw({MARKS!r}), end='')"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    drawn = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert drawn.stdout == draw(MARKS)
 
 
 def test_better_is_further_up_and_faster_further_left():

@@ -5,12 +5,12 @@ import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks.chain import Chain
-from edgecifar.benchmarks.pipeline import run_recipe
+from edgecifar.benchmarks.chain import Chain, Made
+from edgecifar.benchmarks.pipeline import is_finished, run_recipe
 from edgecifar.compress import sparsify
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.judge import verdict_of
-from edgecifar.runtime import modelfile
+from edgecifar.runtime import benchmark, modelfile
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.run import open_run
@@ -39,6 +39,14 @@ sparsify = { sparsity = 0.5, ramp = 1, epochs = 1, learning_rate = 0.02 }
 quantize = { ema = 0.5 }
 """
 NET = "edge-16-s32r-s32"
+QUANTIZE_3 = """
+architecture = "resnet8"
+title = "t"
+quantize = 3
+[[variants]]
+prune = { share = 0.5 }
+quantize = { epochs = 1 }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +131,7 @@ def test_the_report_says_that_the_images_are_digits(finished):
     title = page.partition("<title>")[2].partition("</title>")[0]
     assert "a chain" in title
     assert "digits" in title
+    assert "10 training images of the class" in page
 
 
 def test_what_another_recipe_made_is_named_and_force_makes_it_anew(digits, recipe, finished):
@@ -173,6 +182,42 @@ def _read(text, tmp_path):
     return recipes.read(str(path))
 
 
+def test_quick_means_one_epoch_of_the_head_too():
+    short = recipes.read("efficientnet_lite0").shortened()
+    assert (short.transfer.head.epochs, short.train.epochs, short.quantize.epochs) == (1, 1, 1)
+
+
+def test_a_recipe_is_known_by_what_settles_its_results(recipe):
+    stored = recipe.as_json()
+    assert recipe.is_that_of(stored | {"title": "another", "threads": 2})
+    (variant,) = recipe.variants
+    for change in (
+        {"distil": replace(recipe.distil, views=2)},
+        {"quantize": replace(recipe.quantize, epochs=2)},
+        {"variants": (replace(variant, distil=False),)},
+        {"teachers": ("zoo-base",)},
+        {"fine_tune_int8": False},
+        {"seed": 1},
+    ):
+        assert not replace(recipe, **change).is_that_of(stored), change
+    assert not recipe.is_that_of(stored | {"of another version": 1})
+    left_out = {key: value for key, value in stored.items() if key != "transfer"}
+    assert recipe.is_that_of(left_out), "a setting that is newer than the result"
+
+
+def test_a_file_that_can_t_be_measured_leaves_no_bench(digits, recipe, finished, monkeypatch):
+    out = finished[0].bench.parent
+    assert is_finished(recipe, digits, out)
+    made = [Made(open_run(path), ()) for path in finished[0].runs]
+    failed = {"models": [{"name": "net", "error": "it is broken"}]}
+    monkeypatch.setattr(Chain, "runs", lambda self: made)
+    monkeypatch.setattr(benchmark, "bench", lambda *_, **__: failed)
+    before = finished[0].bench.read_bytes()
+    with pytest.raises(EdgecifarError, match="net can't be measured: it is broken"):
+        run_recipe(recipe, digits, out)
+    assert finished[0].bench.read_bytes() == before
+
+
 def test_the_folder_names_recipe_and_seed():
     assert recipes.folder_name("advanced") == "advanced"
     assert recipes.folder_name("mine/net.toml", seed=2, quick=True) == "net-seed2-quick"
@@ -195,6 +240,17 @@ def test_the_folder_names_recipe_and_seed():
         ),
         ('architecture = "resnet8"\ntitle = "t"\n[tran]', "unknown setting tran: did you mean tr"),
         ("architecture =", r"mine\.toml is not valid TOML"),
+        ("base = 3", r"base of .*mine\.toml is 3: give a recipe's name or file"),
+        (QUANTIZE_3, "quantize is a table of settings, not 3"),
+        ('architecture = "a"\ntitle = "t"\nthreads = 0', "threads is 0: it must be 1 or more"),
+        (
+            'architecture = "a"\ntitle = "t"\nexport = ["onxn"]',
+            "unknown format 'onxn' in export: did you mean onnx",
+        ),
+        (
+            'architecture = "a"\ntitle = "t"\nteachers = ["b"]\n[transfer]',
+            "leave out transfer or teachers",
+        ),
     ],
 )
 def test_a_broken_recipe_is_explained(tmp_path, text, message):

@@ -1,8 +1,10 @@
 import dataclasses
+import shutil
 
 import pytest
 
 from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.chain import Chain
 from edgecifar.benchmarks.pipeline import run_recipe
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.run import open_run
@@ -30,7 +32,8 @@ def folder(tmp_path):
 def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
     recipe = recipes.read(str(folder / "nano.toml")).shortened()
     recipe = dataclasses.replace(recipe, export=("float32",))
-    outcome = run_recipe(recipe, digits, folder / "runs" / "nano-quick")
+    out = folder / "runs" / "nano-quick"
+    outcome = run_recipe(recipe, digits, out)
     trained = sorted(path.parent.parent.name for path in folder.glob("runs/*/edge-8-s16/model.h5"))
     assert trained == ["base-quick", "nano-quick", "small-quick"]
     stages = {
@@ -46,6 +49,16 @@ def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
     # Teachers teach: they are neither quantized nor looked at on test images.
     assert not (folder / "runs" / "small-quick" / "edge-8-s16-qat").exists()
     assert "test" not in open_run(folder / "runs" / "small-quick" / "edge-8-s16").metrics
+    # Without them the pupil is taken as it is, unless the recipe asks for another.
+    shutil.rmtree(folder / "runs" / "small-quick")
+    shutil.rmtree(folder / "runs" / "base-quick")
+    assert Chain(recipe, digits, out).trained().path == outcome.runs[0]
+    slower = dataclasses.replace(recipe.train, learning_rate=0.01)
+    warmer = dataclasses.replace(recipe.distil, temperature=5.0)
+    for change, told in (({"train": slower}, "learning_rate"), ({"distil": warmer}, "temperature")):
+        with pytest.raises(EdgecifarError, match=told):
+            Chain(dataclasses.replace(recipe, **change), digits, out).trained()
+    assert not (folder / "runs" / "small-quick").exists()
 
 
 def test_a_recipe_can_t_teach_itself(digits, folder):

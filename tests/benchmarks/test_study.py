@@ -1,0 +1,240 @@
+"""Studies from their recipes to the result and the README's table, on digits."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from edgecifar.benchmarks import pipeline, study_result
+from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks import study as studies
+from edgecifar.benchmarks.report.grid import sample_rows
+from edgecifar.benchmarks.report.study_load import load_study
+from edgecifar.benchmarks.report.study_page import study_csv, study_markdown
+from edgecifar.benchmarks.study import Member, Step, Study
+from edgecifar.benchmarks.study_entry import read_entry
+from edgecifar.benchmarks.study_features import of_training
+from edgecifar.benchmarks.study_table import study_table
+from edgecifar.runtime import results
+from edgecifar.runtime.commands import main
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.transfer import Transfer
+
+
+@pytest.fixture(scope="module")
+def result(small_study):
+    return study_result.read(small_study.result)
+
+
+@pytest.fixture
+def folder(small_study, tmp_path, monkeypatch):
+    """A copy of the finished study, to be carried out again without its page."""
+    copy = tmp_path / "study"
+    shutil.copytree(small_study.result.parents[2], copy)
+    monkeypatch.setattr(studies, "_report", lambda collection, dataset, out: out / "report.html")
+    return copy
+
+
+def again(folder, digits, out="small", **how):
+    """Carry out the study in `folder` once more; return its outcome and result."""
+    chosen = studies.read(str(folder / "small-study.toml"))
+    place = folder / "runs" / out
+    outcome = studies.carry_out(chosen, digits, place, name="small-study", **how)
+    return outcome, study_result.read(outcome.result)
+
+
+def seeds_of(result):
+    return {member["recipe"]: [r["seed"] for r in member["runs"]] for member in result["members"]}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def task_of(folder, name):
+    chosen = studies.read(str(folder / "small-study.toml"))
+    return studies.tasks(chosen, folder / "runs")[str(folder / f"{name}.toml")][0]
+
+
+def test_a_recipe_that_fails_stops_no_other(small_study, result):
+    assert seeds_of(result) == {"first": [0], "second": [0, 1], "broken": []}
+    assert [*small_study.failures] == ["broken"]
+    assert "batch" in small_study.failures["broken"]
+
+
+def test_every_file_has_its_role_and_its_parity(result):
+    first, second, _ = result["members"]
+    files = {file["role"]: file for file in first["runs"][0]["files"]}
+    assert files.keys() == {"float", "int8"}
+    assert [file["role"] for file in second["runs"][1]["files"]] == ["float"]
+    assert all(file["parity"]["agreement"] <= 100 for file in files.values())
+
+
+def test_roles_are_known_by_the_run_not_by_the_name_of_a_file(folder):
+    """Which tells, for one, what layers stay in float."""
+    task = task_of(folder, "first")
+    quantize = replace(task.recipe.quantize, keep_float=("classifier",))
+    task = replace(task, recipe=replace(task.recipe, quantize=quantize))
+    record = task.folder / "edge-8-s16" / "exports.json"
+    (found,) = json.loads(record.read_text())["files"].values()
+    files = {"edge-8-s16-float32.tflite": found | {"format": "int8"}}
+    record.write_text(json.dumps({"files": files}))
+    fine_tuned = task.folder / "edge-8-s16-qat"
+    fine_tuned.rename(fine_tuned.with_name("edge-8-s16-qat-float-classifier"))
+    assert [file["role"] for file in read_entry(task)["files"]] == ["int8_post", "int8"]
+
+
+def test_one_bench_times_every_member(result):
+    (bench,) = result["benches"]
+    files = [file["sha256"] for m in result["members"][:2] for file in m["runs"][0]["files"]]
+    assert [row["sha256"] for row in bench["models"]] == files
+    assert all(row["latency_us"]["median"] > 0 for row in bench["models"])
+
+
+def test_what_is_finished_is_not_done_again(folder, digits, monkeypatch):
+    carried_out = []
+    monkeypatch.setattr(pipeline, "run_recipe", lambda r, *_: carried_out.append(r.title))
+    (folder / "first.toml").write_text(
+        (folder / "first.toml").read_text().replace('"first"', '"another title"')
+    )
+    before = study_result.read(folder / "runs" / "small" / "small-study.json")
+    _, after = again(folder, digits)
+    assert carried_out == ["broken"]
+    assert seeds_of(after) == seeds_of(before)
+    assert after["benches"] == before["benches"]
+
+
+def test_figures_of_another_recipe_don_t_stand_under_this_one(folder, digits):
+    edit(folder / "first.toml", "[quantize]", "[quantize]\nlearning_rate = 0.5")
+    outcome, changed = again(folder, digits, only=["first", "second"])
+    assert seeds_of(changed) == {"first": [], "second": [0, 1], "broken": []}
+    (told,) = outcome.failures.values()
+    assert "learning_rate" in told
+    assert f"`edgecifar run {folder}/first.toml --out {folder}/runs/first --force`" in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda bench: bench["models"][0].update(error="no memory"),
+        lambda bench: bench["runs"].update({"edge-8-s16": "0" * 64}),
+        lambda bench: bench["recipe"].update(self_distil=True),
+        lambda bench: bench["data"].update(fingerprint="0" * 64),
+        lambda bench: bench.pop("runs"),
+    ],
+    ids=["error", "model", "recipe", "data", "older"],
+)
+def test_a_bench_of_something_else_is_no_end(folder, digits, damage):
+    task = task_of(folder, "first")
+    assert task.is_finished(digits)
+    bench = json.loads(task.bench.read_text())
+    damage(bench)
+    task.bench.write_text(json.dumps(results.seal(bench)))
+    assert not task.is_finished(digits)
+
+
+def test_an_earlier_result_fills_in_what_is_not_here(folder, digits, result):
+    earlier = folder / "earlier.json"
+    shutil.move(folder / "runs" / "small" / "small-study.json", earlier)
+    shutil.rmtree(folder / "runs")
+    edit(folder / "second.toml", "0.001", "0.002")
+    _, filled = again(folder, digits, only=["broken"], earlier=earlier)
+    assert seeds_of(filled) == {"first": [0], "second": [], "broken": []}
+    assert filled["members"][0]["runs"] == result["members"][0]["runs"]
+    assert filled["benches"] == result["benches"]
+
+
+def test_a_result_of_other_images_is_refused(folder, digits):
+    path = folder / "runs" / "small" / "small-study.json"
+    stored = json.loads(path.read_text())
+    stored["data"]["fingerprint"] = "0" * 64
+    other = results.as_bytes(results.seal(stored))
+    path.write_bytes(other)
+    with pytest.raises(EdgecifarError, match=r"is of other images .*: give another --out"):
+        again(folder, digits)
+    assert path.read_bytes() == other
+    with pytest.raises(EdgecifarError, match=r"other images .*: leave out --earlier"):
+        again(folder, digits, out="elsewhere", earlier=path)
+
+
+def test_the_ablation_is_of_seed_0(folder):
+    study = Study("s", (Member("demo", "d", seeds=(1, 2)),), (Step("demo", "c"),))
+    (found,) = studies.tasks(study, folder).values()
+    assert [task.recipe.seed for task in found] == [0, 1, 2]
+    assert [task.folder.name for task in found] == ["demo", "demo-seed1", "demo-seed2"]
+
+
+def test_the_table_of_the_readme(small_study, tmp_path):
+    rows = study_table(small_study.result).splitlines()
+    head, _, first, second, broken, _, footnote = rows
+    assert head.startswith("| system | reported | ours, float32 | ours, int8 |")
+    assert first.startswith("| First, ours | 12.50 % |")
+    assert "1 seed)" in first
+    assert second.count("2 seeds)") == 1  # float32
+    assert broken == "| Broken (larger batches than data) | — | not run yet | — | — | — |"
+    assert "359 test images of digits" in footnote
+    assert footnote.endswith("A note for its readers.")
+    stored = json.loads(small_study.result.read_text())
+    stored["benches"][0] |= {"valid": False, "doubts": ["it throttled"]}
+    doubtful = tmp_path / "doubtful.json"
+    doubtful.write_bytes(results.as_bytes(results.seal(stored)))
+    assert "These latencies are not valid: it throttled." in study_table(doubtful)
+
+
+def test_the_tables_of_the_page(small_study):
+    study = load_study(small_study.result)
+    text = study_markdown(study)
+    assert "| 2. and SGD " in text
+    assert text.count("p\N{NO-BREAK SPACE}") == 2  # steps are compared with the row before
+    tuning = [row for row in text.splitlines() if "1 epoch" in row and "seed 0" in row]
+    assert len(tuning) == 1, "only First was fine-tuned for int8"
+    assert len(study_csv(study).splitlines()) == 1 + 3  # files of the first seeds
+
+
+def test_rows_of_training_images(digits):
+    rows = sample_rows(digits, per_class=3)
+    assert [row.name for row in rows] == list(digits.classes)
+    assert {row.count for row in rows} == {3}
+    assert rows == sample_rows(digits, per_class=3)
+    assert all(row.image.startswith("data:image/") for row in rows)
+
+
+def test_features_say_where_the_weights_come_from():
+    recipe = recipes.read("resnet50")
+    told = {
+        weights: of_training(replace(recipe, transfer=Transfer(weights=weights)))["start"]
+        for weights in ("imagenet", "none", "/somewhere/net.h5")
+    }
+    assert [*told.values()] == ["ImageNet weights", "random weights", "weights of net.h5"]
+    assert of_training(replace(recipe, transfer=None))["start"] == "random weights"
+
+
+def test_the_study_that_ships_changes_one_thing_a_row():
+    study = studies.read("seed-study")
+    steps = [recipes.read(step.recipe) for step in study.ablation]
+    for step, before, after in zip(study.ablation[1:], steps, steps[1:], strict=False):
+        ours, theirs = before.as_json(), after.as_json()
+        changed = {key for key in ours if ours[key] != theirs[key]} - {"title"}
+        assert step.int8 or len(changed) == 1 or step.recipe.endswith("-ema"), step
+    assert {member.system for member in study.members} >= {"Advanced", "EfficientNetV2-B0"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone-study.toml"], "gone-study.toml is missing: give a study's file"),
+        (["sed-study"], "unknown study 'sed-study': did you mean seed-study?"),
+        (["seed-study", "--only", "advnced"], "did you mean advanced?"),
+    ],
+)
+def test_what_can_t_be_read_is_one_line(arguments, message, tmp_path):
+    command = ["run", *arguments, "--data", "digits", "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(main, command)
+    assert told.exit_code == 1
+    assert message in told.stderr
+    assert len(told.stderr.splitlines()) == 1
