@@ -138,8 +138,10 @@ def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, fl
         for (layer, kernel), size in sizes.items()
         if kernel != "depthwise_kernel" and layer not in recipe.keep and size >= total / 100
     }
+    if not pruned:
+        raise EdgecifarError("all layers are small or kept dense: leave out one --keep at least")
     reach = _MOST if recipe.pattern == "free" else 0.5
-    share = recipe.sparsity * total / max(1, sum(pruned.values()))
+    share = recipe.sparsity * total / sum(pruned.values())
     if recipe.pattern == "free" and share > reach:
         nearest = int(100 * reach * sum(pruned.values()) / total) / 100
         raise EdgecifarError(

@@ -8,6 +8,7 @@ from edgecifar.compress.prune import Pruning, prune
 from edgecifar.compress.quantize import Quantization, quantize
 from edgecifar.compress.selective import file_part
 from edgecifar.compress.sparsify import Sparsification, sparsify
+from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunFinishedError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def take(
 
     `report` gets a line now and then.
     """
+    _require_judgeable(dataset)
     how = {"seed": seed, "force": force, "teacher": teacher}
     if isinstance(step, Quantization):
         return quantize(parent, dataset, step, out, **how)
@@ -62,14 +64,51 @@ def take_and_judge(
 
     A finished run that was never judged is judged now.
     """
-    from edgecifar.compress.judge import judge, verdict_of
+    from edgecifar.compress.judge import judge
 
     out = out or parent.beside(run_name(parent.name, step))
+    run = _unjudged(lambda: take(step, parent, dataset, out, report=report, **how))
+    report("comparing with the original")
+    return judge(parent, run, dataset)
+
+
+def distil_and_judge(
+    teacher: "Teacher",
+    student: str,
+    dataset: "Dataset",
+    settings: Training,
+    out: Path,
+    *,
+    report: Callable[[str], object] = lambda text: None,
+    **how,
+) -> tuple[Run, "Verdict"]:
+    """Train a student as `distil` does, and measure it against its teacher.
+
+    A finished run that was never judged is judged now.
+    """
+    from edgecifar.compress.distil import distil
+    from edgecifar.compress.judge import judge_student
+
+    _require_judgeable(dataset)
+    run = _unjudged(lambda: distil(teacher, student, dataset, settings, out, **how))
+    report("comparing with the teacher")
+    return run, judge_student(teacher.runs, run, dataset)
+
+
+def _require_judgeable(dataset: "Dataset") -> None:
+    """Raise EdgecifarError if the int8 files that a step is judged by couldn't be made."""
+    from edgecifar.compress.calibration import calibration_images
+
+    calibration_images(dataset)
+
+
+def _unjudged(work: Callable[[], Run]) -> Run:
+    """Return the run that `work` makes, or that it finds finished and without a verdict."""
+    from edgecifar.compress.judge import verdict_of
+
     try:
-        run = take(step, parent, dataset, out, report=report, **how)
+        return work()
     except RunFinishedError as there:
         if verdict_of(there.run):
             raise
-        run = there.run
-    report("comparing with the original")
-    return judge(parent, run, dataset)
+        return there.run

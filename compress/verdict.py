@@ -30,11 +30,12 @@ class Verdict:
     """A parent and what a step made of it, measured in one go.
 
     Pruning is judged by the accuracy of the float models, and by size and latency of their int8
-    files as quantized after training. Quantization is judged by the int8 file that was fine-tuned,
-    against the float model; `beside` them is that model's int8 file without fine-tuning.
+    files as quantized after training; so is a student, against its teacher. Quantization is judged
+    by the int8 file that was fine-tuned, against the float model; `beside` them is that model's
+    int8 file without fine-tuning.
     """
 
-    step: str  # the stage of the run: "prune", "sparsify" or "quantize"
+    step: str  # the stage of the run: "prune", "sparsify", "distil" or "quantize"
     before: Side
     after: Side
     latency_ratio: Estimate  # of `after` to `before`; below 1 it is faster
@@ -75,7 +76,7 @@ class Verdict:
         return dataclasses.asdict(self) | {"verdict": self.text}
 
     def _speed(self) -> str:
-        against = " than float32" if self.step == "quantize" else ""
+        against = _AGAINST.get(self.step, "")
         if self.latency_ratio.high < 1:
             faster = 1 / self.latency_ratio.value
             return f"int8 {faster:.2f}x faster{against} on this machine ({self._times()})"
@@ -103,6 +104,7 @@ class Verdict:
         return f"{gain}: int8 without it has {self.beside.top1:.2f} %"
 
 
+_AGAINST = {"quantize": " than float32", "distil": " than its teacher"}
 _ROWS = (
     ("MACs", "macs", ",d"),
     ("parameters", "parameters", ",d"),

@@ -1,13 +1,22 @@
 """Fixtures of this package's tests."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.selective import Ranged, ranged
+from edgecifar.train.data import Split
 from edgecifar.train.run import Run
+
+
+@pytest.fixture(scope="session")
+def one_class(digits):
+    """The digits, but for training images which are all ones."""
+    ones = np.flatnonzero(digits.train.labels == 1)
+    return replace(digits, train=Split(digits.train.images[ones], digits.train.labels[ones]))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,12 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from edgecifar.compress.distil import Distillation, Teacher, distil, distillation_goals
+from edgecifar.compress.judge import judge_student, verdict_of
+from edgecifar.compress.latency import race
 from edgecifar.compress.quantize import Quantization, quantize
+from edgecifar.compress.steps import distil_and_judge
 from edgecifar.compress.teacher import answer_views
+from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.pipeline import training_batches
@@ -148,13 +152,57 @@ def test_a_bad_setting_is_named():
         Distillation(temperature=0)
 
 
+def test_a_student_is_judged_against_its_teacher(digits, digits_run, student):
+    verdict = judge_student((digits_run,), student, digits)
+    before, after = verdict.before, verdict.after
+    assert (before.name, after.name) == ("resnet8-int8", "taught-int8")
+    for side, run in ((before, digits_run), (after, student)):
+        assert side.top1 == pytest.approx(run.metrics["validation"]["top1"])
+        assert (side.macs, side.parameters) == (run.info["macs"], run.info["parameters"])
+    assert verdict.accuracy_change.value == pytest.approx(after.top1 - before.top1)
+    assert "than its teacher on this machine" in verdict.text
+    assert verdict_of(student) == verdict.text
+
+
+def test_several_teachers_count_as_one(digits, digits_run, student):
+    both = (digits_run, digits_run)
+    twice = judge_student(both, student, digits).before
+    once = judge_student((digits_run,), student, digits).before
+    assert twice.name == "resnet8+resnet8-int8"
+    assert (twice.top1, twice.zeros) == (once.top1, pytest.approx(once.zeros))
+    for field in ("macs", "parameters", "file_bytes", "zipped"):
+        assert getattr(twice, field) == 2 * getattr(once, field)
+    payload = to_tflite(student.load_model(), "float32", digits.train.images[:1])
+    (_, both_timed) = race([payload, (payload, payload)])
+    assert both_timed.ratio.value == pytest.approx(2, rel=0.3)
+
+
+def test_a_verdict_that_cannot_be_measured_stops_it_before_work(
+    one_class, settings, teacher, tmp_path
+):
+    with pytest.raises(EdgecifarError, match="all training images are of the class 1"):
+        distil_and_judge(teacher, STUDENT, one_class, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command(digits_run, tmp_path):
+    """A run that was finished but not judged, as a kill leaves it, is judged and not repeated."""
     out = tmp_path / "run"
     options = ["--epochs", "1", "--views", "1", "--set", "batch_size=128", "--data", "digits"]
     script = ["distil", str(digits_run.path), "--student", STUDENT, "--out", str(out), *options]
     result = CliRunner().invoke(main, script)
     assert result.exit_code == 0, result.output
     assert json.loads((out / "run.json").read_text())["teacher"]["views"] == 1
+    assert "before and after" in result.output
+    assert "than its teacher" in " ".join(result.output.split())
+    model = (out / "model.h5").stat().st_mtime_ns
+    (out / "verdict.json").unlink()
+    assert CliRunner().invoke(main, script).exit_code == 0
+    assert (out / "verdict.json").exists()
+    assert (out / "model.h5").stat().st_mtime_ns == model
+    again = CliRunner().invoke(main, script)
+    assert again.exit_code == 1
+    assert "is finished" in again.stderr
 
 
 def test_a_temperature_without_a_teacher_is_wrong_usage(digits_run):

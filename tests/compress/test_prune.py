@@ -6,6 +6,7 @@ import pytest
 
 from edgecifar.compress.judge import judge
 from edgecifar.compress.prune import Pruning, prune
+from edgecifar.compress.steps import take
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.macs import count_macs
 
@@ -83,4 +84,10 @@ def test_shares_outside_0_and_1(share):
 def test_bad_input_is_found_before_work_starts(digits, digits_run, tmp_path, change, message):
     with pytest.raises(EdgecifarError, match=message):
         prune(digits_run, digits, dataclasses.replace(QUICK, **change), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_verdict_that_cannot_be_measured_stops_it_before_work(one_class, digits_run, tmp_path):
+    with pytest.raises(EdgecifarError, match="all training images are of the class 1"):
+        take(QUICK, digits_run, one_class, tmp_path / "none")
     assert not (tmp_path / "none").exists()

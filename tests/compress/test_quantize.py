@@ -1,4 +1,3 @@
-import dataclasses
 import shutil
 
 import numpy as np
@@ -13,7 +12,6 @@ from edgecifar.compress.quantize import Quantization, prepare, quantize
 from edgecifar.compress.steps import run_name
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.data import Split
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import write_json
 from edgecifar.train.keras_files import load_model, save_model
@@ -186,12 +184,9 @@ def test_what_cannot_be_quantized_stops_it_before_work(digits, digits_run, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_images_of_one_class_stop_it_before_work(digits, digits_run, tmp_path):
-    ones = np.flatnonzero(digits.train.labels == 1)
-    train = Split(digits.train.images[ones], digits.train.labels[ones])
-    few = dataclasses.replace(digits, train=train)
+def test_images_of_one_class_stop_it_before_work(one_class, digits_run, tmp_path):
     with pytest.raises(EdgecifarError, match="all training images are of the class 1"):
-        quantize(digits_run, few, Quantization(epochs=1), tmp_path / "out")
+        quantize(digits_run, one_class, Quantization(epochs=1), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -69,8 +69,11 @@ def test_sparsity_outside_0_and_1(share):
 def test_bad_input_is_found_before_work_starts(digits, digits_run, tmp_path):
     model = digits_run.load_model()
     heavy = max(model.layers, key=lambda layer: layer.count_params()).name
+    names = tuple(layer.name for layer in model.layers)
     for change, message in (
         ({"keep": ("cnv2d",)}, "no layer is called 'cnv2d': did you mean conv2d"),
+        ({"keep": names}, "all layers are small or kept dense"),
+        ({"keep": names, "pattern": "2:4", "sparsity": 0.5}, "all layers are small or kept dense"),
         ({"sparsity": 0.9, "keep": (heavy,)}, r"--sparsity 0.9 can't be met .* the most is 0\.\d+"),
     ):
         with pytest.raises(EdgecifarError, match=message):

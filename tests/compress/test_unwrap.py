@@ -40,9 +40,13 @@ def test_kernels_lie_on_the_steps_of_their_channels(plain):
 
 
 def test_ranges_are_those_that_fine_tuning_followed(plain, fine_tuned):
-    low, high = plain.ranges["re_lu"]
+    relu, dense, norm = (
+        next(layer.name for layer in plain.model.layers if type(layer).__name__ == kind)
+        for kind in ("ReLU", "Dense", "BatchNormalization")
+    )
+    low, high = plain.ranges[relu]
     assert low == 0
-    weights = {weight.name: weight for weight in fine_tuned.get_layer("quant_re_lu").weights}
+    weights = {weight.name: weight for weight in fine_tuned.get_layer(f"quant_{relu}").weights}
     assert high == next(float(w) for name, w in weights.items() if name.endswith("output_max:0"))
-    assert "dense" in plain.ranges  # whose range is one of its activation
-    assert "batch_normalization" not in plain.ranges  # it is fused with the ReLU behind it
+    assert dense in plain.ranges  # whose range is one of its activation
+    assert norm not in plain.ranges  # it is fused with the ReLU behind it
