@@ -174,8 +174,9 @@ def test_a_wrong_conversion_leaves_no_file(digits, digits_run, tmp_path, monkeyp
     right = FORMATS["float32"]
 
     def convert(model, images):
-        model.layers[-2].set_weights([-w for w in model.layers[-2].get_weights()])
-        return right.convert(model, images)
+        other = digits_run.load_model()
+        other.layers[-2].set_weights([-w for w in other.layers[-2].get_weights()])
+        return right.convert(other, images)
 
     wrong = dataclasses.replace(right, convert=convert)
     monkeypatch.setitem(FORMATS, "float32", wrong)
