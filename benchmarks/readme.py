@@ -1,9 +1,9 @@
 """Write what documents say of results from the committed results, or check that they agree.
 
-That is the tables of README.md, which stand between `<!-- results: NAME -->` (`paired`, `study`)
-and `<!-- end -->` with the figures of benchmarks/results/NAME.json, the picture above them, the
-cards of the shipped models and the best accuracies that `edgecifar models` lists. Run
-from the repository's root as `python -m edgecifar.benchmarks.readme`.
+That is the tables of README.md, which stand between `<!-- results: NAME -->` (`paired`, `study`,
+`instructions`) and `<!-- end -->` with the figures of benchmarks/results/NAME.json, the picture
+above them, the cards of the shipped models and the best accuracies that `edgecifar models` lists.
+Run from the repository's root as `python -m edgecifar.benchmarks.readme`.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from edgecifar.benchmarks import picture, study, study_result, systems
+from edgecifar.benchmarks import instructions, picture, study, study_result, systems
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
 from edgecifar.benchmarks.report import words
@@ -29,7 +29,9 @@ from edgecifar.train.zoo import Shipped
 SHIPPED = "shipped"  # the result that has all shipped files and the peer's
 REPORTED = "seed-study"  # the study that knows what the seed report says of its systems
 _REFERENCE = "cifar10"
-_BLOCK = re.compile(r"(<!-- (results|paired|study): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- (results|paired|study|instructions): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def documents(root: Path) -> dict[Path, str]:
@@ -71,6 +73,8 @@ def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
         path = results / f"{match[3]}.json"
         if match[2] == "study":
             body = study_table(path)
+        elif match[2] == instructions.KIND:
+            body = counted(read(path, kind=instructions.KIND))
         else:
             result = _sound(path)
             body = table(result) if match[2] == "results" else paired(result, models)
@@ -105,6 +109,13 @@ def table(result: Mapping[str, Any]) -> str:
         "metadata.",
     ]
     return "\n".join(rows) + "\n"
+
+
+def counted(result: Mapping[str, Any]) -> str:
+    """Return counts of executed instructions as a Markdown table."""
+    header = ("instructions of one inference", *result["boards"].values())
+    body = ((f"`{file}`", *counts) for file, *counts in instructions.rows(result))
+    return markdown_table([header, *body]) + "\n"
 
 
 def paired(result: Mapping[str, Any], models: Iterable[Shipped]) -> str:

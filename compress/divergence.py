@@ -9,7 +9,7 @@ import numpy as np
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.layers import Owners, owners_in, plain_name
 from edgecifar.runtime.encoding import pixel_encoder
-from edgecifar.runtime.interpreters import TensorSpec
+from edgecifar.runtime.interpreters import TensorSpec, onnx_session
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.normalisation import normalise
@@ -143,11 +143,7 @@ def _onnx_outputs(
             if (layer := owners.put_out(name)) and name not in tensors:
                 tensors[name] = layer
     graph.output.extend(onnx.ValueInfoProto(name=n) for n in tensors if n != last.name)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnx_session(onnxruntime, proto.SerializeToString())
     (spec,) = session.get_inputs()
     pixels = images.astype(np.uint8 if "uint8" in spec.type else np.float32)
     yield from zip(tensors.values(), session.run(list(tensors), {taken.name: pixels}), strict=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.compress.layers import Owners
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import onnx_session
 
 if TYPE_CHECKING:
     import onnx
@@ -71,11 +72,12 @@ def kernels(payload: bytes) -> Kernels:
 
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
         target = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(target)
-        onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+        onnx_session(
+            onnxruntime,
+            payload,
+            graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+            optimized_model_filepath=str(target),
+        )
         graph = onnx.load(target).graph
     counts = Counter(node.op_type for node in graph.node if _is_integer(node))
     return Kernels(dict(sorted(counts.items())), tuple(_regions(graph)), _last_softmax(graph))

@@ -203,23 +203,29 @@ class TfliteInterpreter:
         return self._interpreter.get_tensor(self._output)
 
 
+def onnx_session(onnxruntime: Any, payload: bytes, *, threads: int = 1, **settings: Any) -> Any:
+    """Open an .onnx model on the CPU, with further ``settings`` of SessionOptions.
+
+    x86 without VNNI adds products of uint8 and int8 in 16 bits, which overflow: int8 answers were
+    wrong there without a word. The exact kernels that are asked for take half as long again;
+    elsewhere this changes nothing.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    for name, value in settings.items():
+        setattr(options, name, value)
+    return onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxInterpreter:
     """An .onnx model in onnxruntime, on the CPU."""
 
     def __init__(self, payload: bytes, backend: Backend, threads: int, batch: int = 1):
         self._backend = backend
-        onnxruntime = backend.load()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only
-        # x86 without VNNI adds products of uint8 and int8 in 16 bits, which overflow: int8 answers
-        # were wrong there without a word. The exact kernels take half as long again; elsewhere
-        # this changes nothing.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        self._session = onnxruntime.InferenceSession(
-            payload, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnx_session(backend.load(), payload, threads=threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         _require_one(len(inputs), len(outputs))
         self._input, self._outputs = inputs[0].name, [outputs[0].name]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecifar.runtime.interpreters import choose_backend
+from edgecifar.runtime.interpreters import choose_backend, onnx_session
 from edgecifar.runtime.modelfile import ModelFile
 
 NO_PROFILE = (
@@ -38,13 +38,12 @@ def profile(model: ModelFile, tensor: np.ndarray, *, threads: int = 1) -> list[O
     """Profile an .onnx model on one input, slowest operator first."""
     onnxruntime = choose_backend("onnx", "onnxruntime").load()
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(
-            model.payload, options, providers=["CPUExecutionProvider"]
+        session = onnx_session(
+            onnxruntime,
+            model.payload,
+            threads=threads,
+            enable_profiling=True,
+            profile_file_prefix=str(Path(folder) / "profile"),
         )
         name = session.get_inputs()[0].name
         _repeat(lambda: session.run(None, {name: tensor}))

@@ -112,6 +112,7 @@ def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: in
     import tf_keras as keras
 
     keras.utils.set_random_seed(seed)
+    keras.backend.reset_uids()  # layers are called the same whatever was built before
     model = architecture.build(dataset.image_size, len(dataset.classes))
     if architecture.initialise:
         architecture.initialise(model, dataset.train.images)

@@ -86,13 +86,13 @@ def _print_exported(exported) -> None:
     from rich.table import Table
 
     table = Table(
-        title="against Keras, on the same validation images: top-1 before and after, answers that "
-        "are the same, mean and largest difference of a probability",
+        title="against Keras, on the same validation images: top-1 (%) before and after, answers "
+        "that are the same (%), mean and largest difference of a probability",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     table.add_column("file", no_wrap=True)
-    for title in ("bytes", "size", "before %", "after %", "same %", "mean", "largest"):
+    for title in ("bytes", "size", "before", "after", "same", "mean", "largest"):
         table.add_column(title, justify="right", no_wrap=True)
     for item in exported:
         parity = item.parity

@@ -110,3 +110,17 @@ def test_a_result_that_isn_t_sound_is_not_published(result, resnet8, tmp_path, c
     (tmp_path / "mine.json").write_text(json.dumps(seal(result | change)))
     with pytest.raises(EdgecifarError, match=message):
         fill("<!-- results: mine -->\n<!-- end -->", tmp_path, [resnet8])
+
+
+def test_counts_of_instructions_become_a_table(tmp_path):
+    models = [{"file": "net.tflite", "instructions": {"pi4": 4_580_000, "pi5": 1_512_000}}]
+    boards = {"pi4": "Raspberry Pi 4, cortex-a72", "pi5": "Raspberry Pi 5, cortex-a76"}
+    counts = seal({"schema": 1, "kind": "instructions", "boards": boards, "models": models})
+    (tmp_path / "counts.json").write_text(json.dumps(counts))
+    text = fill("<!-- instructions: counts -->\n<!-- end -->", tmp_path, ())
+    assert "Raspberry Pi 4, cortex-a72 | Raspberry Pi 5, cortex-a76 |" in text
+    assert "| `net.tflite` | 4.58 M | 1.51 M |" in text
+    models[0]["instructions"]["pi4"] = 1  # by hand: the checksum tells
+    (tmp_path / "counts.json").write_text(json.dumps(counts))
+    with pytest.raises(EdgecifarError, match="isn't what was measured"):
+        fill(text, tmp_path, ())

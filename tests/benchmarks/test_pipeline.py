@@ -134,6 +134,19 @@ def test_the_report_says_that_the_images_are_digits(finished):
     assert "10 training images of the class" in page
 
 
+def test_a_file_that_can_t_be_measured_leaves_no_bench(digits, recipe, finished, monkeypatch):
+    out = finished[0].bench.parent
+    assert is_finished(recipe, digits, out)
+    made = [Made(open_run(path), ()) for path in finished[0].runs]
+    failed = {"models": [{"name": "net", "error": "it is broken"}]}
+    monkeypatch.setattr(Chain, "runs", lambda self: made)
+    monkeypatch.setattr(benchmark, "bench", lambda *_, **__: failed)
+    before = finished[0].bench.read_bytes()
+    with pytest.raises(EdgecifarError, match="net can't be measured: it is broken"):
+        run_recipe(recipe, digits, out)
+    assert finished[0].bench.read_bytes() == before
+
+
 def test_what_another_recipe_made_is_named_and_force_makes_it_anew(digits, recipe, finished):
     """And with it what came from it, and nothing else; what is the same isn't touched either."""
     outcome, _ = finished
@@ -203,19 +216,6 @@ def test_a_recipe_is_known_by_what_settles_its_results(recipe):
     assert not recipe.is_that_of(stored | {"of another version": 1})
     left_out = {key: value for key, value in stored.items() if key != "transfer"}
     assert recipe.is_that_of(left_out), "a setting that is newer than the result"
-
-
-def test_a_file_that_can_t_be_measured_leaves_no_bench(digits, recipe, finished, monkeypatch):
-    out = finished[0].bench.parent
-    assert is_finished(recipe, digits, out)
-    made = [Made(open_run(path), ()) for path in finished[0].runs]
-    failed = {"models": [{"name": "net", "error": "it is broken"}]}
-    monkeypatch.setattr(Chain, "runs", lambda self: made)
-    monkeypatch.setattr(benchmark, "bench", lambda *_, **__: failed)
-    before = finished[0].bench.read_bytes()
-    with pytest.raises(EdgecifarError, match="net can't be measured: it is broken"):
-        run_recipe(recipe, digits, out)
-    assert finished[0].bench.read_bytes() == before
 
 
 def test_the_folder_names_recipe_and_seed():

@@ -5,11 +5,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.selective import Ranged, ranged
 from edgecifar.train.data import Split
 from edgecifar.train.run import Run
+
+
+@pytest.fixture(autouse=True)
+def names_from_the_start():
+    """Layers that a test builds are called the same whichever tests came before."""
+    keras.backend.reset_uids()
 
 
 @pytest.fixture(scope="session")

@@ -44,10 +44,12 @@ def views(run):
     return sorted((run.path / "teacher").glob("view-*.npy"))
 
 
-def test_a_student_learns(student):
+def test_a_student_learns(student, digits_run):
     assert student.metrics["validation"]["top1"] > 80
     info = student.info
     assert (info["stage"], info["architecture"]) == ("distil", STUDENT)
+    (model,) = info["teacher"].pop("models")
+    assert model == digits_run.digest
     assert info["teacher"] == {"runs": ["resnet8"], "weight": 0.9, "temperature": 3.0, "views": 2}
 
 

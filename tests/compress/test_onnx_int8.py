@@ -13,6 +13,7 @@ from edgecifar.compress.selective import fused_with
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.compress.unwrap import unwrap
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.interpreters import onnx_session
 from edgecifar.train.evaluate import predict
 
 
@@ -34,7 +35,7 @@ def fine_tuned(digits_qat_run, images):
 def run(payload, pixels):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnxruntime, payload)
     (taken,), (given,) = session.get_inputs(), session.get_outputs()
     assert (taken.type, taken.shape[1:]) == ("tensor(uint8)", [32, 32, 3])
     assert given.type == "tensor(float)"

@@ -132,7 +132,7 @@ def test_commands_take_a_name_and_leave_files_in_the_working_folder(digits_zoo):
 def test_a_name_comes_without_predictions_and_is_judged(digits_zoo, digits):
     from edgecifar.compress.judge import _answers
 
-    answers = _answers(zoo.find("tiny").open_run(), digits)
+    answers = _answers([zoo.find("tiny").open_run()], digits)
     top1 = 100 * (answers == digits.validation.labels).mean()
     assert top1 == pytest.approx(zoo.find("tiny").test("float")["top1"])
 
@@ -148,9 +148,12 @@ def test_weights_of_a_name_bring_architecture_and_image_size(digits_zoo):
 
 
 def test_weights_that_are_neither_run_nor_name_bring_no_architecture(digits_zoo):
-    result = run("train", "--weights", "small.h5", "--data", "digits")
+    result = run("train", "--weights", "imagenet", "--data", "digits")
     assert result.exit_code == 2
     assert "give ARCHITECTURE, or the --weights of a run or of tiny" in result.output
+    result = run("train", "--weights", "small.h5", "--data", "digits")
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "small.h5 is missing" in result.output
 
 
 def test_models_lists_what_ships():
