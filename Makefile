@@ -9,13 +9,13 @@ demo: $(VENV)/installed
 	$(BIN)/edgecifar demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 -m 'not quiet' --durations 20
+	$(BIN)/python -m pytest -n 2 -m 'not quiet and not long' --durations 20
 
 quick: check
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not quiet'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not quiet and not long'
 
 quiet: $(VENV)/installed
-	$(BIN)/python -m pytest -m quiet
+	$(BIN)/python -m pytest -m 'quiet or long'
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -145,7 +145,8 @@ def torture(folder: Path, count: int, seed: int = 0) -> Tally:
             found = torn_files(folder)
             tally.torn += found
             print(f"{stage.name} {turn}: {'killed' if killed else 'finished'}", *found, flush=True)
-            if stage.folder.exists() and (not killed or rng.random() < 0.5):
+            done = (stage.folder / stage.result).exists()  # a kill may come after the last file
+            if stage.folder.exists() and (done or rng.random() < 0.5):
                 shutil.rmtree(stage.folder)  # half the kills meet a run that was killed before
         finish(stage)
         tally.torn += torn_files(folder)

@@ -32,7 +32,7 @@ def described_run(digits, digits_run, tmp_path):
     return copy
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_leave_no_half_file(tmp_path):
     tally = kill9.torture(tmp_path, count=3)
     assert tally.torn == []
