@@ -1,5 +1,7 @@
 """The two scripts measure what they say; whether the limits hold, a quiet machine tells."""
 
+import sys
+
 import pytest
 
 from edgecifar.benchmarks import cold_start, overhead
@@ -13,10 +15,20 @@ def model(digits, digits_run, tmp_path_factory):
     return export(digits_run, digits, ["int8"], folder=folder)[0].path
 
 
-def test_cold_start(model):
+def test_cold_start(model, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # compiling counts for no user of pip
     found = cold_start.measure(model, rounds=1)
     assert 20 < found.imports_ms < found.command_ms  # the command imports the same, and more
     assert found.limit_ms == pytest.approx(1.35 * found.imports_ms + 60)
+
+
+def test_bytecode_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "ours.py").write_text("")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    cache = tmp_path / "bytecode"
+    cold_start._milliseconds([sys.executable, "-c", "import ours"], cold_start._compiling(cache))
+    assert list(cache.rglob("ours.*.pyc"))
 
 
 def test_overhead(model):
