@@ -1,6 +1,6 @@
 """The runs of a recipe, each made from the one before: trained, pruned, made sparse, quantized."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -48,6 +48,8 @@ class Chain:
     def runs(self) -> Iterator[Made]:
         """Make one run after the other: the float model, its int8 form, then each variant."""
         trained = self.trained()
+        if self.recipe.teachers and self._teachers_are_there:
+            self._compare(self._teachers.runs, trained)
         yield Made(trained, self.recipe.export)
         if self.recipe.fine_tune_int8:
             yield self._int8(trained, self.recipe.quantize, self._itself(trained, None))
@@ -86,15 +88,19 @@ class Chain:
 
     def _step(self, step: Step, parent: Run, teacher: "Teacher | None") -> Run:
         """Make a run of `parent` and measure what that changed."""
-        from edgecifar.compress.judge import judge, verdict_of
-
         out = self.out / run_name(parent.name, step)
         work = partial(take, step, parent, self.dataset, out, report=announce)
         run = self._stage(_describe(step), out, work, teacher)
-        if not verdict_of(run):
-            announce(f"comparing {run.name} with {parent.name}")
-            judge(parent, run, self.dataset)
+        self._compare((parent,), run)
         return run
+
+    def _compare(self, origins: Sequence[Run], run: Run) -> None:
+        """Measure a run against what it was made of or taught by, unless that was done."""
+        from edgecifar.compress.judge import judge, verdict_of
+
+        if not verdict_of(run):
+            announce(f"comparing {run.name} with {'+'.join(origin.name for origin in origins)}")
+            judge(origins, run, self.dataset)
 
     def _stage(
         self,

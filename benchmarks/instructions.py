@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
 from edgecifar.runtime import modelfile, results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
+from edgecifar.runtime.journal import Journal
+from edgecifar.runtime.stored import journal_of, store
 from edgecifar.runtime.tables import table
-from edgecifar.train.files import write_json
 
 KIND = "instructions"  # of results
 _PLUGIN = Path(__file__).parent / "devices" / "count_instructions.c"
@@ -81,17 +83,42 @@ def _run(python: Path, qemu: str, plugin: Path, path: Path, times: int) -> int:
     return int(result.read_text())
 
 
-def measure(files: Sequence[Path], boards: Sequence[str]) -> dict[str, Any]:
-    """Count for each file and board; return a sealed result, the counts by board's name."""
-    models = []
-    for path in files:
-        model = modelfile.read(path)
-        counts = {board: round(count(path, board)) for board in boards}
-        told = {"file": path.name, "sha256": model.sha256, "payload_bytes": len(model.payload)}
-        models.append({"name": model.name, **told, "instructions": counts})
+def measure(
+    files: Sequence[Path],
+    boards: Sequence[str],
+    *,
+    journal: Path | None = None,
+    on_progress: Callable[[str], object] = lambda text: None,
+) -> dict[str, Any]:
+    """Count for each file and board; return a sealed result, the counts by board's name.
+
+    Each count goes to the file `journal`, from which the same call goes on; the caller deletes it
+    once the result is stored.
+    """
+    done = Journal(journal, KIND, on_progress)
+    try:
+        models = [_of_model(path, boards, done, on_progress) for path in files]
+    finally:
+        done.close()
     told = {name: f"{BOARDS[name].title}, {BOARDS[name].cpu}" for name in boards}
     content = {"schema": results.SCHEMA, "kind": KIND, "boards": told, "models": models}
     return results.seal(content)
+
+
+def _of_model(
+    path: Path, boards: Sequence[str], done: Journal, on_progress: Callable[[str], object]
+) -> dict[str, Any]:
+    model = modelfile.read(path)
+    counts = {}
+    for board in boards:
+        what = {"sha256": model.sha256, "board": board}
+        known = done.find("count", **what)
+        if not known:
+            on_progress(f"counting {path.name} on {BOARDS[board].title}")
+            known = done.add("count", **what, instructions=round(count(path, board)))
+        counts[board] = known["instructions"]
+    told = {"file": path.name, "sha256": model.sha256, "payload_bytes": len(model.payload)}
+    return {"name": model.name, **told, "instructions": counts}
 
 
 def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -108,16 +135,20 @@ def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the counts here.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def main(files: Sequence[Path], boards: Sequence[str], out: Path | None, force: bool) -> None:
-    """Count the instructions of one inference of each FILE on emulated boards."""
+    """Count the instructions of one inference of each FILE on emulated boards.
+
+    With --json a run that was killed goes on where it stood.
+    """
     try:
         if out:
             refuse_existing(out, force=force)
-        result = measure(files, boards)
+        journal = journal_of(out) if out else None
+        result = measure(files, boards, journal=journal, on_progress=partial(click.echo, err=True))
     except EdgecifarError as error:
         raise click.ClickException(str(error)) from error
     click.echo(table(("instructions of one inference", *boards), list(rows(result))))
     if out:
-        write_json(out, result)
+        store(out, result)
 
 
 if __name__ == "__main__":

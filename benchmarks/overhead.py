@@ -111,6 +111,7 @@ def main(files: tuple[Path, ...], rounds: int, memory: bool) -> None:
     """Measure each FILE; exit status 1 if one is over a limit."""
     rows, problems = [], []
     for path in files or (default_model(),):
+        click.echo(f"measuring {path.name}", err=True)
         found = measure(path, rounds=rounds, memory=memory)
         growth = "" if found.growth_bytes is None else f"{found.growth_bytes / 1e3:.0f} kB"
         numbers = (found.bare_us, found.extra_us, found.speed_up)

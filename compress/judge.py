@@ -26,23 +26,14 @@ def verdict_of(run: Run) -> str | None:
     return read_json(path)["verdict"] if path.exists() else None
 
 
-def judge(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
-    """Measure `run` against `parent`, both finished, and store the outcome in `run`."""
-    if run.info["stage"] == "quantize":
-        return _stored(run, _judge_int8(parent, run, dataset))
-    return _stored(run, _judge_smaller((parent,), run, dataset))
-
-
-def judge_student(teachers: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
-    """Measure the student `run` against its `teachers`, all finished; store the outcome in `run`.
+def judge(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
+    """Measure `run` against its parent or its teachers, all finished; store the outcome in `run`.
 
     Several teachers count as one network: with the mean of their probabilities, and the sum of
     their sizes and times.
     """
-    return _stored(run, _judge_smaller(teachers, run, dataset))
-
-
-def _stored(run: Run, verdict: Verdict) -> Verdict:
+    compare = _judge_int8 if run.info["stage"] == "quantize" else _judge_smaller
+    verdict = compare(origins, run, dataset)
     write_json(run.path / _STORED, verdict.as_json())
     return verdict
 
@@ -68,7 +59,7 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
     return Verdict(run.info["stage"], before, after, timed[1].ratio, change, len(right[0]))
 
 
-def _judge_int8(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
+def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
     """Compare a float model with the int8 file of `run`, and with its own int8 file beside it."""
     from edgecifar.compress.bare import probabilities
     from edgecifar.compress.calibration import calibration_images
@@ -76,6 +67,7 @@ def _judge_int8(parent: Run, run: Run, dataset: "Dataset") -> Verdict:
     from edgecifar.compress.int8 import Int8
     from edgecifar.compress.latency import race
 
+    (parent,) = origins
     runs = (parent, parent, run)
     forms = (FORMATS["float32"], FORMATS["int8"], Int8().formats(run)["int8"])
     calibration, models = calibration_images(dataset), [each.load_model() for each in (parent, run)]

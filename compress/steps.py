@@ -69,7 +69,7 @@ def take_and_judge(
     out = out or parent.beside(run_name(parent.name, step))
     run = _unjudged(lambda: take(step, parent, dataset, out, report=report, **how))
     report("comparing with the original")
-    return judge(parent, run, dataset)
+    return judge((parent,), run, dataset)
 
 
 def distil_and_judge(
@@ -87,12 +87,12 @@ def distil_and_judge(
     A finished run that was never judged is judged now.
     """
     from edgecifar.compress.distil import distil
-    from edgecifar.compress.judge import judge_student
+    from edgecifar.compress.judge import judge
 
     _require_judgeable(dataset)
     run = _unjudged(lambda: distil(teacher, student, dataset, settings, out, **how))
     report("comparing with the teacher")
-    return run, judge_student(teacher.runs, run, dataset)
+    return run, judge(teacher.runs, run, dataset)
 
 
 def _require_judgeable(dataset: "Dataset") -> None:

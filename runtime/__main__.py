@@ -1,6 +1,6 @@
 """`python -m edgecifar.runtime` is the command `edgecifar`."""
 
-from edgecifar.runtime.commands import main
+from edgecifar.runtime.commands import program
 
 if __name__ == "__main__":
-    main(prog_name="edgecifar")
+    program()

@@ -15,6 +15,7 @@ STEPS_A_PIXEL = 242
 PIXEL, PIXEL_MINUS_128, INT16_PIXEL = "pixel", "pixel-128", f"{STEPS_A_PIXEL}*(pixel-120)"
 _FOREIGN_PIXEL_SCALES = (1.0, 1 / 255)  # MLPerf Tiny's 0..255 and the common 0..1
 _SOFTMAX_SCALE = 1 / 256  # TensorFlow Lite fixes the scale of an 8-bit softmax to this
+_TOP_BIT = np.array(128, np.uint8)
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -66,7 +67,7 @@ def _is_plain_int8(spec: TensorSpec) -> bool:
 
 def _minus_128(pixels: np.ndarray) -> np.ndarray:
     # Flipping the top bit of an unsigned byte is the same as subtracting 128 into a signed one.
-    return np.bitwise_xor(pixels, np.uint8(128)).view(np.int8)
+    return np.bitwise_xor(pixels, _TOP_BIT).view(np.int8)
 
 
 def _table_encoder(spec: TensorSpec) -> Transform:
@@ -91,7 +92,7 @@ def _dequantizer(spec: TensorSpec) -> Transform:
     stored = np.arange(256, dtype=np.uint8).view(spec.dtype).astype(np.float32)
     scale = spec.scale or 1.0
     table = ((stored - np.float32(spec.zero_point)) * np.float32(scale)).astype(np.float32)
-    return lambda scores: table.take(scores.view(np.uint8))
+    return table.take  # a negative index counts from the end, as it does in two's complement
 
 
 def _lowest(spec: TensorSpec) -> float:

@@ -26,7 +26,7 @@ def removals(
     Each step takes the lowest-scored units of one group, as many as bring its size down to the
     next lower multiple of `multiple`; a group never falls below one multiple. The group is the one
     that loses the least for what it saves of `by`, `macs` or `params`; where scores are relative,
-    the one that loses the smallest share of its own score.
+    the one that has then lost the smallest share of its whole score.
     """
     orders = [
         group.units[np.argsort(-scores.values[group.units], kind="stable")]
@@ -77,10 +77,10 @@ def _step(
     kept = current.kept.copy()
     kept[gone] = False
     cost = costs(kept)
-    lost = float(scores.values[gone].sum())
     if scores.absolute:
-        worth = getattr(current.cost, by) - getattr(cost, by)
+        lost, worth = scores.values[gone], getattr(current.cost, by) - getattr(cost, by)
     else:
-        # Weighed against what is saved, the widest layers at the largest image would be emptied.
-        worth = float(scores.values[order[:size]].sum())
-    yield lost / max(worth, 1e-12), Choice(kept, cost)
+        # Weighed against what is saved, the widest layers at the largest image would be emptied;
+        # against what is left, the layers with the most filters.
+        lost, worth = scores.values[order[~kept[order]]], scores.values[order].sum()
+    yield float(lost.sum()) / max(float(worth), 1e-12), Choice(kept, cost)

@@ -6,8 +6,8 @@ entry-point group ``edgecifar.commands``, whose values are click commands.
 
 from __future__ import annotations
 
-import difflib
 import errno
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +38,7 @@ _WORKSTATION = frozenset(
         "train",
     ]
 )
+_COLLECT_AFTER = 50_000  # new objects; after Python's 700 it would search all modules as they load
 _INTERRUPTED = 130  # what a shell reports for a process ended by SIGINT
 
 
@@ -65,6 +66,8 @@ class CommandGroup(click.Group):
                 raise EdgecifarError(
                     f"'{name}' is a workstation command: `pip install edgecifar` brings it"
                 )
+            import difflib
+
             known = {*self.list_commands(ctx), *_WORKSTATION}
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -100,6 +103,19 @@ class CommandGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Train, compress, measure and run image classifiers for low-power devices."""
+
+
+def program() -> None:
+    """Run `main` as a process of its own, which starts and ends sooner.
+
+    Nearly all that imports create lives as long as the process does, so that the garbage collector
+    seeks in vain among it: it is called less often, and doesn't look at it again at the end.
+    """
+    gc.set_threshold(_COLLECT_AFTER)
+    try:
+        main(prog_name="edgecifar")
+    finally:
+        gc.freeze()
 
 
 def _explain(error: BaseException) -> NoReturn:

@@ -6,6 +6,7 @@ import pytest
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.chain import Chain
 from edgecifar.benchmarks.pipeline import run_recipe
+from edgecifar.compress.judge import verdict_of
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.run import open_run
 
@@ -40,6 +41,7 @@ def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
         path.parent.name: open_run(path).info["stage"] for path in folder.glob("runs/*/edge-8-s16")
     }
     assert stages == {"base-quick": "train", "small-quick": "distil", "nano-quick": "distil"}
+    assert "edge-8-s16" in verdict_of(open_run(outcome.runs[0]))
     quantized = open_run(outcome.runs[1]).info
     assert (quantized["stage"], quantized["teacher"]["views"]) == ("quantize", 3)
     assert [path.name for path in outcome.files] == [

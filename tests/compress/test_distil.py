@@ -7,7 +7,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from edgecifar.compress.distil import Distillation, Teacher, distil, distillation_goals
-from edgecifar.compress.judge import judge_student, verdict_of
+from edgecifar.compress.judge import judge, verdict_of
 from edgecifar.compress.latency import race
 from edgecifar.compress.quantize import Quantization, quantize
 from edgecifar.compress.steps import distil_and_judge
@@ -155,7 +155,7 @@ def test_a_bad_setting_is_named():
 
 
 def test_a_student_is_judged_against_its_teacher(digits, digits_run, student):
-    verdict = judge_student((digits_run,), student, digits)
+    verdict = judge((digits_run,), student, digits)
     before, after = verdict.before, verdict.after
     assert (before.name, after.name) == ("resnet8-int8", "taught-int8")
     for side, run in ((before, digits_run), (after, student)):
@@ -168,8 +168,8 @@ def test_a_student_is_judged_against_its_teacher(digits, digits_run, student):
 
 def test_several_teachers_count_as_one(digits, digits_run, student):
     both = (digits_run, digits_run)
-    twice = judge_student(both, student, digits).before
-    once = judge_student((digits_run,), student, digits).before
+    twice = judge(both, student, digits).before
+    once = judge((digits_run,), student, digits).before
     assert twice.name == "resnet8+resnet8-int8"
     assert (twice.top1, twice.zeros) == (once.top1, pytest.approx(once.zeros))
     for field in ("macs", "parameters", "file_bytes", "zipped"):

@@ -35,7 +35,7 @@ def test_it_still_classifies(pruned):
 
 
 def test_the_verdict_is_measured_and_stored(pruned, digits_run, digits):
-    verdict = judge(digits_run, pruned, digits)
+    verdict = judge((digits_run,), pruned, digits)
     assert verdict.after.file_bytes < 0.8 * verdict.before.file_bytes
     assert verdict.latency_ratio.value < 1
     assert verdict.before.top1 == pytest.approx(digits_run.metrics["validation"]["top1"])

@@ -228,4 +228,4 @@ def test_fine_tuning_partly_in_float(digits, digits_run, neighbours, tmp_path):
     (item,) = export(run, digits, ["int8"])
     assert item.path.name == f"resnet8-qat{part}-int8.tflite"
     assert item.parity.agreement > 95
-    assert judge(digits_run, run, digits).after.file_bytes == item.payload_bytes
+    assert judge((digits_run,), run, digits).after.file_bytes == item.payload_bytes
