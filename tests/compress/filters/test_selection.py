@@ -59,3 +59,18 @@ def test_absolute_scores_are_weighed_against_what_is_saved(network):
     costs = CostModel(network, graph)
     _, first, *_ = removals(graph, Scores(values, absolute=True), costs, by="macs", multiple=8)
     assert _widths(graph, first) == {"odd": 16, "even": 32, "narrow": 4}
+
+
+def test_relative_scores_keep_the_widths_in_proportion():
+    import tf_keras as keras
+    from tf_keras import layers
+
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(32, 3, name="narrow")(inputs)
+    x = layers.Conv2D(128, 3, name="wide")(x)
+    network = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    graph = trace(network)
+    scores, costs = Scores(np.ones(graph.units), absolute=False), CostModel(network, graph)
+    for choice in removals(graph, scores, costs, by="macs", multiple=8):
+        widths = _widths(graph, choice)
+        assert abs(widths["wide"] / 128 - widths["narrow"] / 32) <= 0.25  # a step of the narrow one
