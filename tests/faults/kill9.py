@@ -4,8 +4,8 @@
 
 Each stage (train, quantize, export, on digits) is run once to the end to learn how long it takes,
 then killed with SIGKILL at random moments of that time, from a fresh start or from where the last
-one was killed. Every file under a final name must then be whole; after the last kill the same
-command must finish.
+one was killed; a start that ends before its kill doesn't count. Every file under a final name must
+then be whole; after the last kill the same command must finish.
 """
 
 import csv
@@ -133,18 +133,21 @@ def check(path: Path) -> None:
 
 
 def torture(folder: Path, count: int, seed: int = 0) -> Tally:
-    """Kill the stages `count` times in all, and finish each at the end."""
+    """Kill the stages `count` times in all before their end, and finish each at the end."""
     rng, tally = random.Random(seed), Tally()
     for number, stage in enumerate(stages(folder)):
         seconds = finish(stage)
         shutil.rmtree(stage.folder)
-        for turn in range(number, count, 3):
+        share = len(range(number, count, 3))
+        while share:
             killed = kill(stage, rng.uniform(0.2, 1.0) * seconds)
+            share -= killed
             tally.killed += killed
             tally.finished_first += not killed
             found = torn_files(folder)
             tally.torn += found
-            print(f"{stage.name} {turn}: {'killed' if killed else 'finished'}", *found, flush=True)
+            what = f"killed, {share} to come" if killed else "finished first"
+            print(f"{stage.name}: {what}", *found, flush=True)
             done = (stage.folder / stage.result).exists()  # a kill may come after the last file
             if stage.folder.exists() and (done or rng.random() < 0.5):
                 shutil.rmtree(stage.folder)  # half the kills meet a run that was killed before
