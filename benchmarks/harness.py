@@ -1,7 +1,8 @@
 """Check the benchmark itself, on a real file and the machine at hand.
 
 One file against itself must give a ratio whose interval holds 1, in 19 of 20 runs; the same file
-with 5 % more work a call must be told apart every time. Run it on a quiet machine as
+with 5 % more work a call must be told apart every time. Rounds go on until intervals are as narrow
+as `edgecifar bench --precision 2%` makes them. Run it on a quiet machine as
 `python -m edgecifar.benchmarks.harness FILE`.
 """
 
@@ -15,11 +16,13 @@ import click
 from edgecifar.runtime import environment
 from edgecifar.runtime.candidates import Candidate, load, loader_of
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.rounds import too_wide
 from edgecifar.runtime.statistics import Estimate, ratio
 from edgecifar.runtime.timing import TimingPlan, time_interleaved, warm_up
 
 _HELD_SHARE = 0.95
 _WARM_UP_MS = 500
+_PLAN = TimingPlan(precision=0.02)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def check(
     *,
     runs: int = 20,
     slowdown: float = 0.05,
-    plan: TimingPlan | None = None,
+    plan: TimingPlan = _PLAN,
     on_run: Callable[[int], object] = lambda number: None,
 ) -> Check:
     """Check the timing loop on the call that `load_anew` gives."""
@@ -67,11 +70,14 @@ def check(
     return Check(tuple(same), tuple(slowed), before.others(environment.usage()))
 
 
-def _ratio(
-    first: Callable[[], Call], second: Callable[[], Call], plan: TimingPlan | None
-) -> Estimate:
+def _ratio(first: Callable[[], Call], second: Callable[[], Call], plan: TimingPlan) -> Estimate:
     renew = first, second
-    baseline, rounds = time_interleaved([make() for make in renew], plan, renew=renew)
+    baseline, rounds = time_interleaved(
+        [make() for make in renew],
+        plan,
+        renew=renew,
+        enough=lambda samples: not too_wide(samples, plan, first=0),
+    )
     return ratio(rounds, baseline)
 
 

@@ -47,14 +47,14 @@ def measure_rounds(
         renew=[loader_of(row, images) for row in loaded],
         done=[list(rounds) for rounds in zip(*earlier, strict=True)] or None,
         on_round=on_round,
-        enough=lambda samples: not _too_wide(samples, plan, first),
+        enough=lambda samples: not too_wide(samples, plan, first),
     )
     for row, rounds in zip(loaded, samples, strict=True):
         row.rounds = rounds
         row.result["latency_us"] = asdict(latency(rounds))
         if first is not None:
             row.result["ratio"] = asdict(ratio(rounds, rows[0].rounds))
-    watch.note(_too_wide(samples, plan, first))
+    watch.note(too_wide(samples, plan, first))
     if settings.energy:
         _energies(loaded, calls, done, on_progress)
 
@@ -76,7 +76,7 @@ class _Watch:
         self._done.add("state", session=self._session, after=after, doubts=doubts)
 
 
-def _too_wide(samples: Samples, plan: TimingPlan, first: int | None) -> list[str]:
+def too_wide(samples: Samples, plan: TimingPlan, first: int | None) -> list[str]:
     """Say whose interval is wider than asked."""
     if plan.precision is None:
         return []

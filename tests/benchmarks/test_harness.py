@@ -15,6 +15,19 @@ def _work():
     return lambda: (a @ b, shift)
 
 
+def test_rounds_go_on_until_intervals_are_narrow(monkeypatch):
+    lengths = []
+
+    def too_wide(samples, plan, first):
+        lengths.append(len(samples[first]))
+        return ["still"] if lengths[-1] < 3 * plan.rounds else []
+
+    monkeypatch.setattr(harness, "too_wide", too_wide)
+    plan = TimingPlan(rounds=2, slice_ms=1, warm_up_ms=1, precision=0.02)
+    harness.check(_work, runs=1, plan=plan)
+    assert lengths == [2, 4, 6] * 2  # once against itself, once slowed
+
+
 @pytest.mark.quiet
 def test_real_work_against_itself_and_slowed():
     """A short version of the real check; the machine may be busy, so a third is told apart."""
