@@ -27,18 +27,24 @@ from edgecifar.runtime.tables import table
 
 KIND = "instructions"  # of results
 _PLUGIN = Path(__file__).parent / "devices" / "count_instructions.c"
-_FEW, _MANY = 5, 45  # inferences of two runs, whose difference is free of start-up and loading
-# Python's own instructions around an inference, some 10,000, are among those counted.
+_WARM_UP, _COUNTED = 3, 20  # inferences
+# It marks for the plugin where counting begins and ends. Python's own instructions around an
+# inference, some 10,000, are among those counted.
 _GUEST = """
-import sys
+import os, sys
 import numpy as np
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.interpreters import choose_backend, open_unchecked
 model = modelfile.read(sys.argv[1])
 interpreter = open_unchecked(model, choose_backend(model.kind), threads=1)
 image = np.zeros(interpreter.input.shape, interpreter.input.dtype)
-for _ in range(int(sys.argv[2])):
-    interpreter.run(image)
+for times in map(int, sys.argv[2:]):
+    for _ in range(times):
+        interpreter.run(image)
+    try:
+        os.getsid(0x45444745)
+    except ProcessLookupError:
+        pass
 """
 
 
@@ -56,8 +62,7 @@ def count(path: Path, board: str) -> float:
     python = EmulatedDevice.from_spec(f"emulated:{board}").python()
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
         plugin = _compile(Path(folder))
-        few, many = (_run(python, qemu, plugin, path, times) for times in (_FEW, _MANY))
-    return (many - few) / (_MANY - _FEW)
+        return _run(python, qemu, plugin, path) / _COUNTED
 
 
 def _compile(folder: Path) -> Path:
@@ -69,11 +74,11 @@ def _compile(folder: Path) -> Path:
     return library
 
 
-def _run(python: Path, qemu: str, plugin: Path, path: Path, times: int) -> int:
-    result = plugin.with_name(f"{times}.txt")
+def _run(python: Path, qemu: str, plugin: Path, path: Path) -> int:
+    result = plugin.with_name("count.txt")
     told = {"EDGECIFAR_QEMU": qemu, "QEMU_PLUGIN": str(plugin), "EDGECIFAR_COUNT": str(result)}
     done = subprocess.run(
-        [str(python), "-c", _GUEST, str(path), str(times)],
+        [str(python), "-c", _GUEST, str(path), str(_WARM_UP), str(_COUNTED)],
         env={**os.environ, **told, "PYTHONHASHSEED": "0"},
         capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
