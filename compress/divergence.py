@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.layers import Owners, owners_in, plain_name
-from edgecifar.runtime.encoding import pixel_encoder
+from edgecifar.runtime.encoding import pixel_writer
 from edgecifar.runtime.interpreters import TensorSpec, onnx_session
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
@@ -101,7 +101,8 @@ def _tflite_outputs(
     (taken,) = interpreter.get_input_details()
     (last,) = interpreter.get_output_details()
     spec = TensorSpec(tuple(taken["shape"]), np.dtype(taken["dtype"]), *taken["quantization"])
-    encode = pixel_encoder(spec, file.metadata)
+    tensor = np.empty(spec.shape, spec.dtype)
+    write = pixel_writer(tensor, spec, file.metadata)
     tensors = {}
     for found in operations(file.payload):
         ends = found.tensor == last["index"]
@@ -110,7 +111,8 @@ def _tflite_outputs(
     outputs: dict[int, list[np.ndarray]] = {index: [] for index in tensors}
     scales = {each["index"]: each["quantization"] for each in interpreter.get_tensor_details()}
     for image in images:
-        interpreter.set_tensor(taken["index"], encode(image[None]))
+        write(image)
+        interpreter.set_tensor(taken["index"], tensor)
         interpreter.invoke()
         for index, values in outputs.items():
             values.append(_real(interpreter.get_tensor(index), *scales[index]))

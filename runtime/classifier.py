@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
 from edgecifar.runtime import modelfile
-from edgecifar.runtime.encoding import pixel_encoder, score_decoder
+from edgecifar.runtime.encoding import pixel_writer, score_decoder
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import Interpreter, TensorSpec, open_model
 from edgecifar.runtime.modelfile import ModelFile
@@ -19,7 +20,7 @@ from edgecifar.runtime.shipped import locate
 _SMALLEST_SHARE = 8  # images a thread; fewer cost more to hand over than they save
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Predictions:
     """Results for N images and C classes; one image gives N = 1.
 
@@ -46,6 +47,21 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+class _Lane:
+    """An interpreter, and the tensor by which images reach it."""
+
+    def __init__(self, interpreter: Interpreter, metadata: dict[str, Any] | None):
+        spec = interpreter.input
+        self.tensor = np.empty(spec.shape, spec.dtype)
+        self.write = pixel_writer(self.tensor, spec, metadata)
+        self._run = interpreter.run
+
+    def scores(self, image: np.ndarray) -> np.ndarray:
+        """Return the raw output [1, C] for one uint8 image of the right size."""
+        self.write(image)
+        return self._run(self.tensor)
 
 
 class Classifier:
@@ -86,12 +102,11 @@ class Classifier:
         self._lock = Lock()
         try:
             self.image_shape = _image_shape(self._first)
-            self._encode = pixel_encoder(self._first.input, self.model.metadata)
+            self._lane = _Lane(self._first, self.model.metadata)
             self._decode = score_decoder(self._first.output, self.model.metadata)
             self.classes = _class_names(self._first.output.shape, labels, self.model)
         except EdgecifarError as error:
             raise EdgecifarError(f"{self.model.path}: {error}") from error
-        self._input_shape = (1, *self.image_shape)
 
     @property
     def backend(self) -> str:
@@ -110,15 +125,14 @@ class Classifier:
 
         """
         if images.shape == self.image_shape and images.dtype == np.uint8:
-            encoded = self._encode(images).reshape(self._input_shape)
             with self._lock:
-                scores = self._first.run(encoded)
+                scores = self._lane.scores(images)
         else:
             batch = self._checked(images)
             with self._lock:
                 scores = self._run_batch(batch)
         probabilities = self._decode(scores)
-        return Predictions(probabilities, probabilities.argmax(axis=1), self.classes)
+        return Predictions(probabilities, probabilities.argmax(1), self.classes)
 
     @property
     def output(self) -> TensorSpec:
@@ -128,7 +142,7 @@ class Classifier:
     def scores(self, image: np.ndarray) -> np.ndarray:
         """Return the raw output tensor [1, classes] for one uint8 image of the right size."""
         with self._lock:
-            return self._first.run(self.encode(image))
+            return self._lane.scores(image)
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Turn raw outputs [N, classes] into float32 probabilities of the same shape."""
@@ -136,7 +150,9 @@ class Classifier:
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """Turn one uint8 image [H, W, 3] of the right size into the input tensor [1, H, W, 3]."""
-        return self._encode(image).reshape(self._input_shape)
+        with self._lock:
+            self._lane.write(image)
+            return self._lane.tensor.copy()
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         """Return the batch [N, H, W, 3] at the model's size."""
@@ -159,31 +175,30 @@ class Classifier:
         out = np.empty((len(batch), *self._first.output.shape[1:]), self._first.output.dtype)
         shares = min(self._batch_threads, max(1, len(batch) // _SMALLEST_SHARE))
         if shares == 1:
-            self._run_share(self._first, batch, out)
+            _run_share(self._lane, batch, out)
             return out
         from concurrent.futures import ThreadPoolExecutor
 
         bounds = np.linspace(0, len(batch), shares + 1).astype(int)
         parts = list(zip(self._team[:shares], bounds[:-1], bounds[1:], strict=True))
         with ThreadPoolExecutor(shares) as pool:
-            jobs = [pool.submit(self._run_share, i, batch[a:b], out[a:b]) for i, a, b in parts]
+            jobs = [pool.submit(_run_share, lane, batch[a:b], out[a:b]) for lane, a, b in parts]
             for job in jobs:
                 job.result()
         return out
 
-    def _run_share(self, interpreter: Interpreter, batch: np.ndarray, out: np.ndarray) -> None:
-        shape = self._input_shape
-        for row, image in enumerate(batch):
-            out[row] = interpreter.run(self._encode(image).reshape(shape))[0]
-
     @cached_property
-    def _team(self) -> list[Interpreter]:
+    def _team(self) -> list[_Lane]:
         """One single-threaded interpreter a thread; the first is one of them if it is such."""
-        ready = [self._first] if self._single else []
-        missing = self._batch_threads - len(ready)
-        return ready + [
-            open_model(self.model, threads=1, backend=self._backend) for _ in range(missing)
-        ]
+        ready = [self._lane] if self._single else []
+        missing = range(self._batch_threads - len(ready))
+        more = (open_model(self.model, threads=1, backend=self._backend) for _ in missing)
+        return ready + [_Lane(interpreter, self.model.metadata) for interpreter in more]
+
+
+def _run_share(lane: _Lane, batch: np.ndarray, out: np.ndarray) -> None:
+    for row, image in enumerate(batch):
+        out[row] = lane.scores(image)[0]
 
 
 def _model(path: Path | str | ModelFile | None) -> ModelFile:
