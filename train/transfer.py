@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, zoo
-from edgecifar.train.adopt.rewrite import SHIFT
+from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.models.backbone import Backbone, enlargement, usual_size
 from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.run import Run, open_run, start_run

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.adopt.rewrite import free_name, require_size
+from edgecifar.train.adopt.copying import free_name
+from edgecifar.train.adopt.rewrite import require_size
 from edgecifar.train.keras_files import first_line
 from edgecifar.train.run import Run
 

@@ -9,14 +9,13 @@ import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt import pixels as scales
+from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.adopt.files import digest, is_model, read_model
+from edgecifar.train.adopt.leading import Leading, leading
 from edgecifar.train.adopt.rewrite import (
     FRAME_LEVELS,
-    SHIFT,
-    Leading,
     flatten,
     for_our_pixels,
-    leading,
     with_probabilities,
 )
 from edgecifar.train.recipe import Augmentation, Training, from_mapping

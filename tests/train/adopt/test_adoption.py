@@ -10,7 +10,8 @@ import pytest
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt import adoption
 from edgecifar.train.adopt.adoption import open_or_adopt, rewrite
-from edgecifar.train.adopt.rewrite import SHIFT, for_our_pixels
+from edgecifar.train.adopt.copying import SHIFT
+from edgecifar.train.adopt.rewrite import for_our_pixels
 from edgecifar.train.normalisation import normalise
 
 

@@ -6,14 +6,10 @@ import tf_keras as keras
 from tf_keras import layers
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt.copying import SHIFT
+from edgecifar.train.adopt.leading import leading
 from edgecifar.train.adopt.pixels import NAMED
-from edgecifar.train.adopt.rewrite import (
-    SHIFT,
-    flatten,
-    for_our_pixels,
-    leading,
-    with_probabilities,
-)
+from edgecifar.train.adopt.rewrite import flatten, for_our_pixels, with_probabilities
 from edgecifar.train.normalisation import normalise
 from edgecifar.train.stem import Preprocessing
 
