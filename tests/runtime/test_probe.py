@@ -40,6 +40,12 @@ def test_a_crash_is_told_not_shared(model, python):
         probe.probe(model, "litert")
 
 
+def test_want_of_memory_is_named(model, python):
+    python("kill -KILL $$")  # as the kernel does when memory runs out
+    with pytest.raises(EdgecifarError, match=r"int8\.tflite: .* memory: close other programs"):
+        probe.probe(model, "litert")
+
+
 def test_a_hang_ends(model, python, monkeypatch):
     python("exec sleep 60")
     monkeypatch.setattr(probe, "_TIMEOUT", 0.2)
