@@ -28,6 +28,7 @@ from edgecifar.runtime.tables import table
 KIND = "instructions"  # of results
 _PLUGIN = Path(__file__).parent / "devices" / "count_instructions.c"
 _WARM_UP, _COUNTED = 3, 20  # inferences
+_MARK = 0x45444745  # "EDGE" as the number of a process, which none has
 # It marks for the plugin where counting begins and ends. Python's own instructions around an
 # inference, some 10,000, are among those counted.
 _GUEST = """
@@ -38,11 +39,12 @@ from edgecifar.runtime.interpreters import choose_backend, open_unchecked
 model = modelfile.read(sys.argv[1])
 interpreter = open_unchecked(model, choose_backend(model.kind), threads=1)
 image = np.zeros(interpreter.input.shape, interpreter.input.dtype)
-for times in map(int, sys.argv[2:]):
+mark, *counts = map(int, sys.argv[2:])
+for times in counts:
     for _ in range(times):
         interpreter.run(image)
     try:
-        os.getsid(0x45444745)
+        os.getsid(mark)
     except ProcessLookupError:
         pass
 """
@@ -67,7 +69,8 @@ def count(path: Path, board: str) -> float:
 
 def _compile(folder: Path) -> Path:
     library = folder / "count.so"
-    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(_PLUGIN)]
+    options = ["-O2", "-shared", "-fPIC", f"-DMARK={_MARK}"]
+    command = ["cc", *options, "-o", str(library), str(_PLUGIN)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EdgecifarError(f"the plugin doesn't compile ({done.stderr.strip()}): mend cc")
@@ -78,7 +81,7 @@ def _run(python: Path, qemu: str, plugin: Path, path: Path) -> int:
     result = plugin.with_name("count.txt")
     told = {"EDGECIFAR_QEMU": qemu, "QEMU_PLUGIN": str(plugin), "EDGECIFAR_COUNT": str(result)}
     done = subprocess.run(
-        [str(python), "-c", _GUEST, str(path), str(_WARM_UP), str(_COUNTED)],
+        [str(python), "-c", _GUEST, str(path), *map(str, (_MARK, _WARM_UP, _COUNTED))],
         env={**os.environ, **told, "PYTHONHASHSEED": "0"},
         capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip

@@ -1,9 +1,9 @@
 /* A plugin of qemu's user-mode emulators that counts executed guest instructions.
  *
- * The guest marks what is to be counted by system calls with MARK as their first argument. At exit
- * the instructions between the first and the last of them are written to the file that
- * EDGECIFAR_COUNT names. Debian doesn't package qemu's header, so the six functions of its plugin
- * interface, version 1, are declared here:
+ * The guest marks what is to be counted by system calls with MARK as their first argument, a number
+ * that nothing else uses (the compiler gets it: -DMARK=...). At exit the instructions between the
+ * first and the last mark are written to the file that EDGECIFAR_COUNT names. Debian doesn't package
+ * qemu's header, so the six functions of its plugin interface, version 1, are declared here:
  * https://www.qemu.org/docs/master/devel/tcg-plugins.html
  */
 #include <inttypes.h>
@@ -23,8 +23,6 @@ void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, enum qemu
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t, on_syscall_t *);
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-
-#define MARK 0x45444745 /* no process has this number; "EDGE" */
 
 int qemu_plugin_version = 1;
 static uint64_t count, first, last;

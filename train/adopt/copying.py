@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.adopt.leading import arguments_of
+from edgecifar.train.adopt.graph import arguments_of
 
 if TYPE_CHECKING:
     import tf_keras as keras

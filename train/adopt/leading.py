@@ -1,12 +1,12 @@
 """The layers with which a flat model prepares its pixels."""
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecifar.train.adopt.graph import arguments_of, readers_of
 from edgecifar.train.stem import Preprocessing
 
 if TYPE_CHECKING:
@@ -58,20 +58,6 @@ def leading(model: "keras.Model") -> Leading:
         found = Leading((*found.names, layer.name), *affine)
         (key,) = nodes[0].flat_output_ids
     return found
-
-
-def readers_of(model: "keras.Model", key: str) -> list:
-    """Return the calls of layers that read the tensor called `key`; none for the last one."""
-    nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
-    return [node for node in nodes if not node.is_input and key in node.flat_input_ids]
-
-
-def arguments_of(node: Any, tensors: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Return what a call of a layer takes, with `tensors` for those it was built with."""
-    # Keras pops the tensors off lists, which hold one for each reader.
-    read = node.flat_input_ids
-    arguments, options = node.map_arguments({key: [tensors[key]] * len(read) for key in read})
-    return arguments, {key: value for key, value in options.items() if key != "training"}
 
 
 def _probes(shape: tuple[int, int, int]) -> np.ndarray:

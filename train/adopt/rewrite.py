@@ -6,7 +6,8 @@ import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import copied, free_name
-from edgecifar.train.adopt.leading import Leading, readers_of
+from edgecifar.train.adopt.graph import readers_of
+from edgecifar.train.adopt.leading import Leading
 from edgecifar.train.normalisation import MEAN, SCALE
 from edgecifar.train.stem import Preprocessing, adapt_stem
 
