@@ -1,4 +1,4 @@
-"""Our files against MLPerf Tiny's reference models, in one result of `edgecifar bench`."""
+"""A file against another in one result of `edgecifar bench`; ours against MLPerf Tiny's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Versus:
-    """A file of ours and a peer's: `difference` is ours minus theirs, image by image."""
+    """A file of ours and a peer's, or another: `difference` is ours minus theirs, by image."""
 
     ours: Row
     peer: Row
@@ -52,7 +52,11 @@ def versus(result: Mapping[str, Any], sha256: str) -> Versus | None:
         return None
     peers.sort(key=lambda row: row["payload_bytes"])
     fitting = [row for row in peers if row["payload_bytes"] >= ours["payload_bytes"]]
-    peer = (fitting or peers[-1:])[0]
+    return compared(ours, (fitting or peers[-1:])[0])
+
+
+def compared(ours: Row, peer: Row) -> Versus:
+    """Compare two measured files of one result."""
     right = [unpack_bits(r["accuracy"]["correct"], r["accuracy"]["n"]) for r in (peer, ours)]
     return Versus(ours, peer, paired_difference(*right))
 

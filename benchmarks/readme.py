@@ -1,8 +1,9 @@
 """Write what documents say of results from the committed results, or check that they agree.
 
-That is the tables of README.md, which stand between `<!-- results: NAME -->` (`paired`, `study`,
-`instructions`) and `<!-- end -->` with the figures of benchmarks/results/NAME.json, the picture
-above them, the cards of the shipped models and the best accuracies that `edgecifar models` lists.
+That is the tables of README.md, which stand between `<!-- results: NAME -->` (`paired`, `targets`,
+`study`, `instructions`) and `<!-- end -->` with the figures of benchmarks/results/NAME.json, the
+picture above them, the cards of the shipped models and the best accuracies that `edgecifar models`
+lists.
 Run from the repository's root as `python -m edgecifar.benchmarks.readme`.
 """
 
@@ -19,6 +20,7 @@ from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.study_table import study_table
+from edgecifar.benchmarks.targets import read_targets, targets_table
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read
 from edgecifar.runtime.tables import human_bytes
@@ -30,7 +32,8 @@ SHIPPED = "shipped"  # the result that has all shipped files and the peer's
 REPORTED = "seed-study"  # the study that knows what the seed report says of its systems
 _REFERENCE = "cifar10"
 _BLOCK = re.compile(
-    r"(<!-- (results|paired|study|instructions): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (results|paired|targets|study|instructions): ([\w-]+) -->\n).*?(<!-- end -->)",
+    re.DOTALL,
 )
 
 
@@ -77,7 +80,10 @@ def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
             body = counted(read(path, kind=instructions.KIND))
         else:
             result = _sound(path)
-            body = table(result) if match[2] == "results" else paired(result, models)
+            if match[2] == "targets":
+                body = targets_table(result, read_targets(path.with_suffix(".toml")))
+            else:
+                body = table(result) if match[2] == "results" else paired(result, models)
         return match[1] + body + match[4]
 
     return _BLOCK.sub(block, text)

@@ -1,5 +1,6 @@
 """What a bench compares: model files, each on the interpreters, threads and batches asked for."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -98,6 +99,7 @@ def load(row: Candidate, *, timed: bool) -> None:
         "sha256": model.sha256,
         "file_bytes": model.file_bytes,
         "payload_bytes": len(model.payload),
+        "zipped_bytes": len(zlib.compress(model.payload, 9)),
         "metadata": {k: v for k, v in (model.metadata or {}).items() if k in _METADATA_KEPT},
     }
     chosen = choose_backend(model.kind, row.backend)

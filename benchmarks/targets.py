@@ -1,0 +1,125 @@
+"""What files are to reach against others, and whether they do, all in one result of `bench`.
+
+Targets stand in a TOML file beside the result, `NAME.toml` for `NAME.json`:
+
+    [[targets]]
+    file = "advanced-qat-int8.tflite"
+    against = "advanced-float32.tflite"
+    points = -0.1      # of top-1, paired by image; agreement, faster, bytes, zipped likewise
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecifar.benchmarks.against import Row, Versus, compared
+from edgecifar.benchmarks.cards import markdown_table
+from edgecifar.benchmarks.report import words
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import unpack_classes
+from edgecifar.train.recipe import did_you_mean, from_mapping, read_toml
+
+_HEADER = ("file", "against", "points of top-1", "same answers", "faster", "bytes", "zipped", "")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What `file` is to reach against another; what is None is shown and not judged.
+
+    `points` of top-1 are the least that may be won (or, below zero, the most that may be lost),
+    `agreement` the least percentage of images with the same answer, `faster` the least quotient of
+    median latencies, `bytes` and `zipped` the most that the payload may be of the other's, as it
+    is and compressed.
+    """
+
+    file: str
+    against: str
+    points: float | None = None
+    agreement: float | None = None
+    faster: float | None = None
+    bytes: float | None = None
+    zipped: float | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of one result."""
+
+    targets: tuple[Target, ...]
+
+
+def read_targets(path: Path) -> tuple[Target, ...]:
+    """Read a TOML file of targets."""
+    stated = read_toml(path.read_text(encoding="utf-8"), where=path.name)
+    return from_mapping(Targets, stated).targets
+
+
+def targets_table(result: Mapping[str, Any], targets: tuple[Target, ...]) -> str:
+    """Return a Markdown table of what was reached of each target, missed ones included.
+
+    Raises EdgecifarError if a target names a file that isn't in the result.
+    """
+    return markdown_table([_HEADER, *(_row(result, target) for target in targets)]) + "\n"
+
+
+def _row(result: Mapping[str, Any], target: Target) -> tuple[str, ...]:
+    pair = compared(*(_named(result, name) for name in (target.file, target.against)))
+    cells, missed = [], []
+    for name, shown, reached in _reached(result, pair):
+        asked = getattr(target, name)
+        if asked is None:
+            cells.append(shown)
+            continue
+        at_most = name in ("bytes", "zipped")
+        met = reached <= asked if at_most else reached >= asked
+        cells.append(f"{shown}, asked {_FORMS[name](asked)}")
+        missed += [] if met else [_TITLES[name]]
+    judged = any(getattr(target, name) is not None for name in _FORMS)
+    verdict = f"**missed: {', '.join(missed)}**" if missed else "met" if judged else ""
+    return (f"`{target.file}`", f"`{target.against}`", *cells, verdict)
+
+
+def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, str, float]]:
+    """Give the name of each target, and what was measured for it, shown and as a number."""
+    points, latency = pair.difference, pair.latency
+    interval = f"{words.signed(points.low)} to {words.signed(points.high)}"
+    yield "points", f"{words.signed(points.points)} ({interval})", points.points
+    classes = len(result["data"]["classes"])
+    said = [unpack_classes(row["accuracy"]["predicted"], classes) for row in (pair.ours, pair.peer)]
+    same = 100 * float(np.mean(said[0] == said[1]))
+    yield "agreement", _FORMS["agreement"](same), same
+    faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
+    yield "faster", f"{faster:.2f}x ({slowest:.2f} to {fastest:.2f})", faster
+    for name, key in (("bytes", "payload_bytes"), ("zipped", "zipped_bytes")):
+        share = pair.ours[key] / pair.peer[key]
+        yield name, _FORMS[name](share), share
+
+
+def _named(result: Mapping[str, Any], name: str) -> Row:
+    rows = {Path(row["file"]).name: row for row in result["models"]}
+    if name not in rows:
+        raise EdgecifarError(f"no file {name!r} in the result{did_you_mean(name, rows)}")
+    return rows[name]
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}x"
+
+
+_FORMS = {
+    "points": words.signed,
+    "agreement": "{:.2f} %".format,
+    "faster": _share,
+    "bytes": _share,
+    "zipped": _share,
+}
+_TITLES = {
+    "points": "points",
+    "agreement": "same answers",
+    "faster": "speed",
+    "bytes": "bytes",
+    "zipped": "zipped bytes",
+}

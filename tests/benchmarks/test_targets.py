@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.targets import Target, read_targets, targets_table
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import read
+
+ROOT = Path(__file__).parents[2]
+OURS, FLOAT = "resnet8.tflite", "resnet8-float32.tflite"
+
+
+@pytest.fixture(scope="module")
+def result():
+    """A bench in which the int8 file has 88.86 %, and its float original 89.07 %."""
+    found = read(ROOT / "benchmarks/results/shipped.json")
+    rows = [row | {"zipped_bytes": row["payload_bytes"] - 1000} for row in found["models"]]
+    return found | {"models": rows}
+
+
+def row_of(result, **asked):
+    line = targets_table(result, (Target(OURS, FLOAT, **asked),)).splitlines()[-1]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_everything_is_shown_and_nothing_judged_that_was_not_asked(result):
+    file, against, points, same, faster, size, zipped, verdict = row_of(result)
+    assert (file, against, verdict) == (f"`{OURS}`", f"`{FLOAT}`", "")
+    assert points.startswith(f"{words.signed(-0.21)} ({words.signed(-0.4)[:-1]}")
+    assert faster.startswith("3.2")
+    assert (size, zipped) == ("0.30x", "0.30x")
+    assert 90 < float(same.removesuffix(" %")) < 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict"),
+    [
+        ({"points": -0.21}, "met"),
+        ({"points": -0.20}, "**missed: points**"),
+        ({"agreement": 99.99}, "**missed: same answers**"),
+        ({"faster": 3.0, "bytes": 0.31, "zipped": 0.31}, "met"),
+        ({"faster": 3.5, "bytes": 0.31}, "**missed: speed**"),
+        ({"points": -1.0, "bytes": 0.3, "zipped": 0.2}, "**missed: bytes, zipped bytes**"),
+    ],
+)
+def test_a_target_is_met_or_missed(result, asked, verdict):
+    cells = row_of(result, **asked)
+    assert cells[-1] == verdict
+    assert sum(", asked " in cell for cell in cells) == len(asked)
+
+
+def test_the_answers_that_agree_are_counted_image_by_image(result):
+    table = targets_table(result, (Target(OURS, OURS, points=0.0, agreement=100.0),))
+    assert "100.00 %, asked 100.00 %" in table
+    assert table.endswith("| met |\n")
+
+
+def test_a_file_that_was_not_measured_is_named(result):
+    with pytest.raises(EdgecifarError, match=r"no file 'resnet9'.*resnet8"):
+        targets_table(result, (Target("resnet9", FLOAT),))
+
+
+def test_a_file_of_targets_is_read(tmp_path):
+    path = tmp_path / "targets.toml"
+    path.write_text('[[targets]]\nfile = "a"\nagainst = "b"\nfaster = 2\n')
+    assert read_targets(path) == (Target("a", "b", faster=2.0),)
+    path.write_text('[[targets]]\nfile = "a"\nagainst = "b"\nfastr = 2\n')
+    with pytest.raises(EdgecifarError, match=r"unknown setting targets.*fastr.*faster"):
+        read_targets(path)
