@@ -1,0 +1,69 @@
+"""Write an architecture with random weights as a model file, to learn what it costs on a device.
+
+    python -m edgecifar.benchmarks.untrained efficientnetv2b0 --image-size 224 --format float32
+
+Neither size nor latency depends on what the weights are, so that a network can be measured before
+anything is spent on its training, or beside one that is never trained here.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+
+_CLASSES = 10
+_NOISE = 4  # images: the ranges that they calibrate decide nothing here
+
+
+def write_untrained(
+    architecture: str,
+    out: Path,
+    *,
+    image_size: int = 32,
+    classes: int = _CLASSES,
+    kind: str = "float32",
+) -> Path:
+    """Write `architecture` for square images of `image_size` pixels in the format `kind`.
+
+    The file has no description: nobody takes it for a classifier. Raises EdgecifarError if the
+    architecture is unknown or `out` is there already.
+    """
+    from edgecifar.compress.formats import FORMATS
+    from edgecifar.train import models
+    from edgecifar.train.backend import start_tensorflow
+
+    if out.exists():
+        raise EdgecifarError(f"{out} exists: give another --out")
+    start_tensorflow()
+    model = models.find(architecture).build((image_size, image_size), classes)
+    shape = (_NOISE, image_size, image_size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    replace_file(out, FORMATS[kind].convert(model, noise))
+    return out
+
+
+@click.command()
+@click.argument("architecture")
+@click.option("--image-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--classes", type=click.IntRange(2), default=_CLASSES, show_default=True)
+@click.option("--format", "kind", default="float32", show_default=True, help="As `export` has it.")
+@click.option("--out", type=click.Path(path_type=Path), help="By default ARCHITECTURE-SIZE-FORMAT.")
+def main(architecture: str, image_size: int, classes: int, kind: str, out: Path | None):
+    """Write ARCHITECTURE with random weights as a model file."""
+    from edgecifar.compress.formats import FORMATS
+
+    if kind not in FORMATS:
+        raise click.BadParameter(f"{kind!r} is not one of {', '.join(FORMATS)}")
+    out = out or Path(f"{architecture}-{image_size}-{kind}{FORMATS[kind].suffix}")
+    try:
+        write_untrained(architecture, out, image_size=image_size, classes=classes, kind=kind)
+    except EdgecifarError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"wrote {out}, {out.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
