@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
 
@@ -28,8 +29,8 @@ def write_untrained(
 ) -> Path:
     """Write `architecture` for square images of `image_size` pixels in the format `kind`.
 
-    The file has no description: nobody takes it for a classifier. Raises EdgecifarError if the
-    architecture is unknown or `out` is there already.
+    Its description says that it is untrained. Raises EdgecifarError if the architecture is unknown
+    or `out` is there already.
     """
     from edgecifar.compress.formats import FORMATS
     from edgecifar.train import models
@@ -41,8 +42,12 @@ def write_untrained(
     model = models.find(architecture).build((image_size, image_size), classes)
     shape = (_NOISE, image_size, image_size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    replace_file(out, FORMATS[kind].convert(model, noise))
-    return out
+    form = FORMATS[kind]
+    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    replace_file(partial, form.convert(model, noise))
+    described = {"name": out.stem, "architecture": architecture, "weights": "untrained"}
+    modelfile.append(partial, described | {"input": {"encoding": form.encoding}}, None)
+    return partial.replace(out)
 
 
 @click.command()
