@@ -134,7 +134,9 @@ def _carry_out_study(name: str, dataset: "Dataset", out: Path, **how) -> None:
     type=click.Path(path_type=Path),
     help="Folder for all results.  [runs/RECIPE, runs/RECIPE-seedN]",
 )
-@click.option("--seed", type=int, help="Of all random numbers; by default the recipe's, 0.")
+@click.option(
+    "--seed", type=click.IntRange(0), help="Of all random numbers; by default the recipe's, 0."
+)
 @click.option("--force", is_flag=True, help=_REMADE)
 @click.option("--quick", is_flag=True, help="One epoch a stage: does all of it work?")
 @click.option("--only", multiple=True, metavar="RECIPE", help="Of a study, only this (repeatable).")

@@ -13,6 +13,8 @@ from edgecifar.train.files import read_json, write_json
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
+    import tf_keras as keras
+
     from edgecifar.compress.formats import Format
     from edgecifar.train.data import Dataset
 
@@ -72,8 +74,8 @@ def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict
     forms = (FORMATS["float32"], FORMATS["int8"], Int8().formats(run)["int8"])
     calibration, models = calibration_images(dataset), [each.load_model() for each in (parent, run)]
     payloads = [
-        form.convert(model, calibration)
-        for form, model in zip(forms, (models[0], *models), strict=True)
+        _converted(form, model, calibration, each.name)
+        for each, form, model in zip(runs, forms, (models[0], *models), strict=True)
     ]
     timed, images, labels = race(payloads), dataset.validation.images, dataset.validation.labels
     of_files = (probabilities(payload, images).argmax(axis=1) for payload in payloads[1:])
@@ -96,6 +98,13 @@ def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict
         replace(beside, agreement=same[1]),
         paired_change(right[1], right[2]),
     )
+
+
+def _converted(form: "Format", model: "keras.Model", calibration: np.ndarray, name: str) -> bytes:
+    """Return a file's bytes. Raises EdgecifarError if it doesn't compute in what it promises."""
+    payload = form.convert(model, calibration)
+    form.inspect(payload, model, form.file_name(name))
+    return payload
 
 
 def _answers(runs: Sequence[Run], dataset: "Dataset") -> np.ndarray:

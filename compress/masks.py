@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # Weights that nobody pruned are zero by chance once in millions: a dead filter may leave a few.
 _LEAST_ZEROS = 0.05
+LEAST_SHARE = 2 * _LEAST_ZEROS  # of zeros to ask for
 
 Masks = Mapping[tuple[str, str], np.ndarray]  # by (layer, weight): float32, 0 where zero stays
 

@@ -14,10 +14,14 @@ from edgecifar.runtime.errors import EdgecifarError
 if TYPE_CHECKING:
     import tf_keras as keras
 
-# Activations that the toolkit has quantizers for: inside a layer, and as a layer of their own.
-_INSIDE = ("gelu", "linear", "relu", "sigmoid", "softmax", "swish", "tanh")
-_ALONE = (*_INSIDE, "relu6")
-_FOLDING = ("Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D", "SeparableConv2D")
+# Activations that come out as integers: inside a layer, and as a layer of their own. The toolkit
+# takes swish inside a layer too, which TFLite then computes in float.
+_INSIDE = ("gelu", "linear", "relu", "sigmoid", "softmax", "tanh")
+_ALONE = (*_INSIDE, "relu6", "swish")
+# Behind a dense layer the toolkit takes batch normalisation, and TFLite computes both in float.
+_FOLDING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+_WITH_KERNEL = (*_FOLDING, "Dense")
+_LEFT_IN_FLOAT = ("Conv2DTranspose",)  # by TFLite, though the toolkit takes it
 _REWRITES = (
     (("ELU", "PReLU", "ThresholdedReLU"), "use ReLU or LeakyReLU"),
     (("Multiply",), "leave the gate out, as of squeeze-and-excitation"),
@@ -28,6 +32,7 @@ _REWRITES = (
     ),
     (("AlphaDropout", "GaussianDropout", "GaussianNoise"), "use Dropout"),
     (("Normalization", "Rescaling"), "normalise as (pixel - 120) / 64 outside the model"),
+    (("Conv2DTranspose",), "enlarge by UpSampling2D before a Conv2D"),
     (("CenterCrop", "Random", "Resizing"), "change the images outside the model"),
     (("GRU", "LSTM", "MultiHeadAttention", "SimpleRNN"), "use convolutions"),
 )
@@ -47,8 +52,8 @@ def require_quantizable(model: "keras.Model") -> None:
     for layer in _unfoldable(model):
         raise EdgecifarError(
             f"layer {layer.name} (BatchNormalization) can't be folded into a convolution: put it "
-            "right behind one that has no activation and no other reader, or replace it by a "
-            "DepthwiseConv2D(1) with its scale and offset, which computes the same"
+            "right behind one that has no activation and no other reader, replace it by a "
+            "DepthwiseConv2D(1) with its scale and offset, which computes the same, or leave it out"
         )
 
 
@@ -63,11 +68,14 @@ def _unknown(layer: "keras.layers.Layer") -> str | None:
     named = getattr(activation, "__name__", type(activation).__name__)
     if kind == "Activation" and named not in _ALONE:
         return f"({named}) has no int8 form: use relu, relu6, swish or gelu"
-    if kind in _FOLDING and named not in _INSIDE:
+    if kind in _WITH_KERNEL and named not in _INSIDE:
         return f"has the activation {named}, which has no int8 form: {_activation_for(named)}"
+    if kind == "ReLU" and not _is_fused(layer):
+        return "bounds or bends ReLU in a way that has no int8 form: use ReLU() or ReLU(6.0)"
     if kind in ("BatchNormalization", "InputLayer", "SeparableConv2D"):
         return None
-    if Default8BitQuantizeScheme().get_quantize_registry().supports(layer):
+    known = Default8BitQuantizeScheme().get_quantize_registry().supports(layer)
+    if known and kind not in _LEFT_IN_FLOAT:
         return None
     rewrite = next((text for kinds, text in _REWRITES if kind.startswith(kinds)), _USUAL)
     return (
@@ -77,10 +85,16 @@ def _unknown(layer: "keras.layers.Layer") -> str | None:
 
 
 def _activation_for(named: str) -> str:
-    layers = {"relu6": "ReLU(6.0)", "leaky_relu": "LeakyReLU", "ReLU": "ReLU"}
+    layers = {"relu": "ReLU", "relu6": "ReLU(6.0)", "leaky_relu": "LeakyReLU", "ReLU": "ReLU"}
+    layers |= {"swish": 'Activation("swish")', "silu": 'Activation("swish")'}
     if named in layers:
         return f"put a layer {layers[named]} behind it"
-    return "use relu, swish or gelu"
+    return "use relu or gelu"
+
+
+def _is_fused(layer: "keras.layers.ReLU") -> bool:
+    """Tell whether TFLite has the layer as the activation of an operation."""
+    return layer.max_value in (None, 6.0) and not layer.negative_slope and not layer.threshold
 
 
 def _unfoldable(model: "keras.Model") -> Iterator["keras.layers.Layer"]:

@@ -133,6 +133,7 @@ def _wrap(model: "keras.Model", keep_float: Collection[str]) -> "keras.Model":
     if keep_float:
         prepared = release(prepared, fused_with(model, keep_float))
     _fix_input_range(prepared)
+    _drop_nothing(prepared)
     return prepared
 
 
@@ -144,6 +145,16 @@ def _fix_input_range(model: "keras.Model") -> None:
     quantizer = next(layer for layer in model.layers if isinstance(layer, input_quantizer()))
     for end, value in zip(("min", "max"), RANGE, strict=True):
         by_name(quantizer)[f"{quantizer.name}_{end}"].assign(value)
+
+
+def _drop_nothing(model: "keras.Model") -> None:
+    """Switch dropout off: what it scales up widens ranges that inference never needs."""
+    import tf_keras as keras
+
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)
+        if isinstance(inner, keras.layers.Dropout):
+            inner.rate = 0.0
 
 
 def _calibrate(model: "keras.Model", images: np.ndarray) -> None:

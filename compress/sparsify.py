@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgecifar.compress.masks import hold, kernels, require_held, zeros_of
+from edgecifar.compress.masks import LEAST_SHARE, hold, kernels, require_held, zeros_of
 from edgecifar.compress.prune import require_share
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
@@ -43,6 +43,11 @@ class Sparsification:
 
     def __post_init__(self) -> None:
         require_share(self.sparsity, "--sparsity")
+        if self.sparsity < LEAST_SHARE:
+            raise EdgecifarError(
+                f"--sparsity {self.sparsity:g} leaves fewer zeros than can be told from those of "
+                f"chance: use {LEAST_SHARE:g} or more"
+            )
         if self.ramp < 1:
             raise EdgecifarError(f"ramp is {self.ramp}: it must be 1 or more")
         self.settings(Training())

@@ -1,5 +1,7 @@
 """Multiply-accumulates of a Keras model, the usual measure of a network's work."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -13,22 +15,33 @@ def count_macs(model: "keras.Model") -> int:
     Additions of biases, batch normalisation (folded at export), pooling and activations are left
     out, as in MLPerf Tiny's and most published counts.
     """
-    return sum(layer_macs(layer) for layer in model.layers)
+    return sum(_weights_used(layer) * places(outputs) for layer, outputs in calls(model))
 
 
-def layer_macs(layer: "keras.layers.Layer") -> int:
-    """Return the multiply-accumulates of one layer for one image, 0 for those without kernels."""
+def calls(model: "keras.Model") -> "list[tuple[keras.layers.Layer, list[tuple]]]":
+    """Return each layer with the shape of its output at each of its calls in `model`."""
+    found = defaultdict(list)
+    for depth in model._nodes_by_depth.values():  # Keras has no public order of nodes
+        for node in depth:
+            shape = node.output_shapes
+            found[node.layer.name].append(shape[0] if isinstance(shape, list) else shape)
+    return [(layer, found[layer.name]) for layer in model.layers]
+
+
+def places(outputs: Iterable[tuple]) -> int:
+    """Return at how many positions outputs of these shapes, batch first, have all channels."""
+    return sum(prod(shape[1:-1]) for shape in outputs)
+
+
+def _weights_used(layer: "keras.layers.Layer") -> int:
+    """Return the kernel's weights that one position of the output takes, 0 without a kernel."""
     from tf_keras import layers
 
     inner = getattr(layer, "layer", layer)  # quantization wraps the layer it stands for
     if isinstance(inner, layers.DepthwiseConv2D):
-        kernel = inner.depthwise_kernel.shape
-        return prod(kernel) * prod(layer.output_shape[1:3])
+        return prod(inner.depthwise_kernel.shape)
     if isinstance(inner, layers.SeparableConv2D):
-        kernels = prod(inner.depthwise_kernel.shape) + prod(inner.pointwise_kernel.shape)
-        return kernels * prod(layer.output_shape[1:3])
-    if isinstance(inner, layers.Conv2D):
-        return prod(inner.kernel.shape) * prod(layer.output_shape[1:3])
-    if isinstance(inner, layers.Dense):
-        return prod(inner.kernel.shape) * prod(layer.output_shape[1:-1])
+        return prod(inner.depthwise_kernel.shape) + prod(inner.pointwise_kernel.shape)
+    if isinstance(inner, layers.Conv2D | layers.Dense):
+        return prod(inner.kernel.shape)
     return 0

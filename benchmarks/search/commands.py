@@ -23,7 +23,13 @@ from edgecifar.train.data.options import data_options
 )
 @click.option("--shapes", default=40, show_default=True, help="How many to measure.")
 @click.option("--train", "trained", default=8, show_default=True, help="How many to train.")
-@click.option("--epochs", default=12, show_default=True, help="How long to train each.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    help="How long to train each.",
+)
 @click.option(
     "--set",
     "assignments",
@@ -39,7 +45,7 @@ from edgecifar.train.data.options import data_options
     help="Folder for trials, runs and the drawing of the front.",
 )
 @click.option("--storage", metavar="URL", help="Database that several machines share.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def search(
     *,
     max_latency,

@@ -23,7 +23,7 @@ from edgecifar.train.data.options import data_options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/STUDENT-distilled]"
 )
-@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the training images.")
 @click.option(
     "--set",
     "assignments",
@@ -32,7 +32,7 @@ from edgecifar.train.data.options import data_options
     help="Any setting of `edgecifar train`, such as augment.cutout=8; repeat as needed.",
 )
 @distillation_options
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @force_option
 def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **options):
     """Train a small network on what the run TEACHER says of the images, or several on average.

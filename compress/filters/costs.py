@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.filters.channels import ChannelGraph
+from edgecifar.train.macs import calls, places
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -38,7 +39,9 @@ class CostModel:
 
     def __init__(self, model: "keras.Model", graph: ChannelGraph):
         self._layers = [
-            (graph.layers[layer.name], *_terms(layer)) for layer in model.layers if layer.weights
+            (graph.layers[layer.name], *_terms(layer, outputs))
+            for layer, outputs in calls(model)
+            if layer.weights
         ]
 
     def __call__(self, kept: np.ndarray) -> Cost:
@@ -52,12 +55,12 @@ class CostModel:
         return Cost(macs, params)
 
 
-def _terms(layer: "keras.layers.Layer") -> tuple[_Terms, _Terms]:
-    """Return the terms of a layer's MACs and of its parameters."""
+def _terms(layer: "keras.layers.Layer", outputs: list[tuple]) -> tuple[_Terms, _Terms]:
+    """Return the terms of the MACs of a layer, of all its calls, and of its parameters."""
     kind = type(layer).__name__
     if kind not in ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D"):
-        return _Terms(), _channelwise(layer)
-    positions = prod(layer.output_shape[1:-1])
+        return _Terms(), _channelwise(layer, outputs[0][-1])
+    positions = places(outputs)
     bias = int(layer.use_bias)
     if kind == "Dense":
         return _Terms(pair=positions), _Terms(pair=1, made=bias)
@@ -74,9 +77,8 @@ def _terms(layer: "keras.layers.Layer") -> tuple[_Terms, _Terms]:
     return _Terms(pair=window * positions), _Terms(pair=window, made=bias)
 
 
-def _channelwise(layer: "keras.layers.Layer") -> _Terms:
+def _channelwise(layer: "keras.layers.Layer", channels: int) -> _Terms:
     """Count the vectors of batch normalisation, or the slopes of PReLU."""
-    channels = layer.output_shape[-1]
     per_channel = sum(prod(w.shape[:-1]) for w in layer.weights if w.shape[-1] == channels)
     shared = sum(prod(w.shape) for w in layer.weights if w.shape[-1] != channels)
     return _Terms(fixed=shared, made=per_channel)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Split
 
 Importance = Literal["taylor", "bn", "l1"]
-_WITH_KERNEL = ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
 _IMAGES, _BATCH = 2048, 128  # from which the Taylor measure is taken
 
 
@@ -50,7 +49,7 @@ def l1(model: "keras.Model", graph: ChannelGraph) -> np.ndarray:
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", 2017.
     """
-    return _mean_of_layers(graph, _filter_norms(model, graph))
+    return np.nan_to_num(_mean_of_layers(graph, _filter_norms(model, graph)))
 
 
 def bn_scale(model: "keras.Model", graph: ChannelGraph) -> np.ndarray:
@@ -62,12 +61,12 @@ def bn_scale(model: "keras.Model", graph: ChannelGraph) -> np.ndarray:
     scales = [
         (graph.layers[layer.name].outputs, np.abs(layer.gamma.numpy()))
         for layer in model.layers
-        if type(layer).__name__ == "BatchNormalization" and layer.scale
+        if _is_norm(layer) and layer.scale
     ]
     if not scales:
         raise EdgecifarError("the model has no batch-norm scales: use --importance l1 or taylor")
     found = _mean_of_layers(graph, scales)
-    return np.where(found > 0, found, l1(model, graph))
+    return np.where(np.isnan(found), l1(model, graph), found)
 
 
 def taylor(model: "keras.Model", graph: ChannelGraph, split: "Split") -> np.ndarray:
@@ -109,23 +108,30 @@ def taylor(model: "keras.Model", graph: ChannelGraph, split: "Split") -> np.ndar
 
 
 def _gates(model: "keras.Model", graph: ChannelGraph) -> Iterator[tuple[np.ndarray, list]]:
-    """Yield (units, weights with those units on the last axis) where channels are made."""
-    for layer in model.layers:
-        kind = type(layer).__name__
-        units = graph.layers[layer.name].outputs if layer.weights else None
-        if kind == "BatchNormalization":
-            yield units, [w for w in (layer.gamma, layer.beta) if w is not None]
-        elif kind in _WITH_KERNEL and not all(map(_is_normalised, layer.outbound_nodes)):
+    """Yield (units, weights with those units on the last axis) where channels are made.
+
+    What hands a channel on, such as a depthwise convolution with its normalisation, isn't asked
+    too: it would count the same change again.
+    """
+    for name in sorted({name for group in graph.groups for name in group.makers}):
+        layer = model.get_layer(name)
+        readers = [node.layer for node in layer.outbound_nodes]
+        norms = {each.name: each for each in readers if _is_norm(each)}
+        units = graph.layers[name].outputs
+        if norms and all(map(_is_norm, readers)):
+            for norm in norms.values():
+                yield units, [w for w in (norm.gamma, norm.beta) if w is not None]
+        else:
             yield units, _kernel_and_bias(layer)
 
 
-def _is_normalised(node) -> bool:
-    return type(node.layer).__name__ == "BatchNormalization"
+def _is_norm(layer: "keras.layers.Layer") -> bool:
+    return type(layer).__name__ == "BatchNormalization"
 
 
 def _kernel_and_bias(layer: "keras.layers.Layer") -> list:
-    name = {"DepthwiseConv2D": "depthwise_kernel", "SeparableConv2D": "pointwise_kernel"}
-    kernel = getattr(layer, name.get(type(layer).__name__, "kernel"))
+    separable = type(layer).__name__ == "SeparableConv2D"
+    kernel = layer.pointwise_kernel if separable else layer.kernel
     return [kernel, layer.bias] if layer.use_bias else [kernel]
 
 
@@ -140,9 +146,12 @@ def _filter_norms(
 
 
 def _mean_of_layers(graph: ChannelGraph, values) -> np.ndarray:
-    """Average over layers what each says of its units, relative to the layer's own mean."""
+    """Average over layers what each says of its units, relative to the layer's own mean.
+
+    Units of which none says anything get NaN.
+    """
     total, count = np.zeros(graph.units), np.zeros(graph.units)
     for units, sizes in values:
         np.add.at(total, units, sizes / max(float(sizes.mean()), 1e-12))
         np.add.at(count, units, 1)
-    return total / np.maximum(count, 1)
+    return np.divide(total, count, out=np.full(graph.units, np.nan), where=count > 0)

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
 
+from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.quantize import prepare
 from edgecifar.runtime.errors import EdgecifarError
@@ -54,6 +55,10 @@ class Doubled(layers.Layer):
             r"layer flip \(RandomFlip\) .*: change the images outside",
         ),
         (
+            lambda: layers.Conv2DTranspose(4, 3, name="up"),
+            r"layer up \(Conv2DTranspose\) .*: enlarge by UpSampling2D before a Conv2D",
+        ),
+        (
             lambda: layers.PReLU(name="slopes"),
             r"layer slopes \(PReLU\) .*: use ReLU or LeakyReLU, or quantize",
         ),
@@ -85,6 +90,12 @@ class Doubled(layers.Layer):
             r"relu6, .*: put a layer ReLU\(6.0\) behind it",
         ),
         (
+            lambda: layers.Conv2D(4, 3, activation="swish", name="conv"),
+            r"activation swish, .*: put a layer Activation\(\"swish\"\) behind it",
+        ),
+        (lambda: layers.ReLU(4.0, name="low"), r"layer low bounds or bends .*: use ReLU\(\) or"),
+        (lambda: layers.ReLU(negative_slope=0.1, name="bent"), "layer bent bounds or bends ReLU"),
+        (
             lambda: layers.SeparableConv2D(4, 3, activation="mish", name="two"),
             "layer two has the activation mish",
         ),
@@ -115,6 +126,11 @@ def test_a_norm_that_no_convolution_can_take_in(make):
     refused(model, r"layer norm \(BatchNormalization\) can't be folded into a convolution: put it")
     with pytest.raises(RuntimeError):  # what the toolkit itself would say, much later
         raise_from_toolkit(model)
+
+
+def test_a_norm_behind_a_dense_layer():
+    """The toolkit takes it, and the file would compute both in float."""
+    refused(stack(layers.Flatten(), layers.Dense(4), norm()), "layer norm .*, or leave it out")
 
 
 def raise_from_toolkit(model):
@@ -151,16 +167,11 @@ def test_a_fine_tuned_model(digits_qat_run):
 SOUND = {
     "separable": lambda: [layers.SeparableConv2D(4, 3), layers.BatchNormalization(), layers.ReLU()],
     "depthwise": lambda: [layers.DepthwiseConv2D(3), layers.BatchNormalization(), layers.ReLU(6.0)],
-    "dense": lambda: [
-        layers.Flatten(),
-        layers.Dense(4),
-        layers.BatchNormalization(),
-        layers.ReLU(),
-    ],
-    "transposed": lambda: [layers.Conv2DTranspose(4, 3), layers.BatchNormalization()],
+    "dense": lambda: [layers.Flatten(), layers.Dense(4), layers.ReLU()],
     "activations": lambda: [
-        layers.Conv2D(4, 3, activation="swish"),
+        layers.Conv2D(4, 3, activation="gelu"),
         layers.Conv2D(4, 3, activation=tf.nn.relu),
+        layers.Activation("swish"),
         layers.Activation("relu6"),
         layers.LeakyReLU(),
     ],
@@ -173,7 +184,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("middle", SOUND.values(), ids=SOUND)
-def test_what_passes_can_be_prepared(middle):
+def test_what_passes_becomes_an_int8_file(middle):
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     model = stack(*middle(), layers.Flatten(), layers.Dense(2, activation="softmax"))
     require_quantizable(model)
@@ -181,3 +192,5 @@ def test_what_passes_can_be_prepared(middle):
     assert prepared.output_shape == model.output_shape
     low, high = prepared.layers[0].get_weights()[:2]
     assert (low, high) == pytest.approx((-1.875, 2.109375))  # of pixels, in a stack of layers too
+    form = FORMATS["int8"]
+    assert "all on integers" in form.inspect(form.convert(prepared, noise), prepared, "it")

@@ -53,6 +53,23 @@ def test_ranges_are_those_of_real_activations(digits, digits_run, prepared):
     assert found == pytest.approx(largest, rel=0.05)
 
 
+def test_dropout_does_not_widen_ranges(digits):
+    """Nothing is dropped at inference, and nothing scaled up for it."""
+
+    def ranges(rate):
+        pixels = keras.Input(digits.train.images.shape[1:])
+        x = keras.layers.Conv2D(8, 3, activation="relu", kernel_initializer=ones)(pixels)
+        x = keras.layers.Dropout(rate)(x)
+        x = keras.layers.Conv2D(8, 3, activation="relu", kernel_initializer=ones)(x)
+        x = keras.layers.Flatten()(keras.layers.SpatialDropout2D(rate)(x))
+        found = prepare(keras.Model(pixels, keras.layers.Dense(10)(x)), digits.train.images[:256])
+        kept = [w for w in found.weights if "activation_max" in w.name]
+        return [float(weight.numpy()) for weight in kept]
+
+    ones = keras.initializers.Constant(0.01)
+    assert ranges(0.5)[:2] == pytest.approx(ranges(0.0)[:2], rel=1e-6)
+
+
 def test_simulated_int8_is_close_before_any_fine_tuning(digits, digits_run, prepared):
     original, simulated = (
         predict(model, digits.validation) for model in (digits_run.load_model(), prepared)

@@ -66,6 +66,12 @@ def test_sparsity_outside_0_and_1(share):
         Sparsification(sparsity=share)
 
 
+def test_a_few_zeros_are_refused():
+    """Later steps couldn't tell them from zeros of chance, and would let them go."""
+    with pytest.raises(EdgecifarError, match=r"--sparsity 0\.04 leaves fewer .*: use 0\.1 or more"):
+        Sparsification(sparsity=0.04)
+
+
 def test_bad_input_is_found_before_work_starts(digits, digits_run, tmp_path):
     model = digits_run.load_model()
     heavy = max(model.layers, key=lambda layer: layer.count_params()).name

@@ -53,10 +53,42 @@ def test_taylor_predicts_the_change_of_the_loss(network, split):
     np.testing.assert_allclose(np.sqrt(scores), np.sqrt(changes), rtol=0.1, atol=2e-6)
 
 
+def test_what_hands_a_channel_on_does_not_count_it_twice(split):
+    import tf_keras as keras
+    from tf_keras import layers
+
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.ReLU()(layers.Conv2D(6, 3, use_bias=False, name="made")(inputs))
+    x = layers.DepthwiseConv2D(3, use_bias=False, name="handed_on")(x)
+    x = layers.ReLU()(layers.BatchNormalization(center=False)(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x)))
+    graph, made = trace(model), model.get_layer("made")
+    few = Split(split.images[:100], split.labels[:100])
+    scores = taylor(model, graph, few)[graph.layers["made"].outputs]
+    images, kernel = normalise(few.images.astype(np.float32)), made.get_weights()[0]
+
+    def loss():
+        probabilities = model.predict(images, verbose=0)
+        return float(keras.losses.SparseCategoricalCrossentropy()(few.labels, probabilities))
+
+    slopes = []
+    for index in range(6):
+        ends = []
+        for factor in (0.99, 1.01):
+            scaled = kernel.copy()
+            scaled[..., index] *= factor
+            made.set_weights([scaled])
+            ends.append(loss())
+        slopes.append(abs(ends[1] - ends[0]) / 0.02)
+    np.testing.assert_allclose(np.sqrt(scores), slopes, rtol=0.05, atol=1e-4)
+
+
 def test_dead_filters_matter_least(network, split):
     graph = trace(network)
     scales = network.get_layer("scales")
     gamma, beta, *rest = scales.get_weights()
+    gamma[:] = np.linspace(0.01, 0.3, 8)  # among which a scale of 0 is no exception by size
     gamma[2] = beta[2] = 0
     scales.set_weights([gamma, beta, *rest])
     kernel, bias = network.get_layer("plain").get_weights()
