@@ -12,7 +12,13 @@ from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.recipe import Recipe, Variant
 from edgecifar.compress.prune import Pruning
 from edgecifar.compress.quantize import Quantization
-from edgecifar.compress.steps import Step, run_name, take
+from edgecifar.compress.steps import (
+    Step,
+    require_judgeable,
+    require_possible,
+    run_name,
+    take,
+)
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.run import Run, RunDiffersError, RunFinishedError, is_finished, open_run
 
@@ -46,7 +52,12 @@ class Chain:
     pupils: tuple[str, ...] = ()
 
     def runs(self) -> Iterator[Made]:
-        """Make one run after the other: the float model, its int8 form, then each variant."""
+        """Make one run after the other: the float model, its int8 form, then each variant.
+
+        Raises EdgecifarError, before any training, for a step that can't be taken.
+        """
+        if not is_finished(self._trained):
+            self._require_possible()
         trained = self.trained()
         if self.recipe.teachers and self._teachers_are_there:
             self._compare(self._teachers.runs, trained)
@@ -72,6 +83,22 @@ class Chain:
             return session.train(*what, out, **how)
 
         return self._stage(f"training, {recipe.train.epochs} epochs", out, work)
+
+    def _require_possible(self) -> None:
+        from edgecifar.train import models
+
+        recipe = self.recipe
+        steps: list[Step] = [step for variant in recipe.variants for step in variant.steps]
+        if recipe.fine_tune_int8:
+            steps += [variant.quantize for variant in recipe.variants if variant.quantize]
+            steps.append(recipe.quantize)
+        if not steps:
+            return
+        require_judgeable(self.dataset)
+        known = models.find(recipe.architecture)
+        model = known.build(self.dataset.image_size, len(self.dataset.classes))
+        for step in steps:
+            require_possible(step, known.deploy(model) if known.deploy else model, self.dataset)
 
     def _variant(self, trained: Run, variant: Variant) -> Iterator[Made]:
         teacher, run = self._itself(trained, variant.distil), trained

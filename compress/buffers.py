@@ -1,5 +1,7 @@
 """The weights that an exported file really holds."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,11 +66,22 @@ def zero_share(payload: bytes) -> float:
     return sum(kernel.zeros for kernel in found) / max(1, sum(kernel.size for kernel in found))
 
 
-def require_zeros(payload: bytes, masked: int, *, name: str) -> None:
-    """Raise EdgecifarError if a file holds fewer zeros than the `masked` weights of its model."""
-    zeros = sum(kernel.zeros for kernel in weights(payload))
-    if zeros < masked:
-        raise EdgecifarError(
-            f"{name} holds {zeros:,} zero weights, its model has {masked:,}: pruning got lost on "
-            "the way, no file was written"
-        )
+def require_zeros(payload: bytes, masks: Iterable[np.ndarray], *, name: str) -> None:
+    """Raise EdgecifarError if a kernel of a file holds fewer zeros than its mask, 0 where zero.
+
+    A file has other names than its model. Kernels of one size are therefore compared in the order
+    of their zeros, so that none makes up for another that lost its own.
+    """
+    held, wanted = defaultdict(list), defaultdict(list)
+    for kernel in weights(payload):
+        held[kernel.size].append(kernel.zeros)
+    for mask in masks:
+        wanted[mask.size].append(mask.size - np.count_nonzero(mask))
+    for size, counts in wanted.items():
+        there = sorted(held[size], reverse=True) + [0] * len(counts)
+        for zeros, asked in zip(there, sorted(counts, reverse=True), strict=False):
+            if zeros < asked:
+                raise EdgecifarError(
+                    f"{name} holds {zeros:,} zeros in a kernel of {size:,} weights, its model has "
+                    f"{asked:,}: pruning got lost on the way, no file was written"
+                )

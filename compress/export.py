@@ -13,7 +13,7 @@ from edgecifar.compress.buffers import require_zeros
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
 from edgecifar.compress.formats import PARITY_IMAGES, Format
 from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
-from edgecifar.compress.masks import count_zeros
+from edgecifar.compress.masks import zeros_of
 from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
 from edgecifar.compress.sensitivity import Track
 from edgecifar.compress.tflite import is_quantization_aware
@@ -243,7 +243,7 @@ class _Job:
 
         def write(partial: Path) -> None:
             partial.write_bytes(form.convert(self.model, self.calibration))
-            require_zeros(partial.read_bytes(), count_zeros(self.model), name=path.name)
+            require_zeros(partial.read_bytes(), zeros_of(self.model).values(), name=path.name)
             found, proof = _check(partial, path, form, self.model, self.reference)
             description = describe(self.run, form, found.parity, path.stem) | {"golden": proof}
             modelfile.append(partial, description, self.classes)

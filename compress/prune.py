@@ -85,7 +85,7 @@ def prune(
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
     last = recipe.settings(settings, epochs=recipe.epochs)
     model = parent.load_model()
-    target = _target(model, dataset, recipe)
+    target = find_target(model, dataset, recipe)
     run = start_run(
         out,
         dataset,
@@ -115,18 +115,19 @@ def prune(
 
 def describe(model: "keras.Model") -> str:
     """Return the MACs, parameters and widths of a model in a line."""
-    from edgecifar.train.macs import count_macs
+    from edgecifar.train.macs import calls, count_macs
 
     widths = [
-        str(layer.output_shape[-1])
-        for layer in model.layers
+        str(outputs[0][-1])
+        for layer, outputs in calls(model)
         if type(layer).__name__ in ("Conv2D", "SeparableConv2D", "Dense")
     ]
     sizes = f"{count_macs(model):,} MACs, {model.count_params():,} parameters"
     return f"{sizes}, widths {' '.join(widths)}"
 
 
-def _target(model: "keras.Model", dataset: "Dataset", recipe: Pruning) -> Target:
+def find_target(model: "keras.Model", dataset: "Dataset", recipe: Pruning) -> Target:
+    """Return what `model` is to be pruned to. Raises EdgecifarError if that can't be."""
     from edgecifar.compress.filters.channels import trace
     from edgecifar.compress.filters.importance import bn_scale
 

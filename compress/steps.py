@@ -4,14 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecifar.compress.prune import Pruning, prune
+from edgecifar.compress.prune import Pruning, find_target, prune
+from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.quantize import Quantization, quantize
-from edgecifar.compress.selective import file_part
-from edgecifar.compress.sparsify import Sparsification, sparsify
+from edgecifar.compress.selective import file_part, require_layers
+from edgecifar.compress.sparsify import Sparsification, layer_sparsity, sparsify
 from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunFinishedError
 
 if TYPE_CHECKING:
+    import tf_keras as keras
+
     from edgecifar.compress.distil import Teacher
     from edgecifar.compress.verdict import Verdict
     from edgecifar.train.data import Dataset
@@ -26,6 +29,17 @@ def run_name(parent: str, step: Step) -> str:
     if isinstance(step, Pruning):
         return f"{parent}-p{100 * (1 - step.share):.0f}"
     return f"{parent}-2of4" if step.pattern == "2:4" else f"{parent}-s{100 * step.sparsity:.0f}"
+
+
+def require_possible(step: Step, model: "keras.Model", dataset: "Dataset") -> None:
+    """Raise EdgecifarError if `step` can't be taken on `model`, whatever its weights are."""
+    if isinstance(step, Quantization):
+        require_quantizable(model)
+        require_layers(model, step.keep_float)
+    elif isinstance(step, Pruning):
+        find_target(model, dataset, step)
+    else:
+        layer_sparsity(model, step)
 
 
 def take(
@@ -43,7 +57,7 @@ def take(
 
     `report` gets a line now and then.
     """
-    _require_judgeable(dataset)
+    require_judgeable(dataset)
     how = {"seed": seed, "force": force, "teacher": teacher}
     if isinstance(step, Quantization):
         return quantize(parent, dataset, step, out, **how)
@@ -89,13 +103,13 @@ def distil_and_judge(
     from edgecifar.compress.distil import distil
     from edgecifar.compress.judge import judge
 
-    _require_judgeable(dataset)
+    require_judgeable(dataset)
     run = _unjudged(lambda: distil(teacher, student, dataset, settings, out, **how))
     report("comparing with the teacher")
     return run, judge(teacher.runs, run, dataset)
 
 
-def _require_judgeable(dataset: "Dataset") -> None:
+def require_judgeable(dataset: "Dataset") -> None:
     """Raise EdgecifarError if the int8 files that a step is judged by couldn't be made."""
     from edgecifar.compress.calibration import calibration_images
 

@@ -165,6 +165,40 @@ def test_what_another_recipe_made_is_named_and_force_makes_it_anew(digits, recip
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ('quantize = { keep_float = ["stemm"] }', "no layer is called 'stemm'.*stem"),
+        ("[[variants]]\nprune = { share = 0.01 }", "--macs 0.01 can't be met"),
+        ('[[variants]]\nprune = { keep = ["x"] }', "no layer is called 'x'"),
+        ('[[variants]]\nsparsify = { keep = ["x"] }', "no layer is called 'x'"),
+    ],
+)
+def test_a_step_that_can_t_be_taken_stops_it_before_any_training(digits, tmp_path, asked, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'architecture = "{NET}"\ntitle = "t"\n{asked}\n')
+    with pytest.raises(EdgecifarError, match=message):
+        run_recipe(recipes.read(str(path)), digits, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_recipe_can_be_carried_out(digits):
+    """By its shapes: what recipes ask of their networks is possible."""
+    from edgecifar.benchmarks.chain import require_possible
+    from edgecifar.train import models
+
+    for name in recipes.shipped_names():
+        if recipes.is_study(name) or recipes.read(name).transfer:
+            continue
+        chosen = recipes.read(name)
+        model = models.find(chosen.architecture).build((32, 32), 10)
+        for variant in chosen.variants:
+            for step in variant.steps:
+                require_possible(step, model, digits)
+        if chosen.fine_tune_int8:
+            require_possible(chosen.quantize, model, digits)
+
+
 def test_every_recipe_can_be_read():
     assert "demo" in recipes.names()
     for name in recipes.names():

@@ -32,6 +32,21 @@ def test_zeros_are_counted_in_what_the_file_holds(files, kind):
 
 
 def test_fewer_zeros_than_the_model_has_are_an_error(files):
-    require_zeros(files["int8"], 216, name="net.tflite")
-    with pytest.raises(EdgecifarError, match=r"net\.tflite holds 2\d\d zero weights, .* 300"):
-        require_zeros(files["int8"], 300, name="net.tflite")
+    mask, dense = np.ones(432), np.ones(64)
+    mask[:216] = 0
+    require_zeros(files["int8"], [mask, dense], name="net.tflite")
+    mask[:300] = 0
+    with pytest.raises(EdgecifarError, match=r"net\.tflite holds 2\d\d zeros in .* 432 .* 300"):
+        require_zeros(files["int8"], [mask], name="net.tflite")
+
+
+def test_zeros_of_one_kernel_do_not_make_up_for_another(files):
+    mask = np.ones(64)
+    mask[:32] = 0  # of the classifier, which has none; the other kernel has over 200
+    with pytest.raises(EdgecifarError, match=r"zeros in a kernel of 64 weights, its model has 32"):
+        require_zeros(files["int8"], [mask], name="net.tflite")
+
+
+def test_a_kernel_that_is_not_there_has_no_zeros(files):
+    with pytest.raises(EdgecifarError, match=r"holds 0 zeros in a kernel of 100 weights"):
+        require_zeros(files["int8"], [np.zeros(100)], name="net.tflite")
