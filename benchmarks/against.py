@@ -22,11 +22,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Versus:
-    """A file of ours and a peer's, or another: `difference` is ours minus theirs, by image."""
+    """A file of ours and a peer's, or another.
+
+    `difference` is ours minus theirs, image by image; None if the accuracy of one is unknown.
+    """
 
     ours: Row
     peer: Row
-    difference: PairedDifference
+    difference: PairedDifference | None
 
     @property
     def latency(self) -> Estimate:
@@ -56,7 +59,9 @@ def versus(result: Mapping[str, Any], sha256: str) -> Versus | None:
 
 
 def compared(ours: Row, peer: Row) -> Versus:
-    """Compare two measured files of one result."""
+    """Compare two timed files of one result."""
+    if not (ours["accuracy"] and peer["accuracy"]):
+        return Versus(ours, peer, None)
     right = [unpack_bits(r["accuracy"]["correct"], r["accuracy"]["n"]) for r in (peer, ours)]
     return Versus(ours, peer, paired_difference(*right))
 

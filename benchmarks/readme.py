@@ -48,7 +48,7 @@ def documents(root: Path) -> dict[Path, str]:
     return {
         readme: fill(readme.read_text(encoding="utf-8"), results, models),
         results / f"{SHIPPED}.svg": picture.draw(shown),
-        folder / zoo.MEASURED: measured(models, _benches(results), _studies(results)),
+        folder / zoo.MEASURED: measured(models, _studies(results)),
         **{folder / f"{model.name}.md": card(model, shipped) for model in models},
     }
 
@@ -99,19 +99,19 @@ def table(result: Mapping[str, Any]) -> str:
         latency, times = row["latency_us"], row["ratio"]
         rows.append(
             f"| `{Path(row['file']).name}` "
-            f"| {accuracy(row['accuracy'])} "
+            f"| {accuracy(row['accuracy']) if row['accuracy'] else words.NOTHING} "
             f"| {latency['median']:.1f} µs "
             f"| {times['value']:.2f} ({times['low']:.2f} to {times['high']:.2f}) "
             f"| {human_bytes(row['payload_bytes'])} "
             f"| {row['backend']} |"
         )
-    where = result["environment"]
+    where, data = result["environment"], result["data"]
+    images = f"{data['n']:,} test images of {data['name']}; " if data else ""
     rows += [
         "",
-        f"{result['data']['n']:,} test images of {result['data']['name']}; one image at a time on "
-        f"{result['settings']['threads']} thread, {result['settings']['rounds']} interleaved "
-        f"rounds in one run; {where['cpu']} ({', '.join(where['features'])}), "
-        f"{result['created'][:10]}. The ratio is to the first row; model is the size without "
+        f"{images}one image at a time on {result['settings']['threads']} thread, "
+        f"{result['settings']['rounds']} interleaved rounds in one run; {where['cpu']} "
+        f"({', '.join(where['features'])}), {result['created'][:10]}. The ratio is to the first row; model is the size without "
         "metadata.",
     ]
     return "\n".join(rows) + "\n"
@@ -173,64 +173,47 @@ def _sound(path: Path) -> dict[str, Any]:
     return result
 
 
-def measured(
-    models: Iterable[Shipped],
-    benches: Iterable[Mapping[str, Any]],
-    studies: Iterable[Mapping[str, Any]] = (),
-) -> str:
-    """Return JSON with the best top-1 of each architecture, among shipped models and results."""
-    best: dict[str, dict[str, Any]] = {}
-    found = (*_of_models(models), *_of_benches(benches), *_of_studies(studies))
-    for architecture, name, figures in found:
-        known = best.get(architecture)
-        if known is None or figures["top1"] > known["top1"]:
-            kept = {key: figures[key] for key in ("top1", "low", "high", "n")}
-            best[architecture] = {"model": name, **kept}
-    content = {"dataset": _REFERENCE, "architectures": dict(sorted(best.items()))}
-    return json.dumps(content, indent=2) + "\n"
+def measured(models: Iterable[Shipped], studies: Iterable[Mapping[str, Any]] = ()) -> str:
+    """Return JSON with the top-1 of the best float model of each architecture.
+
+    The best is the one on validation images, of shipped models and means over a study's seeds.
+    """
+    best: dict[str, tuple[float, dict[str, Any]]] = {}
+    for architecture, name, validation, figures in (*_of_models(models), *_of_studies(studies)):
+        if validation > best.get(architecture, (-1.0,))[0]:
+            kept = {key: figures[key] for key in ("top1", "low", "high")}
+            best[architecture] = validation, {"model": name, **kept}
+    listed = {architecture: figures for architecture, (_, figures) in sorted(best.items())}
+    return json.dumps({"dataset": _REFERENCE, "architectures": listed}, indent=2) + "\n"
 
 
-def _of_models(models: Iterable[Shipped]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+_Found = tuple[str, str, float, Mapping[str, Any]]  # with the top-1 on validation images
+
+
+def _of_models(models: Iterable[Shipped]) -> Iterator[_Found]:
     for model in models:
-        for which in ("float", "int8"):
-            run = model.info[which]["run"]
-            if run["dataset"]["name"] == _REFERENCE:
-                yield model.architecture, run["name"], model.test(which)
+        run = model.info["float"]["run"]
+        if run["dataset"]["name"] == _REFERENCE:
+            validation = model.info["float"]["metrics"]["validation"]["top1"]
+            yield model.architecture, model.name, validation, model.test("float")
 
 
-def _of_benches(
-    benches: Iterable[Mapping[str, Any]],
-) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for bench in benches:
-        for row in bench["models"] if bench["data"]["name"] == _REFERENCE else ():
-            architecture = (row.get("metadata") or {}).get("architecture")
-            if architecture and row.get("accuracy"):
-                yield architecture, row["name"], row["accuracy"]
-
-
-def _of_studies(
-    studies: Iterable[Mapping[str, Any]],
-) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _of_studies(studies: Iterable[Mapping[str, Any]]) -> Iterator[_Found]:
     for result in studies:
-        if result["data"]["name"] != _REFERENCE:
-            continue
-        for entry in study_result.entries(result).values():
-            for file in entry["files"]:
-                yield entry["stages"][0]["architecture"], file["name"], file["accuracy"]
-
-
-def _benches(folder: Path) -> list[dict[str, Any]]:
-    """Return the committed results of benches that measured accuracy."""
-    return [result for result in map(read, _of_kind("bench", folder)) if result["data"]]
+        done = [member for member in result["members"] if member["mean"].get("float")]
+        for member in done if result["data"]["name"] == _REFERENCE else ():
+            mean, first = member["mean"]["float"], member["runs"][0]
+            if mean["seeds"] == 1:
+                files = {file["role"]: file["accuracy"] for file in first["files"]}
+                mean = files["float"]
+            architecture = first["stages"][0]["architecture"]
+            yield architecture, member["recipe"], study_result.on_validation(member), mean
 
 
 def _studies(folder: Path) -> list[dict[str, Any]]:
-    return [study_result.read(path) for path in _of_kind("study", folder)]
-
-
-def _of_kind(kind: str, folder: Path) -> list[Path]:
-    told = f'"kind": "{kind}"'.encode()  # among the first lines of each result
-    return [path for path in sorted(folder.glob("*.json")) if told in path.read_bytes()[:100]]
+    told = b'"kind": "study"'  # among the first lines of each
+    found = [path for path in sorted(folder.glob("*.json")) if told in path.read_bytes()[:100]]
+    return [study_result.read(path) for path in found]
 
 
 @click.command()

@@ -109,7 +109,7 @@ def require_within_limits(finished: Finished, *, below_goal: bool = False) -> No
 
     With `below_goal` its accuracy is not asked for.
     """
-    limits = LIMITS.get(finished.name)
+    limits = LIMITS.get(finished.name.partition("-")[0])  # `small-rep` is a `small` too
     size, top1 = len(finished.file.payload), finished.answers["top1"]
     if limits and size > limits.payload_bytes:
         raise EdgecifarError(
@@ -187,7 +187,7 @@ def _copy_described(finished: Finished, path: Path) -> None:
 def _repeat(first: Finished, other: Finished) -> dict[str, Any]:
     """Return seed and accuracy of another run of the same recipe."""
     pairs = ((first.original, other.original), (first.quantized, other.quantized))
-    for ours, theirs in (map(_asked, pair) for pair in pairs):
+    for ours, theirs in ((_asked(a, first), _asked(b, other)) for a, b in pairs):
         for key in _OF_REPEATS:
             if ours.get(key) != theirs.get(key):
                 raise EdgecifarError(f"{other.folder} has another {key}: it is no repeat")
@@ -200,10 +200,11 @@ def _repeat(first: Finished, other: Finished) -> dict[str, Any]:
     }
 
 
-def _asked(run: Run) -> dict[str, Any]:
-    """Return what run.json says, without which models were teachers: a net may teach itself."""
-    info = run.info
-    return info | {"teacher": (info.get("teacher") or {}) | {"models": None}}
+def _asked(run: Run, finished: Finished) -> dict[str, Any]:
+    """Return what run.json says; of a net that taught itself, not which one that was."""
+    taught = run.info.get("teacher") or {}
+    itself = taught.get("models") == [finished.original.digest]
+    return run.info | {"teacher": taught | ({"models": None} if itself else {})}
 
 
 @click.command()

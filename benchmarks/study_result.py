@@ -8,7 +8,7 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.statistics import mean_of
 from edgecifar.benchmarks.study_entry import read_entry
@@ -20,8 +20,6 @@ from edgecifar.runtime.files import replace_file
 if TYPE_CHECKING:
     from edgecifar.benchmarks.study import Member, Study, Task
     from edgecifar.train.data import Dataset
-
-T = TypeVar("T")
 
 SCHEMA = 1
 ROLES = ("float", "int8", "int8_post")  # fine-tuned for int8, or quantized after training
@@ -161,7 +159,8 @@ class Collection:
             if not self._has(task):
                 continue
             files = {file["role"]: file for file in read_entry(task)["files"]}
-            for own in filter(None, (files.get("float"), shipped(files))):
+            small = int8_role(self._entries(member.recipe))
+            for own in filter(None, map(files.get, ("float", small))):
                 found = sorted(task.folder.glob(f"*/exports/{own['file']}"))
                 chosen += [(path, own) for path in found[:1]]
         return chosen
@@ -218,9 +217,18 @@ def entries(result: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
     return {(part["recipe"], entry["seed"]): entry for part in parts for entry in part["runs"]}
 
 
-def shipped(files: Mapping[str, T]) -> T | None:
-    """Return what `files` has for the int8 file to ship: fine-tuned for it, else as quantized."""
-    return files.get("int8") or files.get("int8_post")
+def int8_role(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return which kind of int8 file of a recipe's seeds is the better on validation images.
+
+    Of equals that is the one that was fine-tuned.
+    """
+
+    def on_average(role: str) -> float:
+        files = [file for run in runs for file in run["files"] if file["role"] == role]
+        tops = [file["parity"]["file"]["top1"] for file in files if file["parity"]]
+        return mean_of(tops).value if tops else -1.0
+
+    return max(ROLES[1:], key=on_average)
 
 
 def on_validation(member: Mapping[str, Any]) -> float:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
-from edgecifar.benchmarks.study_result import shipped
 
 _COLUMNS = ("system", "reported", "ours, float32", "ours, int8", "size", "latency")
 NOT_RUN = "not run yet"
@@ -28,13 +27,14 @@ def _row(system: System) -> tuple[str, ...]:
     name = f"{system.label} ({system.raw['note']})" if system.raw["note"] else system.label
     if not system.first:
         return name, told, NOT_RUN, *[words.NOTHING] * 3
-    small = shipped(system.first.files)
-    role = next((role for role in ("int8", "int8_post") if system.mean(role)), "int8")
+    small, how = system.small(), ""
+    if system.mean("int8") and system.int8 == "int8_post":
+        how = " without fine-tuning"
     return (
         name,
         told,
         _accuracy(system, "float"),
-        _accuracy(system, role),
+        _accuracy(system, system.int8) + how,
         words.size(small.raw["payload_bytes"]) if small else words.NOTHING,
         words.microseconds(small.median) if small else words.NOTHING,
     )

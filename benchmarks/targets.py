@@ -85,12 +85,15 @@ def _row(result: Mapping[str, Any], target: Target) -> tuple[str, ...]:
 def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, str, float]]:
     """Give the name of each target, and what was measured for it, shown and as a number."""
     points, latency = pair.difference, pair.latency
-    interval = f"{words.signed(points.low)} to {words.signed(points.high)}"
-    yield "points", f"{words.signed(points.points)} ({interval})", points.points
-    classes = len(result["data"]["classes"])
-    said = [unpack_classes(row["accuracy"]["predicted"], classes) for row in (pair.ours, pair.peer)]
-    same = 100 * float(np.mean(said[0] == said[1]))
-    yield "agreement", _FORMS["agreement"](same), same
+    if points:
+        interval = f"{words.signed(points.low)} to {words.signed(points.high)}"
+        yield "points", f"{words.signed(points.points)} ({interval})", points.points
+        count = len(result["data"]["classes"])
+        said = [unpack_classes(r["accuracy"]["predicted"], count) for r in (pair.ours, pair.peer)]
+        same = 100 * float(np.mean(said[0] == said[1]))
+        yield "agreement", _FORMS["agreement"](same), same
+    else:
+        yield from (("points", words.NOTHING, -np.inf), ("agreement", words.NOTHING, -np.inf))
     faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
     yield "faster", f"{faster:.2f}x ({slowest:.2f} to {fastest:.2f})", faster
     for name, key in (("bytes", "payload_bytes"), ("zipped", "zipped_bytes")):

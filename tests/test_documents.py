@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 import edgecifar.runtime
+from edgecifar.benchmarks import instructions
 from edgecifar.benchmarks.readme import documents
+from edgecifar.runtime.results import read
+from edgecifar.train import zoo
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +23,17 @@ def test_figures_are_the_results():
     assert "| `resnet8.tflite` |" in readme
     assert "](train/zoo/resnet8.md)" in readme
     assert "](benchmarks/results/shipped.svg)" in readme.split("\n## ")[0]
+
+
+def test_every_shipped_model_is_measured():
+    """Or tables, picture and cards would leave it out without a word."""
+    results = ROOT / "benchmarks" / "results"
+    benched = {row["sha256"] for row in read(results / "shipped.json")["models"]}
+    counts = read(results / "instructions.json", kind=instructions.KIND)["models"]
+    counted = {row["sha256"] for row in counts}
+    for model in zoo.entries():
+        assert model.info["int8"]["sha256"] in benched & counted, model.name
+        assert model.info["repeats"] or model.name in ("resnet8", "base"), model.name
 
 
 def test_both_distributions_have_one_version():

@@ -68,6 +68,16 @@ class System:
         """The repetition whose details are shown."""
         return self.repetitions[0] if self.repetitions else None
 
+    @property
+    def int8(self) -> str:
+        """The role of the int8 file that is shown: the better one on validation images."""
+        return study_result.int8_role([one.raw for one in self.repetitions])
+
+    def small(self, one: Repetition | None = None) -> File | None:
+        """Return that int8 file of a repetition, by default the first."""
+        one = one or self.first
+        return one.files.get(self.int8) if one else None
+
     def mean(self, role: str) -> Mapping[str, Any] | None:
         """Return top-1 of a role's files over the seeds, or None."""
         return self.raw["mean"].get(role)

@@ -18,7 +18,7 @@ from edgecifar.benchmarks.report.runs import run_view
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.verdict import bench_rows
-from edgecifar.benchmarks.study_result import on_validation, shipped
+from edgecifar.benchmarks.study_result import on_validation
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 
@@ -136,13 +136,13 @@ def _tiles(study: StudyData) -> tuple[Tile, ...]:
     if not known:
         return ()
     best = max(known, key=lambda system: on_validation(system.raw))
-    mean, small = best.mean("float"), shipped(best.first.files)
+    mean, small = best.mean("float"), best.small()
     reported = best.raw["reported"]
     against = "" if reported is None else f"reported {words.percent(reported)}"
     found = [Tile(words.percent(mean["top1"]), f"top-1, {best.label}", against)]
     if small:
         detail = f"float32 {words.percent(mean['top1'])}"
-        as_int8 = shipped(best.raw["mean"])
+        as_int8 = best.mean(best.int8)
         found.append(Tile(words.percent(as_int8["top1"]), "the same as int8", detail))
         time = f"{words.microseconds(small.median)} an image" if small.median else ""
         found.append(Tile(words.size(small.raw["file_bytes"]), "its int8 file", time))
@@ -177,7 +177,7 @@ def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
     points = []
     for index, system in enumerate(study.members):
         files = system.first.files if system.first else {}
-        file = files.get("float") if original else shipped(files)
+        file = files.get("float") if original else system.small()
         value = file and (file.median if cost == "latency" else file.raw["file_bytes"] / 1e3)
         if value:
             name, top1 = f"{system.label}, {file.raw['name']}", file.accuracy["top1"]

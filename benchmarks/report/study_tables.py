@@ -7,7 +7,6 @@ from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.study_load import File, Repetition, StudyData, System
 from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.benchmarks.statistics import confused_pairs, paired_difference
-from edgecifar.benchmarks.study_result import shipped
 from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.steps import run_name
 
@@ -83,7 +82,7 @@ def pairs(study: StudyData) -> Table | None:
 def step_file(step: System) -> File | None:
     """Return the file that a step of the ablation is measured by."""
     files = step.first.files if step.first else {}
-    return shipped(files) if step.raw["int8"] else files.get("float")
+    return files.get("int8" if step.raw["int8"] else "float")
 
 
 def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
@@ -103,7 +102,7 @@ def _standing(index: int, system: System) -> tuple[Cell, ...]:
     )
     if not system.first:
         return name, told, Cell(NOT_RUN), *[_EMPTY] * 7, small
-    mean, files = system.mean("float"), system.first.files
+    mean = system.mean("float")
     gap = _EMPTY
     if reported is not None and mean:
         gap = Cell(words.signed(mean["top1"] - reported), "points")
@@ -115,9 +114,9 @@ def _standing(index: int, system: System) -> tuple[Cell, ...]:
         _mean(system, "int8"),
         _mean(system, "int8_post"),
         _agreement(system),
-        _two(files, lambda file: words.size(file.raw["file_bytes"])),
-        _two(files, lambda file: words.microseconds(file.median)),
-        _speed(files),
+        _two(system, lambda file: words.size(file.raw["file_bytes"])),
+        _two(system, lambda file: words.microseconds(file.median)),
+        _speed(system),
         small,
     )
 
@@ -138,7 +137,7 @@ def _span(low: float, high: float) -> str:
 
 
 def _agreement(system: System) -> Cell:
-    found = [shipped(one.files) for one in system.repetitions]
+    found = [system.small(one) for one in system.repetitions]
     shares = [file.raw["agreement"] for file in found if file]
     if not shares:
         return _EMPTY
@@ -146,13 +145,13 @@ def _agreement(system: System) -> Cell:
     return Cell(low if low == high else f"{low[:-2]} to {high}")
 
 
-def _two(files: Mapping[str, File], tell) -> Cell:
-    small, original = shipped(files), files.get("float")
+def _two(system: System, tell) -> Cell:
+    small, original = system.small(), system.first.files.get("float")
     return Cell(tell(small) if small else words.NOTHING, tell(original) if original else "")
 
 
-def _speed(files: Mapping[str, File]) -> Cell:
-    small, original = shipped(files), files.get("float")
+def _speed(system: System) -> Cell:
+    small, original = system.small(), system.first.files.get("float")
     if not (small and original and small.median and original.median):
         return _EMPTY
     if small.bench != original.bench:
@@ -171,7 +170,7 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
     place = stage.get("best_epoch", 0) - 1
     tuned = fine_tuning(one)
     speed = stage.get("images_per_second")
-    small = shipped(one.files)
+    small = system.small(one)
     return (
         Cell(system.label, f"seed {one.raw['seed']}"),
         _scored(_at(run.history, "accuracy", place, 100), _at(run.history, "loss", place, 1)),

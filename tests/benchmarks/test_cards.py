@@ -77,26 +77,39 @@ def test_only_what_was_measured_is_in_the_table(result, resnet8):
     assert "resnet8" not in paired(result | {"models": []}, [resnet8])
 
 
-def test_the_best_of_an_architecture_is_kept(result, resnet8):
-    better = [dict(row) for row in result["models"][:1]]
-    better[0] |= {"name": "better", "accuracy": better[0]["accuracy"] | {"top1": 99.0}}
-    elsewhere = result | {"data": result["data"] | {"name": "digits"}}
-    assert '"model": "better"' in measured([resnet8], [result | {"models": better}])
-    assert '"model": "resnet8"' in measured([resnet8], [elsewhere | {"models": better}])
+def study_of(*members, data="cifar10"):
+    """A study of (recipe, architecture, top-1 on validation images, mean on test images)."""
+
+    def member(recipe, architecture, validation, mean):
+        span = {"top1": mean, "low": mean - 1, "high": mean + 1}
+        run = {
+            "stages": [{"architecture": architecture}],
+            "metrics": {"validation": {"top1": validation}},
+            "files": [{"role": "float", "accuracy": span}],
+        }
+        return {"recipe": recipe, "mean": {"float": span | {"seeds": 1}}, "runs": [run]}
+
+    return {"data": {"name": data}, "members": [member(*each) for each in members]}
 
 
-def test_the_best_may_be_of_a_study(resnet8):
-    file = {"name": "improved-float32", "accuracy": {"top1": 85.0, "low": 84, "high": 86, "n": 9}}
-    entry = {"seed": 0, "stages": [{"architecture": "improved"}], "files": [file]}
-    study = {
-        "data": {"name": "cifar10"},
-        "ablation": [],
-        "members": [{"recipe": "improved", "runs": [entry]}],
-    }
-    listed = json.loads(measured([resnet8], [], [study]))["architectures"]
-    assert listed["improved"] == {"model": "improved-float32", **file["accuracy"]}
-    study["data"]["name"] = "digits"
-    assert "improved" not in json.loads(measured([resnet8], [], [study]))["architectures"]
+def test_the_best_of_an_architecture_is_the_best_on_validation_images(resnet8):
+    study = study_of(("plain", "improved", 86.0, 84.0), ("tuned", "improved", 85.0, 87.0))
+    listed = json.loads(measured([resnet8], [study]))["architectures"]
+    assert listed["improved"] == {"model": "plain", "top1": 84.0, "low": 83.0, "high": 85.0}
+    assert listed["resnet8"]["top1"] == resnet8.test("float")["top1"]
+    elsewhere = study_of(("plain", "improved", 86.0, 84.0), data="digits")
+    assert "improved" not in json.loads(measured([resnet8], [elsewhere]))["architectures"]
+    not_run = {"data": {"name": "cifar10"}, "members": [{"recipe": "x", "mean": {}, "runs": []}]}
+    assert [*json.loads(measured([resnet8], [not_run]))["architectures"]] == ["resnet8"]
+
+
+def test_a_bench_of_times_alone_is_a_table_too(result, resnet8, tmp_path):
+    rows = [row | {"accuracy": None} for row in result["models"]]
+    timed = seal(result | {"models": rows, "data": None})
+    (tmp_path / "mine.json").write_text(json.dumps(timed))
+    text = fill("<!-- results: mine -->\n<!-- end -->", tmp_path, [resnet8])
+    assert "| `resnet8.tflite` | — | 79.0 µs" in text
+    assert "test images" not in text
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from edgecifar.benchmarks import ship as shipping
-from edgecifar.benchmarks.ship import Limits, ship
+from edgecifar.benchmarks.ship import Finished, Limits, ship
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import zoo
 from edgecifar.train.files import read_json, write_json
+from edgecifar.train.run import open_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +76,7 @@ def test_another_seed_shows_how_far_luck_goes(recipe, places, tmp_path):
         ("resnet8-qat", "recipe", {}),
         ("resnet8-qat", "keep_float", ["dense"]),
         ("resnet8", "teacher", {"runs": ["small"]}),
+        ("resnet8", "teacher", {"models": ["0" * 64]}),
     ):
         path = other / run / "run.json"
         whole = read_json(path)
@@ -82,6 +84,32 @@ def test_another_seed_shows_how_far_luck_goes(recipe, places, tmp_path):
         with pytest.raises(EdgecifarError, match=f"has another {key}: it is no repeat"):
             ship(recipe, [other], *places)
         write_json(path, whole)
+
+
+def test_a_repeat_is_taught_by_the_same_teacher_or_by_itself(recipe, places, tmp_path):
+    other = finished(tmp_path / "zoo-resnet8-seed1")
+    path = other / "resnet8" / "run.json"
+    write_json(path, read_json(path) | {"seed": 1})
+
+    def taught(folder, models):
+        path = folder / "resnet8-qat" / "run.json"
+        write_json(path, read_json(path) | {"teacher": {"runs": ["resnet8"], "models": models}})
+
+    for folder in (recipe, other):
+        model = folder / "resnet8" / "model.h5"
+        model.write_bytes(model.read_bytes() + folder.name.encode())  # as another seed would
+        taught(folder, [open_run(folder / "resnet8").digest])
+    write_json(recipe / "resnet8-qat" / "run.json", _parented(recipe))
+    write_json(other / "resnet8-qat" / "run.json", _parented(other))
+    assert ship(recipe, [other], *places).exists()
+    taught(other, ["0" * 64])
+    with pytest.raises(EdgecifarError, match="has another teacher: it is no repeat"):
+        ship(recipe, [other], *places)
+
+
+def _parented(folder):
+    info = read_json(folder / "resnet8-qat" / "run.json")
+    return info | {"parent_model": open_run(folder / "resnet8").digest}
 
 
 def test_what_isn_t_finished_does_not_ship(recipe, places):
@@ -116,8 +144,10 @@ def described(tmp_path):
 
 def test_a_file_over_its_limits_does_not_ship(recipe, places, monkeypatch):
     monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(96_447, 0.0))
-    with pytest.raises(EdgecifarError, match=r"96,448 bytes without metadata.*may have 96,447"):
-        ship(recipe, [], *places)
+    for name in ("resnet8", "resnet8-rep"):  # options don't lift the limits
+        monkeypatch.setattr(Finished, "name", name)
+        with pytest.raises(EdgecifarError, match=r"96,448 bytes without metadata.*have 96,447"):
+            ship(recipe, [], *places)
     assert not any(place.exists() for place in places)
 
 

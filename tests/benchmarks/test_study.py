@@ -15,6 +15,7 @@ from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown
 from edgecifar.benchmarks.study import Member, Step, Study
 from edgecifar.benchmarks.study_entry import read_entry
+from edgecifar.benchmarks.study_result import int8_role
 from edgecifar.benchmarks.study_features import of_training
 from edgecifar.benchmarks.study_table import study_table
 from edgecifar.runtime import results
@@ -86,6 +87,16 @@ def test_roles_are_known_by_the_run_not_by_the_name_of_a_file(folder):
     fine_tuned = task.folder / "edge-8-s16-qat"
     fine_tuned.rename(fine_tuned.with_name("edge-8-s16-qat-float-classifier"))
     assert [file["role"] for file in read_entry(task)["files"]] == ["int8_post", "int8"]
+
+
+def test_the_int8_file_that_is_shown_is_the_better_on_validation_images():
+    def run(**tops):
+        return {"files": [{"role": r, "parity": {"file": {"top1": t}}} for r, t in tops.items()]}
+
+    assert int8_role([run(int8=80.0, int8_post=80.0)]) == "int8"
+    assert int8_role([run(int8=80.0, int8_post=79.0), run(int8=80.0, int8_post=82.0)]) != "int8"
+    assert int8_role([run(float=90.0, int8_post=70.0)]) == "int8_post"
+    assert int8_role([]) == "int8"
 
 
 def test_one_bench_times_every_member(result):

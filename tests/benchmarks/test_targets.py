@@ -50,6 +50,15 @@ def test_a_target_is_met_or_missed(result, asked, verdict):
     assert sum(", asked " in cell for cell in cells) == len(asked)
 
 
+def test_speed_can_be_asked_of_files_without_accuracy(result):
+    rows = [row | {"accuracy": None} for row in result["models"]]
+    timed = result | {"models": rows, "data": None}
+    _, _, points, same, faster, *_, verdict = row_of(timed, faster=3.0)
+    assert (points, same, verdict) == (words.NOTHING, words.NOTHING, "met")
+    assert faster.endswith("asked 3.00x")
+    assert row_of(timed, points=-9.0)[-1] == "**missed: points**"
+
+
 def test_the_answers_that_agree_are_counted_image_by_image(result):
     table = targets_table(result, (Target(OURS, OURS, points=0.0, agreement=100.0),))
     assert "100.00 %, asked 100.00 %" in table
