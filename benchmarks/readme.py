@@ -111,8 +111,8 @@ def table(result: Mapping[str, Any]) -> str:
         "",
         f"{images}one image at a time on {result['settings']['threads']} thread, "
         f"{result['settings']['rounds']} interleaved rounds in one run; {where['cpu']} "
-        f"({', '.join(where['features'])}), {result['created'][:10]}. The ratio is to the first row; model is the size without "
-        "metadata.",
+        f"({', '.join(where['features'])}), {result['created'][:10]}. The ratio is to the first "
+        "row; model is the size without metadata.",
     ]
     return "\n".join(rows) + "\n"
 

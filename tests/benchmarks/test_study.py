@@ -15,8 +15,8 @@ from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown
 from edgecifar.benchmarks.study import Member, Step, Study
 from edgecifar.benchmarks.study_entry import read_entry
-from edgecifar.benchmarks.study_result import int8_role
 from edgecifar.benchmarks.study_features import of_training
+from edgecifar.benchmarks.study_result import int8_role
 from edgecifar.benchmarks.study_table import study_table
 from edgecifar.runtime import results
 from edgecifar.runtime.commands import main
