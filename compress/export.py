@@ -16,6 +16,7 @@ from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
 from edgecifar.compress.masks import zeros_of
 from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
 from edgecifar.compress.sensitivity import Track
+from edgecifar.compress.speed import Speed, measure_speed
 from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.runtime import golden, modelfile
 from edgecifar.runtime.classifier import Classifier
@@ -46,6 +47,7 @@ class Exported:
     parity: Parity
     computes: str = ""  # what its operations compute in, if it is to be int8 or int16x8
     diverging: LayerError | None = None  # looked for where fewer answers agree than should
+    speed: Speed | None = None  # measured if that was asked for
 
     @property
     def verdict(self) -> str:
@@ -54,7 +56,9 @@ class Exported:
         if self.parity.agreement < LEAST_AGREEMENT:
             where = self.diverging or "rounding adds up, no layer stands out"
             text = f"{text}; less than {LEAST_AGREEMENT:.0f} % agree: {where}"
-        return f"{text}; {self.computes}" if self.computes else text
+        text = f"{text}; {self.computes}" if self.computes else text
+        timed = self.speed and self.format not in ("float32", "onnx")
+        return f"{text}; {self.speed.text}" if timed else text
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -70,13 +74,15 @@ def export(
     folder: Path | None = None,
     force: bool = False,
     int8: Int8 | None = None,
+    timed: bool = False,
     report: Report = lambda text: None,
     track: Track = iter,
 ) -> list[Exported]:
     """Write the run's model in each of `formats` to `folder`, by default the run's `exports`.
 
     `int8` says which layers stay in float and what ranges are taken from; `report` gets warnings,
-    `track` shows progress. What was found of each file is kept beside them in exports.json, in
+    `track` shows progress. With `timed` the files are raced against the float32 original's, if
+    that is there. What was found of each file is kept beside them in exports.json, in
     the run's own folder if the files go there. Raises EdgecifarError before any work if a file is
     there already (without `force`), and without leaving a file if an int8 file computes in floats
     or a float file differs from Keras.
@@ -96,13 +102,32 @@ def export(
     for form in forms.values():
         path = folder / form.file_name(run.name)
         exported.append(job.write(form, path))
-        _record(exported[-1], (run.path if folder == run.exports else folder) / _RECORD)
+        _record(exported[-1], _record_of(run, folder))
         payload = modelfile.read(path).payload
         for line in range_warnings(model, form, payload, calibration):
             if line not in warned:  # two int8 files have the same ranges
                 report(line)
             warned.add(line)
+    return _timed(run, exported, report) if timed else exported
+
+
+def _timed(run: Run, exported: list[Exported], report: Report) -> list[Exported]:
+    """Add to each file how fast it is on this machine, and keep that with what was found of it."""
+    original = _float_original(run)
+    if original is None:
+        report(f"no times: {run.info['parent']}, which {run.name} was made of, isn't beside it")
+        return exported
+    speeds = measure_speed(original, [item.path for item in exported])
+    exported = [
+        dataclasses.replace(item, speed=speed) for item, speed in zip(exported, speeds, strict=True)
+    ]
+    for item in exported:
+        _record(item, _record_of(run, item.path.parent))
     return exported
+
+
+def _record_of(run: Run, folder: Path) -> Path:
+    return (run.path if folder == run.exports else folder) / _RECORD
 
 
 def _formats(

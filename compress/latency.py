@@ -14,6 +14,8 @@ from edgecifar.runtime.timing import TimingPlan, time_interleaved
 if TYPE_CHECKING:
     import tf_keras as keras
 
+    from edgecifar.runtime.interpreters import Interpreter
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -68,11 +70,14 @@ class Int8Race:
 
 
 def _call(payload: bytes | tuple[bytes, ...]) -> Callable[[], object]:
-    """Return one inference on noise: an image of zeros could flatter a kernel."""
     if isinstance(payload, tuple):
         calls = [_call(each) for each in payload]
         return lambda: [call() for call in calls]
-    interpreter = open_bare(payload)
+    return call_of(open_bare(payload))
+
+
+def call_of(interpreter: "Interpreter") -> Callable[[], object]:
+    """Return one inference of a loaded file on noise: zeros could flatter a kernel."""
     taken = interpreter.input
     pixels = np.random.default_rng(0).integers(0, 256, taken.shape)
     image = (pixels - 128 if taken.dtype == np.int8 else pixels).astype(taken.dtype)

@@ -70,7 +70,7 @@ def export(run, pixels, out, force, onnx, keep_float, max_drop, calibration, **o
     how = {"folder": out, "force": force, "int8": int8, "report": say}
     opened, dataset = open_given(run, pixels, options)
     with progress() as bar:
-        exported = write(opened, dataset, formats, track=bar.track, **how)
+        exported = write(opened, dataset, formats, timed=True, track=bar.track, **how)
     _print_exported(exported)
 
 

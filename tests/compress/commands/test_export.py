@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -36,3 +37,26 @@ def test_both_int8_files_with_their_verdicts(digits_qat_run, tmp_path):
         assert f"{tmp_path / name}: {found['verdict']}" in result.output.replace("\n", "")
         assert verify(tmp_path / name).agreement.identical
     assert "9 QLinearConv" in record["resnet8-qat-int8.onnx"]["verdict"]
+
+
+def test_a_file_says_whether_it_is_faster_than_float32(digits_qat_run, tmp_path):
+    arguments = [str(digits_qat_run.path), "--data", "digits", "--int8", "--out", str(tmp_path)]
+    result = CliRunner().invoke(export, arguments)
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads((tmp_path / "exports.json").read_text())["files"].values()
+    speed = found["speed"]
+    assert speed["us"] > 0
+    faster = speed["ratio"]["high"] < 1
+    assert ("x faster than float32 on this machine" in found["verdict"]) == faster
+    assert ("not faster than float32 on this machine" in found["verdict"]) != faster
+    assert f"({speed['ratio']['value']:.2f}x the time" in found["verdict"]
+
+
+def test_a_run_without_its_original_is_exported_without_times(digits_qat_run, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(digits_qat_run.path, moved)
+    result = CliRunner().invoke(export, [str(moved), "--data", "digits", "--int8"])
+    assert result.exit_code == 0, result.output
+    assert "no times: resnet8, which" in result.output
+    (found,) = json.loads((moved / "exports.json").read_text())["files"].values()
+    assert found["speed"] is None
