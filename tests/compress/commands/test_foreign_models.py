@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgecifar.compress.commands.distil import distil
 from edgecifar.compress.commands.export import export
 from edgecifar.compress.commands.prune import prune
 from edgecifar.compress.commands.quantize import quantize
+from edgecifar.compress.commands.sensitivity import sensitivity
 from edgecifar.runtime.verification import verify
 from edgecifar.train.run import Run
 
@@ -136,7 +138,7 @@ def export_int8(model, source, folder):
     return verify(file).agreement
 
 
-@pytest.mark.parametrize("name", ["depthwise.h5", "small.keras"])
+@pytest.mark.parametrize("name", ["depthwise.h5", "concatenation", "small.keras"])
 def test_a_model_is_pruned_and_exported(given, name):
     file = given(name)
     smaller = file.run.beside(f"{file.run.name}-p40")
@@ -152,13 +154,31 @@ def test_a_model_is_pruned_and_exported(given, name):
     assert export_int8(smaller, file.source, smaller / "exports").identical
 
 
-@pytest.mark.parametrize("name", ["concatenation", "small.keras"])
+@pytest.mark.parametrize("name", ["depthwise.h5", "concatenation", "small.keras"])
 def test_a_model_is_quantized_and_exported(given, name):
     file = given(name)
     int8 = file.run.beside(f"{file.run.name}-qat")
     done(quantize, file.path, *file.told, *SHORT, "--out", int8)
     assert json.loads((int8 / "verdict.json").read_text())["verdict"]
     assert export_int8(int8, file.source, int8 / "exports").identical
+
+
+def test_a_model_takes_every_other_command(given, tmp_path):
+    file = given("small.keras")
+    done(export, file.path, *file.told, "--int8", "--onnx", "--out", tmp_path)
+    record = json.loads((tmp_path / "exports.json").read_text())["files"]
+    assert "QLinearConv" in record["small-int8.onnx"]["verdict"]
+    sparse = tmp_path / "sparse"
+    half = ("--sparsity", 0.5, *SHORT)
+    assert "no speed-up is to be expected" in done(
+        prune, file.run.path, *file.source, *half, "--out", sparse
+    )
+    assert Run(sparse).info["sparsity"] == pytest.approx(0.5, abs=0.01)
+    layers = done(sensitivity, file.run.path, *file.source, "--images", 12, "--calibration", 20)
+    assert all(name in layers for name in ("conv2d", "dense"))
+    student = ("--student", "edge-8-s16", "--epochs", 1, "--views", 1, "--set", "batch_size=16")
+    told = done(distil, file.run.path, *file.source, *student, "--out", tmp_path / "student")
+    assert "than its teacher" in told
 
 
 def test_a_file_of_keras_3_is_exported(given, monkeypatch):
