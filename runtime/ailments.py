@@ -1,4 +1,4 @@
-"""Why an interpreter doesn't import, told from how its process ended and what it printed."""
+"""Why an interpreter doesn't import or run, told from how its process ended and what it printed."""
 
 import re
 import signal
@@ -24,7 +24,7 @@ def diagnose(
     ``version`` None if the package isn't installed.
     """
     if code < 0:
-        return _killed(package, -code, complaint, machine)
+        return killed(package, -code, machine, complaint=complaint)
     for pattern, explain in _PATTERNS:
         found = re.search(pattern, complaint)
         if found:
@@ -49,7 +49,15 @@ def has_wheel(package: str, machine: dict[str, Any]) -> bool:
     return processor(machine) in processors and (newest is None or python <= newest)
 
 
-def _killed(package: str, number: int, complaint: str, machine: dict[str, Any]) -> tuple[str, str]:
+def killed(
+    package: str,
+    number: int,
+    machine: dict[str, Any],
+    *,
+    complaint: str = "",
+    doing: str = "importing it",
+) -> tuple[str, str]:
+    """Return why the signal ``number`` ended a process while ``doing`` something, and the mend."""
     if number == signal.SIGILL:
         return (
             f"illegal instruction: this wheel needs a CPU feature that the "
@@ -64,7 +72,7 @@ def _killed(package: str, number: int, complaint: str, machine: dict[str, Any]) 
         ending = signal.Signals(number).name
     except ValueError:
         ending = f"signal {number}"
-    return f"importing it crashes ({ending})", f"`pip install -U {package}`"
+    return f"{doing} crashes ({ending})", f"`pip install -U {package}`"
 
 
 def _missing(package: str, machine: dict[str, Any]) -> tuple[str, str]:

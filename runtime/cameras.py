@@ -28,20 +28,11 @@ def camera(number: int = 0, *, interval: float = 1.0) -> Iterator[Picture]:
         EdgecifarError: neither is installed, or there is no such camera.
 
     """
-    for opener in (_picamera2, _opencv):
-        try:
-            capture, close = opener(number)
-        except ImportError:
-            continue
-        try:
-            yield from _frames(capture, interval)
-        finally:
-            close()
-        return
-    raise EdgecifarError(
-        "no camera library: `apt install python3-picamera2` on a Raspberry Pi, else "
-        "`pip install opencv-python-headless`"
-    )
+    capture, close = _open(number)
+    try:
+        yield from _frames(capture, interval)
+    finally:
+        close()
 
 
 def fake_camera(folder: Path, *, interval: float = 0.0) -> Iterator[Picture]:
@@ -52,7 +43,7 @@ def fake_camera(folder: Path, *, interval: float = 0.0) -> Iterator[Picture]:
 
 
 def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
-    """Yield images that appear in a folder from now on, or change, once they are whole.
+    """Yield images that appear in a folder from this call on, or change, once they are whole.
 
     A file counts as whole when its size has stayed the same from one look to the next.
 
@@ -60,7 +51,10 @@ def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
         EdgecifarError: it is no folder, or no longer one.
 
     """
-    known = _look(folder)
+    return _appearing(folder, _look(folder), poll)
+
+
+def _appearing(folder: Path, known: dict[str, tuple[int, int]], poll: float) -> Iterator[Picture]:
     fresh: dict[str, tuple[int, int]] = {}
     while True:
         time.sleep(poll)
@@ -100,6 +94,24 @@ def _frames(capture: Callable[[], np.ndarray | None], interval: float) -> Iterat
         yield f"frame {number}", frame
         due = max(due + interval, time.monotonic())
         time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+
+
+def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], Any]]:
+    """Open the camera with the first library that sees it, or say what the first has to say."""
+    complaints = []
+    for opener in (_picamera2, _opencv):
+        try:
+            return opener(number)
+        except ImportError:
+            continue
+        except EdgecifarError as error:
+            complaints.append(error)
+    if complaints:
+        raise complaints[0]
+    raise EdgecifarError(
+        "no camera library: `apt install python3-picamera2` on a Raspberry Pi, else "
+        "`pip install opencv-python-headless`"
+    )
 
 
 def _picamera2(number: int) -> tuple[Callable[[], np.ndarray], Callable[[], Any]]:

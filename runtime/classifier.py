@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -52,16 +51,24 @@ class Predictions:
 class _Lane:
     """An interpreter, and the tensor by which images reach it."""
 
-    def __init__(self, interpreter: Interpreter, metadata: dict[str, Any] | None):
+    def __init__(self, interpreter: Interpreter, model: ModelFile):
         spec = interpreter.input
         self.tensor = np.empty(spec.shape, spec.dtype)
-        self.write = pixel_writer(self.tensor, spec, metadata)
+        self.write = pixel_writer(self.tensor, spec, model.metadata)
         self._run = interpreter.run
+        self._interpreter, self._path = interpreter, model.path
 
     def scores(self, image: np.ndarray) -> np.ndarray:
         """Return the raw output [1, C] for one uint8 image of the right size."""
         self.write(image)
-        return self._run(self.tensor)
+        try:
+            return self._run(self.tensor)
+        except Exception as error:  # each library has its own classes
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EdgecifarError(
+                f"{self._path}: {self._interpreter.backend} can't run it ({reason}): "
+                "copy or export it again"
+            ) from error
 
 
 class Classifier:
@@ -102,7 +109,7 @@ class Classifier:
         self._lock = Lock()
         try:
             self.image_shape = _image_shape(self._first)
-            self._lane = _Lane(self._first, self.model.metadata)
+            self._lane = _Lane(self._first, self.model)
             self._decode = score_decoder(self._first.output, self.model.metadata)
             self.classes = _class_names(self._first.output.shape, labels, self.model)
         except EdgecifarError as error:
@@ -124,7 +131,11 @@ class Classifier:
             EdgecifarError: the array is no such thing, or holds no image.
 
         """
-        if images.shape == self.image_shape and images.dtype == np.uint8:
+        if (
+            isinstance(images, np.ndarray)
+            and images.shape == self.image_shape
+            and images.dtype == np.uint8
+        ):
             with self._lock:
                 scores = self._lane.scores(images)
         else:
@@ -156,6 +167,10 @@ class Classifier:
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         """Return the batch [N, H, W, 3] at the model's size."""
+        if not isinstance(images, np.ndarray):
+            raise EdgecifarError(
+                f"images are a {type(images).__name__}: give a NumPy array of uint8 pixels"
+            )
         if images.dtype != np.uint8:
             raise EdgecifarError(f"images are {images.dtype}: give uint8 pixels from 0 to 255")
         if images.ndim not in (3, 4) or images.shape[-1] != 3 or images.size == 0:
@@ -193,7 +208,7 @@ class Classifier:
         ready = [self._lane] if self._single else []
         missing = range(self._batch_threads - len(ready))
         more = (open_model(self.model, threads=1, backend=self._backend) for _ in missing)
-        return ready + [_Lane(interpreter, self.model.metadata) for interpreter in more]
+        return ready + [_Lane(interpreter, self.model) for interpreter in more]
 
 
 def _run_share(lane: _Lane, batch: np.ndarray, out: np.ndarray) -> None:

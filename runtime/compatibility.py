@@ -6,10 +6,12 @@ from collections.abc import Callable
 from edgecifar.runtime import onnx_container, tflite_container
 from edgecifar.runtime.modelfile import ModelFile
 
-# First release of onnxruntime with each opset of ONNX:
-# https://onnxruntime.ai/docs/reference/compatibility.html
+# First release of onnxruntime with each opset of ONNX, up to 21 by
+# https://onnxruntime.ai/docs/reference/compatibility.html, above by loading a model of each opset
+# in the releases from 1.19 to 1.32.
 _ONNXRUNTIME_OF_OPSET = {
-    15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.20",
+    15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.21",
+    23: "1.23", 24: "1.24", 25: "1.24", 26: "1.25", 27: "1.32", 28: "1.32",
 }  # fmt: skip
 
 # What the interpreters say, and what is meant by it.
@@ -65,15 +67,21 @@ def _mend(model: ModelFile, backend: str) -> str:
     return f"`pip install -U {package}`, or export it without that"
 
 
+def checked_with(model: ModelFile) -> str | None:
+    """Name the interpreter that computed the file's golden outputs, as the file does."""
+    recorded = ((model.metadata or {}).get("golden") or {}).get("backend")
+    return recorded[:40] if isinstance(recorded, str) else None
+
+
 def least_version(model: ModelFile) -> str | None:
     """Name the oldest interpreter that is known to run the file, as in "litert 2.3.0".
 
     For a file of ours the one that it was checked with. A foreign .tflite may say which TensorFlow
     its operators came with, and an .onnx has an opset.
     """
-    recorded = ((model.metadata or {}).get("golden") or {}).get("backend")
-    if isinstance(recorded, str):
-        return recorded[:40]
+    recorded = checked_with(model)
+    if recorded:
+        return recorded
     try:
         if model.kind == "tflite":
             version = tflite_container.least_tensorflow(model.payload)

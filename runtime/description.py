@@ -30,7 +30,7 @@ def describe(path: Path | None = None, *, backend: str | None = None) -> dict[st
         "file_bytes": model.file_bytes,
         "payload_bytes": len(model.payload),
         "sha256": model.sha256,
-        "verified": model.is_verified,
+        "verified": model.has_checksum,
         "backend": interpreter.backend,
         "input": _tensor(interpreter.input),
         "output": _tensor(interpreter.output),

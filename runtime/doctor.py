@@ -4,7 +4,6 @@ import platform
 import signal
 import struct
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,16 +11,14 @@ from typing import Any
 
 from edgecifar.runtime import environment, modelfile
 from edgecifar.runtime.advice import advise
-from edgecifar.runtime.ailments import diagnose
+from edgecifar.runtime.ailments import diagnose, killed
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import BACKENDS, Backend
-from edgecifar.runtime.probe import probe
+from edgecifar.runtime.probe import CrashError, child, probe
 from edgecifar.runtime.shipped import default_model, names
 
 _TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
-_IMPORT = (
-    "import sys; from edgecifar.runtime.interpreters import BACKENDS; BACKENDS[sys.argv[1]].load()"
-)
+_IMPORT = "from edgecifar.runtime.interpreters import BACKENDS; BACKENDS[sys.argv[1]].load()"
 
 
 @dataclass(frozen=True)
@@ -70,15 +67,18 @@ def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
     version = None if backend.version == "unknown" else backend.version
     package = backend.distributions[0]
     start = time.perf_counter()
-    code, complaint = _run([sys.executable, "-c", _IMPORT, backend.name])
+    code, complaint = _run(child(_IMPORT, backend.name))
     import_ms = 1000 * (time.perf_counter() - start)
     if code:
-        reason, mend = diagnose(package, version, code=code, complaint=complaint, machine=machine)
-        return Examination(backend.name, package, version, False, reason, mend)
+        told = diagnose(package, version, code=code, complaint=complaint, machine=machine)
+        return Examination(backend.name, package, version, False, *told)
     first_us = None
     if backend.kind == "tflite" and names():
         try:
             first_us = probe(modelfile.read(default_model()), backend.name).first_us
+        except CrashError as error:  # not the file's fault: its hash has been checked
+            told = killed(package, error.number, machine, doing="the first inference")
+            return Examination(backend.name, package, version, False, *told)
         except EdgecifarError as error:
             reason, _, mend = str(error).partition(": ")[2].rpartition(": ")
             return Examination(backend.name, package, version, False, reason, mend)

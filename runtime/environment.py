@@ -1,7 +1,7 @@
 """What a measurement depends on: CPU, its features, clock and temperature, and versions.
 
-Everything is read from Linux's /proc and /sys below ``root``, which tests replace; what a
-machine doesn't tell is None.
+Everything is read from Linux's /proc and /sys below ``root``, which tests replace, and a Raspberry
+Pi's firmware is asked where they don't say; what a machine doesn't tell is None.
 """
 
 import os
@@ -66,7 +66,10 @@ def state(root: Path = _ROOT) -> dict[str, Any]:
 
 
 _CPUFREQ = Path("sys/devices/system/cpu/cpu0/cpufreq")
-_GET_THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
+_GET_THROTTLED = (  # a Raspberry Pi 5 calls its node soc@107c000000
+    "sys/devices/platform/soc*/soc*:firmware/get_throttled",
+    "sys/devices/platform/soc*:firmware/get_throttled",
+)
 
 
 def board(root: Path = _ROOT) -> str | None:
@@ -132,12 +135,13 @@ def temperature(root: Path = _ROOT) -> float | None:
 
 def throttled(root: Path = _ROOT) -> list[str] | None:
     """Complaints of the Raspberry Pi's firmware, an empty list for none, None on other machines."""
-    text = _text(root / _GET_THROTTLED)
+    files = (file for pattern in _GET_THROTTLED for file in root.glob(pattern))
+    text = next(filter(None, map(_text, files)), None)
+    if text is None and root == _ROOT:
+        text = _ask_firmware()
     try:
-        bits = int(text, 16) if text else None
+        bits = int(text or "", 16)
     except ValueError:
-        return None
-    if bits is None:
         return None
     return [name for bit, name in _THROTTLED_BITS.items() if bits >> bit & 1]
 
@@ -203,6 +207,23 @@ def _text(path: Path) -> str | None:
         return path.read_text(errors="replace").strip("\0\n ") or None
     except OSError:
         return None
+
+
+def _ask_firmware() -> str | None:
+    """Hexadecimal flags as vcgencmd has them, for kernels that don't show them in /sys."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("vcgencmd")
+    if program is None:
+        return None
+    try:
+        told = subprocess.run(
+            [program, "get_throttled"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.strip().removeprefix("throttled=")
 
 
 def _thousandths(path: Path) -> float | None:

@@ -7,8 +7,24 @@ from pathlib import Path
 from edgecifar.runtime.errors import EdgecifarError
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def cache_folder() -> Path:
+    """Return $EDGECIFAR_CACHE, or edgecifar below $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        RuntimeError: the user has no home.
+
+    """
+    chosen = os.environ.get("EDGECIFAR_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgecifar"
+
+
+def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write ``data`` under a temporary name beside ``path``, then rename it.
+
+    ``mode`` are its permissions, by default those of the file that it replaces; until the renaming
+    only its owner can read it.
 
     Raises:
         EdgecifarError: the folder doesn't exist.
@@ -23,7 +39,7 @@ def replace_file(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, _mode_of(path))
+        os.chmod(temporary, _mode_of(path) if mode is None else mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

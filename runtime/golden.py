@@ -98,7 +98,7 @@ def compare(model: Classifier) -> Agreement | None:
         images, recorded = _parse(golden, model)
         same = golden["backend"].split()[0] == model.backend.split()[0]
         allowed = float(golden["tolerance" if same else "tolerance_elsewhere"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise EdgecifarError(f"{model.model.path}: {_NOT_OURS}") from error
     computed = np.concatenate([model.scores(image) for image in images])
     ours, theirs = model.probabilities(computed), model.probabilities(recorded)

@@ -105,19 +105,21 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Yield image files: files as they are, folders searched recursively, globs expanded.
 
-    Raises EdgecifarError for a path that doesn't exist and for a folder or glob without images.
+    A link to nowhere in a folder is one of them: reading it names the trouble, and the others of
+    the folder go on. Raises EdgecifarError for a path that doesn't exist and for a folder or glob
+    without images.
     """
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):
             found = _images_below(path)
-        elif path.exists() or not glob.has_magic(str(path)):
+        elif os.path.exists(path):
             found = iter([path])
+        elif not glob.has_magic(str(path)):
+            raise EdgecifarError(f"{path} does not exist: check the path")
         else:
             found = (Path(match) for match in sorted(glob.glob(str(path), recursive=True)))
         count = 0
         for count, image in enumerate(found, start=1):  # noqa: B007 (counted for the check below)
-            if not image.exists():
-                raise EdgecifarError(f"{image} does not exist: check the path")
             yield image
         if not count:
             raise EdgecifarError(

@@ -10,6 +10,7 @@ import numpy as np
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
+from edgecifar.runtime.shipped import ships
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ BACKENDS = {  # in the order in which they are tried
 def open_model(model: ModelFile, *, threads: int = 1, backend: str | None = None) -> Interpreter:
     """Load a model into the first interpreter that imports, or into the named one.
 
-    A model that no hash vouches for is tried in a child process first: a damaged FlatBuffer
-    can kill the process that opens it.
+    A model that didn't ship with the runtime is tried in a child process first, once a machine: a
+    damaged FlatBuffer can kill the process that opens it, and anybody can write its checksum.
 
     Raises:
         EdgecifarError: no interpreter imports, or this one can't load or run the model.
@@ -111,7 +112,7 @@ def open_model(model: ModelFile, *, threads: int = 1, backend: str | None = None
     if threads < 1:
         raise EdgecifarError(f"{threads} threads: give 1 or more")
     chosen = choose_backend(model.kind, backend)
-    if not model.is_verified:
+    if not (model.has_checksum and ships(model.path)):
         from edgecifar.runtime.probe import check_once
 
         check_once(model, chosen.name)

@@ -63,8 +63,8 @@ class ModelFile:
         return str((self.metadata or {}).get("name") or self.path.stem)
 
     @property
-    def is_verified(self) -> bool:
-        """Whether a hash vouches for the payload."""
+    def has_checksum(self) -> bool:
+        """Whether the file carries its SHA-256: damage would show, but anybody can write one."""
         return self.metadata is not None
 
 
@@ -200,10 +200,15 @@ def _split(kind: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
     if kind == "onnx":
         payload, attachments = onnx_container.split(data, _OURS)
     else:
-        payload, attachments = tflite_container.split(data)
+        payload, attachments = tflite_container.split(data, _is_wanted)
     if METADATA_NAME not in attachments and any(mark in data for mark in _TRACES):
         raise ValueError("what it says of itself is truncated or altered")
     return payload, attachments
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether an attachment is read; a foreign file's labels may have another name than ours."""
+    return name in _OURS or ("label" in name and name.endswith(".txt"))
 
 
 def _metadata(path: Path, payload: bytes, attachments: dict[str, bytes]) -> dict[str, Any] | None:
@@ -246,10 +251,12 @@ def _check_types(metadata: dict[str, Any]) -> None:
 def _labels(
     attachments: dict[str, bytes], metadata: dict[str, Any] | None
 ) -> tuple[str, ...] | None:
-    """Labels of the attachment; a foreign file's may have another name (labelmap.txt)."""
-    names = [LABELS_NAME, *sorted(n for n in attachments if "label" in n and n.endswith(".txt"))]
+    """Labels of the attachment, labels.txt before one of another name, or of the description."""
+    names = [LABELS_NAME, *sorted(name for name in attachments if name not in _OURS)]
     found = next((_lines(attachments[name]) for name in names if name in attachments), None)
-    listed = (metadata or {}).get("labels")
+    listed, signed = ((metadata or {}).get(key) for key in ("labels", "signature"))
+    if found and signed and not listed:  # a signature covers the description alone
+        raise ValueError("its signature doesn't cover the labels in it, which anybody can write")
     if found and listed and tuple(listed) != found:
         raise ValueError(f"{LABELS_NAME} and {METADATA_NAME} in it name different classes")
     return found or (tuple(listed) if listed else None)

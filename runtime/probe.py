@@ -1,24 +1,35 @@
 """Open a model in a child process: what it costs there, or how it dies, is only the child's.
 
 The same child tells a bench its load time, first inference and peak memory, free of what
-the parent has loaded. Run as ``python -m edgecifar.runtime.probe KIND BACKEND THREADS``
-with the model on its standard input and perhaps a BATCH after THREADS.
+the parent has loaded. Its arguments are KIND BACKEND THREADS BATCH, and on its standard input are
+a line of JSON, which names the interpreter that the model was checked with, and the model. What has
+passed is remembered in the cache, since each start would pay for a child.
 """
 
 import json
-import signal
-import subprocess
+import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import cache_folder
 from edgecifar.runtime.modelfile import ModelFile
 
 _TIMEOUT = 120  # seconds; the slowest Pi needs about 10 for import, load and the runs below
 _RUNS = 10  # enough for lazily allocated memory to be there
+_CHILD = "from edgecifar.runtime.probe import main; sys.exit(main(sys.argv[1:]))"
 _checked: set[tuple[str, str]] = set()
+
+
+class CrashError(EdgecifarError):
+    """The child that ran a model died of the signal ``number``."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -39,40 +50,92 @@ def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -
     """Load and run the model in a child process.
 
     Raises:
-        EdgecifarError: the child can't load it, crashes or hangs.
+        CrashError: a signal ended the child.
+        EdgecifarError: the child can't load it, or hangs.
 
     """
-    options = [model.kind, backend, str(threads), str(batch)]
-    command = [sys.executable, "-m", "edgecifar.runtime.probe", *options]
+    import subprocess  # milliseconds that those don't pay whose model is known
+
+    from edgecifar.runtime.compatibility import checked_with
+
+    told = json.dumps(checked_with(model)).encode() + b"\n"
+    command = child(_CHILD, model.kind, backend, str(threads), str(batch))
     try:
-        child = subprocess.run(
-            command, input=model.payload, capture_output=True, timeout=_TIMEOUT, check=False
+        done = subprocess.run(
+            command, input=told + model.payload, capture_output=True, timeout=_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
         raise EdgecifarError(
             f"{model.path}: it hangs in {backend} for {_TIMEOUT} s: copy or export it again"
         ) from None
-    if child.returncode == -signal.SIGKILL:  # the kernel's way to say so
-        raise EdgecifarError(
-            f"{model.path}: the system killed {backend} while it ran it, most likely for want of "
-            "memory: close other programs, or take a smaller model"
-        )
-    if child.returncode < 0:
-        raise EdgecifarError(
-            f"{model.path}: it crashes {backend} ({_signal_name(-child.returncode)}): "
-            "the file is damaged, or needs another version of the interpreter"
-        )
-    if child.returncode:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+    if done.returncode < 0:
+        raise CrashError(f"{model.path}: {_ending(-done.returncode, backend)}", -done.returncode)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise EdgecifarError(f"{model.path}: {lines[-1]}")
     _checked.add((model.sha256, backend))
-    return Probe(**json.loads(child.stdout))
+    return Probe(**json.loads(done.stdout))
 
 
 def check_once(model: ModelFile, backend: str) -> None:
-    """Probe the model unless this process has done so before; needs a Python to start."""
-    if (model.sha256, backend) not in _checked and sys.executable:
+    """Probe the model unless this machine has done so before; needs a Python to start."""
+    if (model.sha256, backend) in _checked or not sys.executable:
+        return
+    mark = _mark(model, backend)
+    if mark is None or not os.path.exists(mark):  # which is false, too, where we mayn't look
         probe(model, backend)
+        _leave(mark)
+    _checked.add((model.sha256, backend))
+
+
+def child(code: str, *arguments: str) -> list[str]:
+    """Return the command of a Python that runs ``code``, for which `sys` is imported.
+
+    With -c and -m Python looks for modules in the working folder first, where a random.py may be
+    that isn't Python's; -P, which says otherwise, is new in 3.11, and -I forgets PYTHONPATH.
+    """
+    start = "import sys; sys.path[:] = filter(None, sys.path); "
+    return [sys.executable, "-c", start + code, *arguments]
+
+
+def _mark(model: ModelFile, backend: str) -> Path | None:
+    """Return the empty file that says that the model runs; None where there is no cache."""
+    from edgecifar.runtime.interpreters import BACKENDS
+
+    try:
+        folder = cache_folder() / "probed"
+    except RuntimeError:
+        return None
+    library = BACKENDS[backend]
+    # The library's own word costs nothing if it is imported, its distribution's 15 ms.
+    module = sys.modules.get(library.distributions[0].replace("-", "_"))
+    version = getattr(module, "__version__", None) or library.version
+    return folder / f"{model.sha256}-{backend}-{version}"
+
+
+def _leave(mark: Path | None) -> None:
+    if mark is not None:
+        with suppress(OSError):  # where none can be written, the next start pays for a child again
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+
+def _ending(number: int, backend: str) -> str:
+    import signal
+
+    if number == signal.SIGKILL:  # the kernel's way to say so
+        return (
+            f"the system killed {backend} while it ran it, most likely for want of memory: "
+            "close other programs, or take a smaller model"
+        )
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return (
+        f"it crashes {backend} ({name}): the file is damaged, or needs another version of the "
+        "interpreter"
+    )
 
 
 def _measure(kind: str, backend_name: str, threads: int, batch: int = 1) -> Probe:
@@ -82,7 +145,8 @@ def _measure(kind: str, backend_name: str, threads: int, batch: int = 1) -> Prob
 
     backend = choose_backend(kind, backend_name)  # imports the library
     before = _resident_bytes("VmRSS")
-    model = ModelFile(Path("model"), kind, sys.stdin.buffer.read(), None, None, 0)
+    metadata = {"golden": {"backend": json.loads(sys.stdin.buffer.readline())}}
+    model = ModelFile(Path("model"), kind, sys.stdin.buffer.read(), metadata, None, 0)
     start = time.perf_counter_ns()
     interpreter = open_unchecked(model, backend, threads=threads, batch=batch)
     loaded = time.perf_counter_ns()
@@ -106,14 +170,8 @@ def _resident_bytes(field: str) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    """Be the child: print what was measured as JSON, or on standard error why it can't be."""
     kind, backend, *numbers = arguments
     try:
         import resource
@@ -131,7 +189,3 @@ def _main(arguments: list[str]) -> int:
         return 1
     print(json.dumps(asdict(result)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

@@ -55,7 +55,8 @@ def parse(text: bytes, path: Path | str, *, kind: str = "bench") -> dict[str, An
     """Read a result's bytes; ``path`` names it in errors, which are those of `read`."""
     try:
         result = json.loads(text)
-    except ValueError as error:
+        found = checksum(result) if isinstance(result, dict) else None
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
         raise EdgecifarError(
             f"{path} is not valid JSON ({error}): give a file that `edgecifar bench --json` wrote"
         ) from error
@@ -66,7 +67,7 @@ def parse(text: bytes, path: Path | str, *, kind: str = "bench") -> dict[str, An
             f"{path} has schema {result.get('schema')} and this edgecifar reads {SCHEMA}: "
             "write it again with this version"
         )
-    if result.get(_CHECKSUM) != checksum(result):
+    if result.get(_CHECKSUM) != found:
         raise EdgecifarError(
             f"{path} isn't what was measured (its checksum differs): measure it again"
         )

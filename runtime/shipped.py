@@ -21,6 +21,11 @@ def default_model() -> Path:
     raise EdgecifarError("no model ships with this installation: give a model file")
 
 
+def ships(path: Path) -> bool:
+    """Whether this file came with the runtime, as `locate` finds it by name."""
+    return path.resolve().parent == MODELS.resolve()
+
+
 def locate(model: Path | str | None) -> Path:
     """Return the file that a path or the name of a shipped model stands for, None the default.
 

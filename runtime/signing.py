@@ -7,7 +7,7 @@ them too. https://www.rfc-editor.org/rfc/rfc8032
 
 import base64
 import hashlib
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ def make_key(path: Path, *, force: bool = False) -> Path:
         refuse_existing(target, force=force)
     key = ed25519.Ed25519PrivateKey.generate()
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    # Created empty and closed to others first, whose mode `replace_file` keeps.
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-    replace_file(path, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    replace_file(path, private, mode=0o600)
     subject = serialization.PublicFormat.SubjectPublicKeyInfo
     replace_file(public, key.public_key().public_bytes(pem, subject))
     return public
@@ -51,6 +50,7 @@ def sign(path: Path, key: Path) -> str:
         raise EdgecifarError(
             f"{key}: it isn't an Ed25519 key: `edgecifar sign --new-key` makes one"
         )
+    model = _with_labels(model)
     value = base64.b64encode(private.sign(_message(model))).decode()
     fingerprint = _fingerprint(private.public_key(), serialization)
     modelfile.attach_signature(model, {"algorithm": "ed25519", "key": fingerprint, "value": value})
@@ -83,6 +83,13 @@ def check(model: ModelFile, key: Path) -> str:
             f"{model.path}: its signature wasn't made with {key} ({reason}): don't use it"
         ) from error
     return fingerprint
+
+
+def _with_labels(model: ModelFile) -> ModelFile:
+    """Put the labels into the description, which the signature covers; labels.txt it doesn't."""
+    if not model.labels:
+        return model
+    return replace(model, metadata={**model.metadata, "labels": list(model.labels)})
 
 
 def _message(model: ModelFile) -> bytes:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from edgecifar.runtime.errors import EdgecifarError
 
 LARGEST_IMAGE = 256 << 20  # bytes; more is no image, or one without an end
 
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-_SINGLE = (b"BM", b"RIFF", b"GIF8", b"II*\0", b"MM\0*", b"P5", b"P6")
+Mark = Sequence[bytes]
+"""The first bytes of a format: for each place those that may stand there."""
+
+
+def _exactly(mark: bytes) -> Mark:
+    return tuple(bytes([byte]) for byte in mark)
+
+
+_SPACE = b" \t\n\v\f\r"
+_PADDING = b"\0" + _SPACE  # what cameras leave after an image
+_JPEG, _PNG = _exactly(b"\xff\xd8"), _exactly(b"\x89PNG\r\n\x1a\n")
+_SIZE = (bytes(range(256)),) * 4  # of the file, in any byte
+# Enough of each to tell it from file names such as BMW.jpg and P6010001.JPG.
+_SINGLE = (
+    (*_exactly(b"BM"), *_SIZE, *_exactly(bytes(4))),
+    (*_exactly(b"RIFF"), *_SIZE, *_exactly(b"WEBP")),
+    (*_exactly(b"GIF8"), b"79", b"a"),
+    (b"P", b"56", _SPACE, _SPACE + b"#0123456789"),
+    *map(_exactly, (b"II*\0", b"MM\0*")),
+)
 _PNG_END = b"IEND"
 # JPEG markers (ITU-T T.81, table B.1): these stand alone, all others have a length.
 _ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
@@ -22,8 +40,8 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     """Yield the images in a stream as bytes, or the file names in it, one a line or NUL-ended.
 
     JPEGs and PNGs may follow each other without end, as `ffmpeg -f image2pipe` and
-    `rpicam-vid --codec mjpeg -o -` write them; each is given as soon as it is whole. A stream of
-    another format is one image.
+    `rpicam-vid --codec mjpeg -o -` write them, with zeros or white space after each; each is given
+    as soon as it is whole. A stream of another format is one image.
 
     Raises:
         EdgecifarError: the stream is empty, or breaks off or goes on with something else.
@@ -35,6 +53,7 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     if reader.starts_with(_JPEG, _PNG):
         while reader.peek(1):
             yield _one(reader)
+            reader.skip(_PADDING)
     elif reader.starts_with(*_SINGLE):
         yield reader.rest()
     else:
@@ -109,9 +128,20 @@ class _Reader:
             pass
         return bytes(self._buffer[self._position : self._position + count])
 
-    def starts_with(self, *marks: bytes) -> bool:
-        """Whether one of the marks stands here."""
-        return any(self.peek(len(mark)) == mark for mark in marks)
+    def starts_with(self, *marks: Mark) -> bool:
+        """Whether one of the marks stands here.
+
+        It waits for input only while what is there may become one: a file name can be shorter.
+        """
+        return any(self._is_here(mark) for mark in marks)
+
+    def skip(self, padding: bytes) -> None:
+        """Go past all such bytes that come, and forget them."""
+        while True:
+            self.begin()
+            self._buffer = self._buffer.lstrip(padding)
+            if self._buffer or not self._fill():
+                return
 
     def take(self, count: int) -> bytes:
         """Go forward by exactly ``count`` bytes."""
@@ -153,6 +183,13 @@ class _Reader:
             if min(ends) == len(self._buffer):
                 return
             del self._buffer[: min(ends) + 1]
+
+    def _is_here(self, mark: Mark) -> bool:
+        for count, allowed in enumerate(mark, start=1):
+            found = self.peek(count)
+            if len(found) < count or found[-1] not in allowed:
+                return False
+        return True
 
     def _fill(self) -> bool:
         # read1 gives what is there; read would wait for a full block of a live stream.

@@ -6,22 +6,30 @@ interpreter reads offsets from the front and never sees it.
 
 import io
 import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 8, file_identifier in TensorFlow Lite's schema.fbs
 _END_OF_ZIP = b"PK\x05\x06"
 _START_OF_ENTRY = b"PK\x03\x04\x14\x00"  # with the version: weights won't hold it by chance
 _LONGEST_ZIP_TAIL = 22 + 65535  # end record and the longest comment it can have
 _LARGEST_ATTACHMENT = 16 << 20
+_MOST_ATTACHMENTS = 8  # a model has one or two files of labels
 # Field numbers in schema.fbs.
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 2, 4, 6
 _METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
 
 
-def split(data: bytes) -> tuple[bytes, dict[str, bytes]]:
-    """Part a file into the FlatBuffer and its attachments by name.
+def split(
+    data: bytes, is_wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[bytes, dict[str, bytes]]:
+    """Part a file into the FlatBuffer and those attachments that are wanted, by name.
 
     Raises:
-        ValueError: there is an archive and it is damaged.
+        ValueError: there is an archive and it is damaged, or it holds too much.
 
     """
     if data.rfind(_END_OF_ZIP, max(0, len(data) - _LONGEST_ZIP_TAIL)) < 0:
@@ -29,17 +37,35 @@ def split(data: bytes) -> tuple[bytes, dict[str, bytes]]:
             raise ValueError("the archive appended to it is truncated")
         return data, {}
     import zipfile
+    import zlib
 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if any(entry.file_size > _LARGEST_ATTACHMENT for entry in entries):
-                raise ValueError("an attachment is larger than 16 MiB")
             start = min((entry.header_offset for entry in entries), default=len(data))
-            return data[:start], {entry.filename: archive.read(entry) for entry in entries}
-    # zipfile raises NotImplementedError, RuntimeError and struct.error too on altered bytes.
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, struct.error) as error:
+            wanted = [entry for entry in entries if is_wanted(entry.filename)]
+            if len(wanted) > _MOST_ATTACHMENTS:
+                raise ValueError(f"it has more than {_MOST_ATTACHMENTS} attachments")
+            return data[:start], {entry.filename: _read(archive, entry) for entry in wanted}
+    # On altered bytes zipfile raises what lies below it, too.
+    except (
+        *(zipfile.BadZipFile, zlib.error, struct.error),
+        *(NotImplementedError, RuntimeError, EOFError, OSError),
+    ) as error:
         raise ValueError(f"the archive appended to it is damaged ({error})") from error
+
+
+def _read(archive: "ZipFile", entry: "ZipInfo") -> bytes:
+    """Unpack an attachment, and no more of it than it says it has: a bomb lies about that."""
+    import zipfile
+
+    if entry.file_size > _LARGEST_ATTACHMENT:
+        raise ValueError("an attachment is larger than 16 MiB")
+    # Of the other methods zipfile can't unpack a part.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("an attachment is neither stored nor deflated")
+    with archive.open(entry) as stream:
+        return stream.read(entry.file_size + 1)  # one more: zipfile checks the CRC at the end
 
 
 def join(payload: bytes, attachments: dict[str, bytes]) -> bytes:

@@ -9,7 +9,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,8 @@ class EmulatedDevice:
         overlay.mkdir(exist_ok=True)
         # Not /tmp, /home and the like: a link there leads programs away from this machine's files.
         for name in _SYSTEM_FOLDERS:
-            link = overlay / name
-            if (root / name).exists() and not link.is_symlink():
-                link.symlink_to(root / name)
+            if (root / name).exists():
+                _link(overlay / name, root / name)
         (overlay / "proc").mkdir(exist_ok=True)
         _write_whole(overlay / "proc" / "cpuinfo", self._board.cpuinfo)
         libraries = self._board.architecture.libraries
@@ -156,10 +156,7 @@ class EmulatedDevice:
 
         modules = root.with_name(f"{root.name}-modules") / "edgecifar"
         modules.mkdir(parents=True, exist_ok=True)
-        link, source = modules / "runtime", Path(runtime.__file__).parent
-        if not link.is_symlink() or Path(os.readlink(link)) != source:
-            link.unlink(missing_ok=True)
-            link.symlink_to(source)
+        _link(modules / "runtime", Path(runtime.__file__).parent)
         return str(modules.parent)
 
 
@@ -182,23 +179,51 @@ def _run_agent(python: Path, folder: Path, on_progress: Callable[[str], object])
     """Run the agent; return what it says is wrong."""
     command = [str(python), "-u", "-m", "edgecifar.runtime.agent", str(folder), str(python)]
     last: dict[str, Any] = {}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as process:
-        for line in process.stdout:
-            try:
-                last = json.loads(line)
-            except ValueError:
-                continue  # an interpreter's own words
-            if "progress" in last:
-                on_progress(last["progress"])
-        said = process.stderr.read().strip().splitlines()
+    # A file: a pipe that nobody empties stops whoever fills it.
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace"
+        ) as process,
+    ):
+        try:
+            for message in _messages(process.stdout):
+                last = message
+                if "progress" in last:
+                    on_progress(last["progress"])
+            process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip().splitlines()
     if "error" in last:
         return last["error"]
     if process.returncode or "done" not in last:
         why = said[-1] if said else f"exit status {process.returncode}"
         return f"the emulated Python failed ({why})"
     return None
+
+
+def _messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield what the agent tells, without an interpreter's own words."""
+    for line in lines:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(message, dict):
+            yield message
+
+
+def _link(path: Path, target: Path) -> None:
+    """Let `path` lead to `target`, whichever process gets there first."""
+    if path.is_symlink() and Path(os.readlink(path)) == target:
+        return
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.rename(path)
 
 
 def _write_whole(path: Path, text: str) -> None:

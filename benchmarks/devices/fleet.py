@@ -1,5 +1,6 @@
 """One bench on several devices: those that fail say why, and the others go on."""
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def bench_on(
 
     """
     devices = [device(spec) for spec in specs]
-    outputs = [_output(output, one.name, len(devices) > 1) for one in devices]
+    outputs = _outputs(output, [one.name for one in devices])
     if outputs and all(path and path.exists() for path in outputs):
         refuse_existing(outputs[0], force=force)
     finished = {path for path in outputs if path and path.exists() and not force}
@@ -108,8 +109,18 @@ def _measure_remote(
     return result
 
 
-def _output(output: Path | None, name: str, several: bool) -> Path | None:
-    if output is None or not several:
-        return output
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^ssh://|\?.*$", "", name)).strip("-")
-    return output.with_name(f"{output.stem}-{slug}{output.suffix}")
+def _outputs(output: Path | None, names: Sequence[str]) -> list[Path | None]:
+    """Return where the results of devices go, each to a file of its own."""
+    if output is None or len(names) == 1:
+        return [output] * len(names)
+    ends = {name: _slug(name) for name in names}
+    taken = list(ends.values())
+    for name, end in ends.items():
+        if taken.count(end) > 1:  # they differ in punctuation alone
+            ends[name] = f"{end}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return [output.with_name(f"{output.stem}-{ends[name]}{output.suffix}") for name in names]
+
+
+def _slug(name: str) -> str:
+    """Return a device's name for a file; its query too, as one host may have two Pythons."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name.removeprefix("ssh://")).strip("-")

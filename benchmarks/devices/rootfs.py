@@ -4,6 +4,7 @@ Nothing is installed on this machine and nothing is booted: packages are unpacke
 and qemu's user-mode emulator runs the Python in it (`edgecifar.benchmarks.devices.emulated`).
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,12 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.errors import EdgecifarError
 
 _SUITE = "bookworm"
 _PYTHON = "3.11"  # of that suite
 _MIRROR = "EDGECIFAR_DEBIAN_MIRROR"  # environment variable for machines that aren't Debian
 _TOOLS = ("debootstrap", "dpkg")
+# As wget and pip say that they got no answer; a mirror that answers and lacks the file isn't one.
+_NO_ANSWER = re.compile(
+    r"unable to resolve host|Failed to resolve|[Nn]ame resolution|Name or service not known|"
+    r"Connection refused|[Tt]imed out|Network is unreachable|No route to host|NewConnectionError"
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,11 @@ def prepare(
     """Return the folder with the files of such a machine, made at the first call.
 
     It takes about a minute, 400 MB, and the mirrors that this machine's apt and pip use. A
-    folder is only taken for ready once it bears its final name.
+    folder is only taken for ready once it bears its final name; of several processes that share
+    the cache one makes it and the others wait.
 
     Raises:
+        UnreachableError: a mirror doesn't answer.
         EdgecifarError: a tool is missing, or a download failed.
 
     """
@@ -77,8 +86,31 @@ def prepare(
             f"an emulated device needs {' and '.join(missing)}: "
             "`apt-get install debootstrap qemu-user-static`"
         )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(root.parent.with_name(".rootfs.lock"), on_progress):
+        if not root.is_dir():
+            _make(architecture, root, on_progress)
+    return root
+
+
+@contextlib.contextmanager
+def _locked(path: Path, on_progress: Callable[[str], object]) -> Iterator[None]:
+    """Let one process at a time in; the lock goes with the process, however it ends."""
+    import fcntl  # Windows, which has neither it nor qemu's user mode, still has ssh:// devices
+
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_progress("waiting for another process that fetches the same")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _make(architecture: Architecture, root: Path, on_progress: Callable[[str], object]) -> None:
+    for left in root.parent.glob(".partial-*"):  # by killed processes, since no other is here
+        shutil.rmtree(left, ignore_errors=True)
     partial = root.with_name(f".partial-{os.getpid()}-{root.name}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         on_progress(f"fetching Debian's {architecture.debian} packages, once")
         _debian(architecture, partial)
@@ -87,7 +119,6 @@ def prepare(
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return root
 
 
 def python_of(root: Path) -> Path:
@@ -107,7 +138,8 @@ def _debian(architecture: Architecture, root: Path) -> None:
             _SUITE,
             str(root),
             mirror(),
-        ]
+        ],
+        log=root / "debootstrap" / "debootstrap.log",
     )
     archives = root / "var" / "cache" / "apt" / "archives"
     for package in sorted(archives.glob("*.deb")):
@@ -148,11 +180,16 @@ def _mirrors(etc: Path) -> Iterator[str]:
             yield from (url for url in line.split() if re.search(r"/debian/?$", url))
 
 
-def _call(command: list[str]) -> None:
+def _call(command: list[str], log: Path | None = None) -> None:
+    """Run a command; `log` is where it writes what it doesn't print."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        lines = (done.stderr + done.stdout).strip().splitlines() or ["no reason given"]
-        raise EdgecifarError(
-            f"{Path(command[0]).name} failed while an emulated device was prepared "
-            f"({lines[-1].strip()}): mend that and run it again"
-        )
+    if done.returncode == 0:
+        return
+    lines = (done.stderr + done.stdout).strip().splitlines() or ["no reason given"]
+    logged = log.read_text(errors="replace").splitlines() if log and log.is_file() else []
+    unanswered = [line for line in (*logged, *lines) if _NO_ANSWER.search(line)]
+    kind, why = (UnreachableError, unanswered[-1]) if unanswered else (EdgecifarError, lines[-1])
+    raise kind(
+        f"{Path(command[0]).name} failed while an emulated device was prepared "
+        f"({why.strip()}): mend that and run it again"
+    )

@@ -13,13 +13,20 @@ from edgecifar.train.data.options import data_options
     "--max-latency",
     required=True,
     metavar="US|RATIO",
-    help="Of the int8 file on this machine: 250us, or 0.9x for a multiple of --reference.",
+    help="Of the int8 file on --device: 250us, or 0.9x for a multiple of --reference.",
 )
 @click.option("--max-bytes", required=True, type=int, help="Of the int8 file without metadata.")
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="An int8 .tflite file to compare latencies with.  [a ResNet-8]",
+)
+@click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where latencies are measured: local, or ssh://[user@]host[:port].",
 )
 @click.option("--shapes", default=40, show_default=True, help="How many to measure.")
 @click.option("--train", "trained", default=8, show_default=True, help="How many to train.")
@@ -51,6 +58,7 @@ def search(
     max_latency,
     max_bytes,
     reference,
+    device,
     shapes,
     trained,
     epochs,
@@ -60,7 +68,7 @@ def search(
     seed,
     **source,
 ):
-    """Find the most accurate network within a size and a latency, for your data and this machine.
+    """Find the most accurate network within a size and a latency, for your data and your device.
 
     Shapes of dense convolutions are measured with random weights, which takes seconds each; the
     most promising are trained shortly. The same command goes on after an interruption. Train the
@@ -78,7 +86,7 @@ def search(
     training = override(SHORT, {"epochs": epochs} | parse_assignments(assignments))
     plan = Plan(limits, shapes, trained, training, seed)
     start_tensorflow()
-    found = find(plan, load(**source), out, reference=reference, storage=storage)
+    found = find(plan, load(**source), out, reference=reference, device=device, storage=storage)
     print_trials(found)
     for path in draw_front(found, limits, out):
         click.echo(f"wrote {path}")

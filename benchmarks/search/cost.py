@@ -1,10 +1,11 @@
-"""What shapes cost on this machine: int8 bytes and latency, measured with random weights."""
+"""What shapes cost on a device: int8 bytes and latency, measured with random weights."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.search.space import FINE_TUNED_BYTES, Limits
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.timing import TimingPlan
@@ -42,10 +43,18 @@ class Cost:
 class Stopwatch:
     """Measures shapes for one image size and number of classes against a reference.
 
-    The reference is a TFLite file that takes int8, else ResNet-8 for the same images.
+    The reference is a TFLite file that takes int8, else ResNet-8 for the same images. `device` is
+    where they are timed: this machine, or one as `edgecifar bench` names it.
     """
 
-    def __init__(self, image_size: tuple[int, int], classes: int, reference: Path | None = None):
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        classes: int,
+        reference: Path | None = None,
+        device: str = LocalDevice.name,
+    ):
+        from edgecifar.benchmarks.search.remote import RemoteRace
         from edgecifar.compress.latency import Int8Race
 
         self.image_size, self.classes = image_size, classes
@@ -55,7 +64,8 @@ class Stopwatch:
             first = models.find("resnet8").build(image_size, classes)
         # Random weights need no real images: the ranges they calibrate decide nothing here.
         noise = np.random.default_rng(0).integers(0, 256, (4, *image_size, 3), dtype=np.uint8)
-        self._race = Int8Race(first, noise)
+        here = device == LocalDevice.name
+        self._race = Int8Race(first, noise) if here else RemoteRace(device, first, noise)
 
     def measure(self, shape: edgenet.Shape) -> Cost:
         """Convert a shape with random weights and time it in turns with the reference."""

@@ -1,6 +1,7 @@
 """The search: measure many shapes, train the most promising shortly, show the front."""
 
 import dataclasses
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.search.cost import Cost, Stopwatch
 from edgecifar.benchmarks.search.space import Limits, draw_shapes
 from edgecifar.benchmarks.search.study import Trial, Trials
+from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.recipe import Training
-from edgecifar.train.run import is_finished, open_run
+from edgecifar.train.run import RunFinishedError
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
@@ -38,11 +41,15 @@ class Plan:
         if min(self.shapes, self.trained) < 1:
             raise EdgecifarError("nothing to search: --shapes and --train must be 1 or more")
 
-    def settings(self, dataset: "Dataset", reference: str) -> dict:
-        """Return what makes two searches the same, as plain values."""
+    def settings(self, dataset: "Dataset", reference: str, machine: str) -> dict:
+        """Return what makes two searches the same, as plain values.
+
+        `reference` is the SHA-256 of a model or the name of an architecture.
+        """
         return {
             "data": dataset.fingerprint,
             "reference": reference,
+            "machine": machine,
             "limits": dataclasses.asdict(self.limits),
             "training": dataclasses.asdict(self.training),
             "seed": self.seed,
@@ -55,23 +62,33 @@ def search(
     out: Path,
     *,
     reference: Path | None = None,
+    device: str = LocalDevice.name,
     storage: str | None = None,
 ) -> list[Trial]:
     """Search within `plan.limits`; returns what was trained, the most accurate first.
 
-    Goes on where an earlier call with the same plan was killed. `storage` is a database URL as
-    Optuna takes them, by default a file in `out`; machines that share one share the work, and the
-    front appears when all is done.
+    Goes on where an earlier call with the same plan was killed. `device` is where latencies are
+    measured. `storage` is a database URL as Optuna takes them, by default a file in `out`;
+    machines that share one share the work, and the front appears when all is done. They must be
+    alike, or measure on the same `device`.
     """
+    from edgecifar.benchmarks.search.remote import machine_of
+
+    machine = machine_of(device)
+    against = modelfile.read(reference).sha256 if reference else "resnet8"
     out.mkdir(parents=True, exist_ok=True)
     trials = Trials(
         storage or f"sqlite:///{(out / 'study.db').resolve()}",
         "edgecifar-search",
-        plan.settings(dataset, reference.name if reference else "resnet8"),
+        plan.settings(dataset, against, machine),
     )
-    _measure(plan, Stopwatch(dataset.image_size, len(dataset.classes), reference), trials)
+    size, classes = dataset.image_size, len(dataset.classes)
+    _measure(plan, Stopwatch(size, classes, reference, device), trials)
     trials.give_back_abandoned()
-    for shape in promising(trials.costs, plan, dataset.image_size, len(dataset.classes)):
+    chosen = trials.shortlist(
+        f"{plan.trained} from {plan.shapes}", lambda: promising(trials.costs, plan, size, classes)
+    )
+    for shape in chosen:
         trials.queue(shape, _figures(shape, dataset))
     while taken := trials.take():
         trial, shape = taken
@@ -103,7 +120,7 @@ def promising(
 
 
 def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
-    """Measure what isn't yet, one shape after the other."""
+    """Measure one shape after the other until enough are measured, here or elsewhere."""
     from edgecifar.train.progress import progress
 
     missing = plan.shapes - len(trials.costs)
@@ -122,8 +139,13 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
     with progress() as bar:
         # Estimates vary from call to call, so that a search taken up again may draw others.
         fresh = [shape for shape in drawn if shape not in trials.costs][:missing]
-        for shape in bar.track(fresh, description="measuring"):
-            trials.note_cost(shape, stopwatch.measure(shape))
+        # Machines that draw the same shapes begin with different ones.
+        for shape in bar.track(random.sample(fresh, len(fresh)), description="measuring"):
+            known = trials.costs
+            if len(known) >= plan.shapes:
+                break
+            if shape not in known:
+                trials.note_cost(shape, stopwatch.measure(shape))
 
 
 def _latency_by_work(limits: Limits, stopwatch: Stopwatch) -> Callable[[Shape], float]:
@@ -146,10 +168,10 @@ def _train(shape: Shape, dataset: "Dataset", plan: Plan, out: Path) -> float:
     """Return the top-1 on validation images, in percent."""
     from edgecifar.train.session import train
 
-    if is_finished(out):
-        run = open_run(out)
-    else:
+    try:
         run = train(f"{PREFIX}{shape}", dataset, plan.training, out, seed=plan.seed)
+    except RunFinishedError as there:
+        run = there.run
     return run.metrics["validation"]["top1"]
 
 

@@ -10,6 +10,10 @@ from edgecifar.train.models.edgenet import Shape, Stage
 _STEMS = (16, 32)
 _WIDTHS = range(16, 273, 16)  # int8 kernels work on 16 output channels at a time
 _BLOCKS = ("", "p", "r", "rp", "rr", "rrp", "rrr")
+_STEM_STRIDES = (1, 1, 1, 1, 2)  # what is drawn: a stride of 2 now and then
+_STAGE_STRIDES = (2, 2, 2, 2, 1)
+# Shares of shapes with an option. The files cost the same without: only accuracy tells.
+_OPTIONS = {"relu6": 0.2, "branches": 0.2, "whitened": 0.3}
 _DRAWS = 50_000
 # Shapes far below both limits lose to larger ones: not worth measuring.
 _LEAST_SHARE = 0.7
@@ -19,7 +23,7 @@ FINE_TUNED_BYTES = 1200  # that a file gains by quantization-aware training: lon
 
 @dataclass(frozen=True)
 class Limits:
-    """What the int8 file may cost: bytes without metadata, and latency on this machine.
+    """What the int8 file may cost: bytes without metadata, and latency on the device.
 
     `latency` counts microseconds, or multiples of a reference model's latency if `relative`.
     """
@@ -87,8 +91,12 @@ def draw_shapes(
 
 
 def _draw(rng: random.Random, choice: list[int]) -> Shape:
-    """Draw two or three stages of stride 2, none narrower than the one before."""
-    stem = Stage(rng.choice(_STEMS), 1, rng.choice(("", "p", "r")))
+    """Draw two or three stages after the stem, none narrower than the one before, and options."""
+    stem = Stage(rng.choice(_STEMS), rng.choice(_STEM_STRIDES), rng.choice(("", "p", "r")))
     widths = sorted(rng.choices(choice, k=rng.choice((2, 3))))
-    rest = (Stage(max(width, stem.width), 2, rng.choice(_BLOCKS)) for width in widths)
-    return Shape((stem, *rest))
+    rest = [
+        Stage(max(width, stem.width), rng.choice(_STAGE_STRIDES), rng.choice(_BLOCKS))
+        for width in widths
+    ]
+    options = {name: rng.random() < share for name, share in _OPTIONS.items()}
+    return Shape((stem, *rest), **options)

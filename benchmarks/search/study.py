@@ -1,7 +1,9 @@
 """The trials of a search in Optuna's storage, which several machines may share."""
 
 import os
+import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     import optuna
 
 _COST = "cost of "
+_SHORTLIST = "shortlist of "
 _SETTINGS = "settings"
 _LARGEST = 10**12  # the distributions of a study may never change: wide enough for any shape
 
@@ -53,8 +56,8 @@ class Trials:
         elif known != settings:
             other = next(key for key in settings if known.get(key) != settings[key])
             raise EdgecifarError(
-                f"this search was begun with {other} {known.get(other)!r}, not "
-                f"{settings[other]!r}: choose another --out"
+                f"this search was begun with {other} {_brief(known.get(other, 'unknown'))}, not "
+                f"{_brief(settings[other])}: choose another --out"
             )
 
     @property
@@ -71,30 +74,35 @@ class Trials:
         """Keep a measurement."""
         self._study.set_user_attr(f"{_COST}{shape}", cost.as_dict())
 
+    def shortlist(self, which: str, choose: Callable[[], list[Shape]]) -> list[Shape]:
+        """Return the shapes to train that `which` names, as the first who asked chose them."""
+        key = f"{_SHORTLIST}{which}"
+        if key not in self._study.user_attrs:
+            self._study.set_user_attr(key, [*map(str, choose())])
+        return [parse(text) for text in self._study.user_attrs[key]]
+
     def queue(self, shape: Shape, figures: dict[str, int]) -> None:
         """Ask for a shape to be trained, once; `figures` become the trial's parameters."""
-        import optuna
-
         wanted = str(shape)
-        dead = (optuna.trial.TrialState.FAIL,)
-        trials = self._study.get_trials(deepcopy=False)
-        if not any(t.user_attrs.get("shape") == wanted and t.state not in dead for t in trials):
+        if not self._numbers(wanted):
             self._study.enqueue_trial(figures, user_attrs={"shape": wanted, "figures": [*figures]})
 
     def take(self) -> "tuple[optuna.Trial, Shape] | None":
         """Take a shape from the queue; None if nobody has left any."""
-        import optuna
+        from optuna.trial import TrialState
 
-        if not self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.WAITING]):
-            return None
-        trial = self._study.ask()
-        if "shape" not in trial.user_attrs:  # another machine was quicker
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            return None
-        trial.set_user_attr("worker", [socket.gethostname(), os.getpid()])
-        for key in trial.user_attrs["figures"]:
-            trial.suggest_int(key, 0, _LARGEST)
-        return trial, parse(trial.user_attrs["shape"])
+        while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            trial = self._study.ask()
+            trial.set_user_attr("worker", [socket.gethostname(), os.getpid()])
+            shape = trial.user_attrs.get("shape")  # None where another machine was quicker
+            # Two may have queued a shape at once: the first of its trials alone is carried out.
+            if shape is None or min(self._numbers(shape)) < trial.number:
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            for key in trial.user_attrs["figures"]:
+                trial.suggest_int(key, 0, _LARGEST)
+            return trial, parse(shape)
+        return None
 
     def finish(self, trial: "optuna.Trial", top1: float, latency: float) -> None:
         """Record what a shape reached."""
@@ -110,6 +118,14 @@ class Trials:
             if host == socket.gethostname() and not _lives(process):
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
+    def _numbers(self, shape: str) -> list[int]:
+        """Return the trials of a shape, but those that failed."""
+        from optuna.trial import TrialState
+
+        states = [state for state in TrialState if state != TrialState.FAIL]
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return [trial.number for trial in trials if trial.user_attrs.get("shape") == shape]
+
     def results(self) -> list[Trial]:
         """Return the trained shapes, the most accurate first."""
         import optuna
@@ -122,6 +138,11 @@ class Trials:
             for shape in [parse(trial.user_attrs["shape"])]
         ]
         return sorted(trials, key=lambda trial: -trial.top1)
+
+
+def _brief(value: Any) -> str:
+    """Return a value for a message; of a SHA-256 its beginning."""
+    return str(value)[:12] if re.fullmatch(r"[0-9a-f]{64}", str(value)) else str(value)
 
 
 def _lives(process: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -112,10 +113,17 @@ def program() -> None:
     seeks in vain among it: it is called less often, and doesn't look at it again at the end.
     """
     gc.set_threshold(_COLLECT_AFTER)
+    _allow_any_file_name()
     try:
         main(prog_name="edgecifar")
     finally:
         gc.freeze()
+
+
+def _allow_any_file_name() -> None:
+    """Let names that aren't UTF-8 be printed escaped, as they are in JSON, and not end the run."""
+    if getattr(sys.stdout, "errors", None) == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: BaseException) -> NoReturn:

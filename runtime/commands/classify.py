@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from edgecifar.runtime.classifier import Classifier
 
-    Source = Path | bytes | np.ndarray
+    Source = Path | bytes | np.ndarray | EdgecifarError
     Outcome = list[tuple[str, float]] | EdgecifarError
 
 _BATCH = 64  # images decoded before they are shared out to the cores
@@ -70,9 +71,10 @@ def classify(
     live = [watch is not None, camera is not None, fake_camera is not None]
     if bool(paths) + sum(live) != 1:
         raise click.UsageError("give paths, or one of --watch, --camera and --fake-camera")
+    # Before the model is loaded, so that images which appear meanwhile aren't missed.
+    sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     classifier = Classifier(model, labels=labels, threads=threads, backend=backend)
     _warn_of_strangers(classifier)
-    sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     show = _json_line if as_json else _text_line
     failed = 0
     # What is live is told at once; only files are worth a batch.
@@ -102,7 +104,7 @@ def classify_sources(
 
 def _warn_of_strangers(classifier: Classifier) -> None:
     model = classifier.model
-    if not model.is_verified:
+    if not model.has_checksum:
         click.echo(
             f"Warning: {model.path} carries no checksum: if it is damaged, its labels are wrong",
             err=True,
@@ -110,13 +112,18 @@ def _warn_of_strangers(classifier: Classifier) -> None:
 
 
 def _sources(paths: Iterable[str]) -> Iterator[tuple[str, Source]]:
+    """Yield images by name; an error stands for a path without any, and the others go on."""
+    for path in paths:
+        try:
+            yield from _standard_input() if path == "-" else _images(path)
+        except EdgecifarError as error:
+            yield path, error
+
+
+def _images(path: str) -> Iterator[tuple[str, Path]]:
     from edgecifar.runtime.images import find_images
 
-    for path in paths:
-        if path == "-":
-            yield from _standard_input()
-        else:
-            yield from ((str(found), found) for found in find_images([path]))
+    return ((str(found), found) for found in find_images([path]))
 
 
 def _standard_input() -> Iterator[tuple[str, Source]]:
@@ -142,6 +149,8 @@ def _read(name: str, source: Source, classifier: Classifier) -> np.ndarray | Edg
     """Read an image at the model's size, so that a batch of photos needs little memory."""
     from edgecifar.runtime.images import read_image, resize
 
+    if isinstance(source, EdgecifarError):
+        return source
     height, width, _ = classifier.image_shape
     try:
         if isinstance(source, bytes):
@@ -167,7 +176,7 @@ def _predict(
 
 def _text_line(name: str, best: list[tuple[str, float]], min_confidence: float) -> str:
     scores = ", ".join(f"{label} {100 * probability:.1f} %" for label, probability in best)
-    unsure = f"{_UNSURE} (" if best[0][1] < min_confidence else ""
+    unsure = "" if best[0][1] >= min_confidence else f"{_UNSURE} ("  # which NaN is, too
     return f"{name}: {unsure}{scores}{')' if unsure else ''}"
 
 
@@ -176,9 +185,14 @@ def _json_line(name: str, best: list[tuple[str, float]], min_confidence: float) 
     return json.dumps(
         {
             "file": name,
-            "label": _UNSURE if probability < min_confidence else label,
-            "probability": round(probability, 6),
-            "top": [{"label": name, "probability": round(p, 6)} for name, p in best],
+            "label": label if probability >= min_confidence else _UNSURE,
+            "probability": _rounded(probability),
+            "top": [{"label": name, "probability": _rounded(p)} for name, p in best],
         },
         ensure_ascii=False,
     )
+
+
+def _rounded(probability: float) -> float | None:
+    """Six decimals, or None for what JSON has no number for."""
+    return round(probability, 6) if math.isfinite(probability) else None

@@ -20,8 +20,9 @@ def verify(file: Path | None, key: Path | None, backend: str | None, as_json: bo
     """Check that a model FILE is whole and computes here what it did where it was exported.
 
     By default the model that classifies; FILE may be the name of another that ships with the
-    runtime. Golden outputs in the file, of images that
-    both machines can draw, are computed again: int8 files must give the same bytes.
+    runtime. Golden outputs in the file, of images that both machines can draw, are computed
+    again: no probability may differ by more than the file allows, which is 1/256 for an int8
+    .tflite file in LiteRT.
     """
     from edgecifar.runtime.verification import lines
     from edgecifar.runtime.verification import verify as check

@@ -30,12 +30,16 @@ _QUICK = ("--data", "digits", "--epochs", "2")
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, the folder that it fills, and what must be there when it has finished."""
+    """A command, the folder that it fills, and what must be there when it has finished.
+
+    What matches `sign` appears there in the midst of its work.
+    """
 
     name: str
     arguments: tuple[str, ...]
     folder: Path
     result: str
+    sign: str
 
 
 @dataclass
@@ -47,16 +51,17 @@ class Tally:
     torn: list[str] = field(default_factory=list)
 
 
-def stages(folder: Path) -> list[Stage]:
+def stages(folder: Path, architecture: str = "resnet8") -> list[Stage]:
     """Return the three stages, each on the run of the one before."""
-    run, fine = folder / "resnet8", folder / "resnet8-qat"
-    train = ("train", "resnet8", *_QUICK, "--out", str(run), "--batch-size", "64")
+    run, fine = folder / architecture, folder / f"{architecture}-qat"
+    train = ("train", architecture, *_QUICK, "--out", str(run), "--batch-size", "64")
     quantize = ("quantize", str(run), *_QUICK, "--out", str(fine))
     export = ("export", str(fine), "--data", "digits", "--int8", "--force")
+    exports, file = fine / "exports", f"{fine.name}-int8.tflite"
     return [
-        Stage("train", train, run, "metrics.json"),
-        Stage("quantize", quantize, fine, "metrics.json"),
-        Stage("export", export, fine / "exports", "resnet8-qat-int8.tflite"),
+        Stage("train", train, run, "metrics.json", "history.csv"),
+        Stage("quantize", quantize, fine, "metrics.json", "history.csv"),
+        Stage("export", export, exports, file, ".partial-*"),
     ]
 
 
@@ -90,6 +95,17 @@ def kill(stage: Stage, after: float) -> bool:
     return False
 
 
+def kill_at_work(stage: Stage) -> None:
+    """Start the stage and kill it as soon as its sign is there."""
+    process = start(stage)
+    while not any(stage.folder.glob(stage.sign)):
+        assert process.poll() is None, process.communicate()[1].decode()[-500:]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended first"
+
+
 def torn_files(folder: Path) -> list[str]:
     """Name the files under final names that can't be read to their end, and why."""
     found = []
@@ -107,7 +123,7 @@ def check(path: Path) -> None:
     """Read a file of a kind that runs have to its end."""
     assert path.stat().st_size, "it is empty"
     if path.suffix in (".tflite", ".onnx"):
-        assert modelfile.read(path).is_verified
+        assert modelfile.read(path).has_checksum
     elif path.suffix == ".json":
         json.loads(path.read_text())
     elif path.suffix == ".csv":

@@ -32,6 +32,17 @@ def described_run(digits, digits_run, tmp_path):
     return copy
 
 
+@pytest.mark.slow
+def test_a_kill_at_work_leaves_no_half_file(tmp_path):
+    """One kill a stage, and then its end; the test below makes more, at any moment."""
+    for stage in kill9.stages(tmp_path, "edge-8-s16"):
+        kill9.kill_at_work(stage)
+        assert not (stage.folder / stage.result).exists()
+        assert kill9.torn_files(tmp_path) == []
+        kill9.finish(stage)
+        assert kill9.torn_files(tmp_path) == []
+
+
 @pytest.mark.long
 def test_kills_leave_no_half_file(tmp_path):
     tally = kill9.torture(tmp_path, count=3)

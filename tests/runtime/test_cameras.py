@@ -1,6 +1,6 @@
 import itertools
+import os
 import sys
-import threading
 import time
 from types import SimpleNamespace
 
@@ -66,6 +66,18 @@ def test_a_camera_that_stops_or_is_missing(opencv):
         next(cameras.camera())
 
 
+def test_opencv_sees_what_picamera2_does_not(opencv, monkeypatch):
+    def no_camera(number):
+        raise IndexError("list index out of range")
+
+    module = opencv(frames=1)
+    monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=no_camera))
+    assert np.array_equal(next(cameras.camera())[1], FRAME)
+    module.opened = False
+    with pytest.raises(EdgecifarError, match=r"\(list index out of range\): check its cable"):
+        next(cameras.camera())
+
+
 def test_picamera2_is_asked_for_rgb(monkeypatch):
     asked = {}
 
@@ -97,28 +109,43 @@ def test_the_interval_is_kept(opencv):
     assert time.monotonic() - start >= 0.15
 
 
-def test_a_watched_folder_gives_whole_new_images_once(tmp_path, images):
+def test_a_watched_folder_gives_whole_new_images_once(tmp_path, images, monkeypatch):
     Image.fromarray(images[0]).save(tmp_path / "old.png")
-    pictures = cameras.watch(tmp_path, poll=0.02)
-    found = []
-    reader = threading.Thread(target=lambda: found.extend(itertools.islice(pictures, 3)))
-    reader.start()
-    time.sleep(0.1)
     whole = (tmp_path / "old.png").read_bytes()
-    with (tmp_path / "slow.png").open("wb") as stream:
-        for start in range(0, len(whole), 200):  # grows from look to look
-            stream.write(whole[start : start + 200])
-            stream.flush()
-            time.sleep(0.01)
-    (tmp_path / "notes.txt").write_text("no image")
-    time.sleep(0.2)
-    Image.fromarray(images[1]).save(tmp_path / "old.png")  # written anew
-    time.sleep(0.2)
-    Image.fromarray(images[2]).save(tmp_path / "last.png")
-    reader.join(5)
+
+    def grow():
+        with (tmp_path / "slow.png").open("ab") as stream:
+            stream.write(whole[:200])
+
+    def nothing():
+        pass
+
+    def write_anew():
+        Image.fromarray(images[1]).save(tmp_path / "old.png")
+        os.utime(tmp_path / "old.png", ns=(0, 0))  # another time for sure, whatever the clock does
+
+    def write_others():
+        (tmp_path / "notes.txt").write_text("no image")
+        Image.fromarray(images[2]).save(tmp_path / "last.png")
+
+    # What happens between one look and the next.
+    steps = iter([grow, grow, grow, nothing, write_anew, nothing, nothing, write_others, nothing])
+    monkeypatch.setattr(cameras.time, "sleep", lambda seconds: next(steps)())
+    found = list(itertools.islice(cameras.watch(tmp_path), 3))
     assert [path.name for _, path in found] == ["slow.png", "old.png", "last.png"]
+    assert next(steps, None) is None
+
+
+def test_a_folder_is_watched_from_the_call_on(tmp_path, images, monkeypatch):
+    """A model may be loaded between the call and the first picture."""
+    looks = iter(range(9))  # and no more, so that what is missed doesn't hang
+    monkeypatch.setattr(cameras.time, "sleep", lambda seconds: next(looks))
+    Image.fromarray(images[0]).save(tmp_path / "old.png")
+    pictures = cameras.watch(tmp_path)
+    Image.fromarray(images[1]).save(tmp_path / "new.png")
+    assert next(pictures)[1].name == "new.png"
 
 
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(EdgecifarError, match="no such folder"):
-        next(cameras.watch(tmp_path / "none"))
+        cameras.watch(tmp_path / "none")

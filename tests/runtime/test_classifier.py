@@ -87,6 +87,22 @@ def test_top(model, images):
     assert len(model.predict(images[0]).top(9)[0]) == 4
 
 
+@pytest.mark.parametrize("pixels", [[[[1, 2, 3]]], None, "photo.png"])
+def test_what_is_no_array_is_refused(described, pixels):
+    with pytest.raises(EdgecifarError, match="give a NumPy array of uint8 pixels"):
+        Classifier(described / "int8.tflite").predict(pixels)
+
+
+def test_an_interpreter_that_fails_is_told_on_one_line(model, images, monkeypatch):
+    def fail(tensor):
+        raise RuntimeError("Input tensor 3 lacks data\nNode number 2 failed")
+
+    monkeypatch.setattr(model._lane, "_run", fail)
+    for call in (lambda: model.predict(images[0]), lambda: model.predict(images[:2])):
+        with pytest.raises(EdgecifarError, match=r"can't run it \(Input tensor 3 lacks data\): c"):
+            call()
+
+
 def test_calls_from_several_threads(described, images):
     model = Classifier(described / "int8.tflite")
     expected = model.predict(images).indices

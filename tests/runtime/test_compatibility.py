@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,18 @@ def test_onnx(tmp_path, operator, domain, opset, ir, expected):
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir)
     path.write_bytes(model.SerializeToString())
     assert expected in message(path)
+
+
+@pytest.mark.parametrize(
+    ("opset", "version"), [(21, "1.18"), (22, "1.21"), (23, "1.23"), (26, "1.25"), (28, "1.32")]
+)
+def test_opsets_of_onnxruntime(bare, opset, version):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bare / "float32.onnx")
+    model.opset_import[0].version = opset
+    payload = model.SerializeToString()
+    found = modelfile.ModelFile(Path("x.onnx"), "onnx", payload, None, None, len(payload))
+    assert least_version(found) == f"onnxruntime {version}"
 
 
 def test_least_versions(bare):

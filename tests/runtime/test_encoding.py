@@ -101,3 +101,11 @@ def test_logits_of_foreign_files_go_through_softmax():
     assert np.allclose(decode(logits), expected, atol=1e-6)
     probabilities = np.array([[0.25, 0.75]], np.float32)
     assert np.array_equal(decode(probabilities), probabilities)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours():
+    decode = score_decoder(TensorSpec((1, 2), np.dtype(np.float32)), None)
+    rows = np.array([[0.25, 0.75], [1.0, 3.0], [0.0, 1.0], [-1.0, 2.0]], np.float32)
+    single = np.concatenate([decode(row[None]) for row in rows])
+    assert np.array_equal(decode(rows), single)
+    assert np.array_equal(single[0], rows[0])

@@ -69,6 +69,38 @@ def test_dot_product_and_unknown_parts(machine):
     assert environment.cpu_model(root) == "implementer 0x61 part 0x22"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled",
+        "sys/devices/platform/soc@107c000000:firmware/get_throttled",
+        "sys/devices/platform/soc:firmware/get_throttled",
+    ],
+)
+def test_a_raspberry_pi_5_has_other_names(machine, path):
+    assert environment.throttled(machine({path: "4\n"})) == ["throttled"]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("[ $1 = get_throttled ] && echo throttled=0x50000",
+         ["under-voltage earlier", "throttled earlier"]),
+        ("echo throttled=0x0", []),
+        ("echo VCHI initialization failed", None),
+        ("exit 255", None),
+    ],
+)  # fmt: skip
+def test_firmware_that_only_vcgencmd_reaches(tmp_path, monkeypatch, script, expected):
+    program = tmp_path / "vcgencmd"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(environment, "_GET_THROTTLED", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.throttled() == expected
+    assert environment.throttled(tmp_path) is None  # another machine's files
+
+
 def test_a_machine_that_tells_nothing(tmp_path):
     found = environment.describe(tmp_path)
     assert found["governor"] is found["temperature_c"] is found["throttled"] is None

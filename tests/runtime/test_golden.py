@@ -96,5 +96,13 @@ def test_an_unknown_kind(path, changes):
         golden.compare(Classifier(path))
 
 
+def test_an_image_number_that_is_none(path):
+    """JSON has no infinity, but 1e999 is read as one."""
+    model = Classifier(path)
+    model.model.metadata["golden"]["images"][0] = float("inf")
+    with pytest.raises(EdgecifarError, match="update edgecifar-runtime"):
+        golden.compare(model)
+
+
 def test_a_file_without(described):
     assert golden.compare(Classifier(described / "int8.tflite")) is None

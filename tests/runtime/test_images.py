@@ -205,7 +205,17 @@ def test_find_images(tmp_path):
     assert names(f"{tmp_path}/*/*.jpg", tmp_path / "notes.txt") == ["a/1.jpg", "notes.txt"]
 
 
-@pytest.mark.parametrize("path", ["empty", "gone.png", "*.gif"])
+def test_a_link_to_nowhere_is_an_image_like_others(tmp_path):
+    for name in ("a.png", "c.png"):
+        Image.fromarray(PIXELS).save(tmp_path / name)
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    for paths in ([tmp_path], [f"{tmp_path}/*.png"]):
+        assert [path.name for path in find_images(paths)] == ["a.png", "b.png", "c.png"]
+    with pytest.raises(ImageError, match=r"b\.png can't be read \(No such file"):
+        read_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("path", ["empty", "gone.png", "*.gif", "x" * 300 + ".png"])
 def test_find_images_names_what_is_missing(tmp_path, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgecifarError, match=r"no images in|does not exist"):

@@ -1,5 +1,8 @@
+import io
 import json
 import os
+import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -182,7 +185,65 @@ def test_labels_of_foreign_files_are_found(bare, tmp_path):
     payload = (bare / "int8.tflite").read_bytes()
     path.write_bytes(tflite_container.join(payload, {"labelmap.txt": b"one\r\ntwo\r\n"}))
     assert modelfile.read(path).labels == ("one", "two")
-    assert not modelfile.read(path).is_verified
+    assert not modelfile.read(path).has_checksum
+
+
+def zipped(payload, entries, method=zipfile.ZIP_DEFLATED):
+    """A .tflite with an archive of these entries, as others write them."""
+    stream = io.BytesIO(payload)
+    with zipfile.ZipFile(stream, "a", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_compressed_labels_that_are_damaged(bare, tmp_path):
+    path, payload = tmp_path / "foreign.tflite", (bare / "int8.tflite").read_bytes()
+    good = zipped(payload, {"labels.txt": "".join(f"class {row}\n" for row in range(99))})
+    path.write_bytes(good)
+    assert len(modelfile.read(path).labels) == 99
+    start = good.index(b"labels.txt", len(payload)) + len("labels.txt")
+    for position in range(start, start + 40):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0xFF]) + good[position + 1 :])
+        with pytest.raises(EdgecifarError, match="archive appended to it is damaged"):
+            modelfile.read(path)
+
+
+def test_only_attachments_with_our_names_are_read(bare, tmp_path):
+    path, payload = tmp_path / "foreign.tflite", (bare / "int8.tflite").read_bytes()
+    large = bytes(17 << 20)
+    path.write_bytes(zipped(payload, {"vocabulary.bin": large, "labels.txt": "one\ntwo\n"}))
+    model = modelfile.read(path)
+    assert model.labels == ("one", "two")
+    assert model.payload == payload
+    path.write_bytes(zipped(payload, {"labels.txt": large}))
+    with pytest.raises(EdgecifarError, match="larger than 16 MiB"):
+        modelfile.read(path)
+    path.write_bytes(zipped(payload, {f"label{row}.txt": "one" for row in range(100)}))
+    with pytest.raises(EdgecifarError, match="more than 8 attachments"):
+        modelfile.read(path)
+
+
+def test_a_bomb_that_lies_about_its_size(bare, tmp_path):
+    path, payload = tmp_path / "bomb.tflite", (bare / "int8.tflite").read_bytes()
+    size = 64 << 20
+    data = zipped(payload, {"labels.txt": bytes(size)})
+    path.write_bytes(data.replace(struct.pack("<I", size), struct.pack("<I", 100)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(EdgecifarError, match="damaged"):
+            modelfile.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_all_at_once_are_refused(bare, tmp_path, method):
+    path, payload = tmp_path / "foreign.tflite", (bare / "int8.tflite").read_bytes()
+    path.write_bytes(zipped(payload, {"labels.txt": "one\ntwo\n"}, method))
+    with pytest.raises(EdgecifarError, match="neither stored nor deflated"):
+        modelfile.read(path)
 
 
 def test_a_failed_write_leaves_the_file_as_it_was(described, monkeypatch):

@@ -39,6 +39,9 @@ def test_layout_is_free_and_content_is_not(stored):
         (json.dumps(RESULT | {"kind": "run"}), "not a bench result"),
         (json.dumps(results.seal(RESULT | {"schema": 2})), "schema 2"),
         (json.dumps(RESULT), "checksum differs"),
+        (json.dumps(RESULT | {"load_ms": float("nan")}), "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"kind": "bench", "schema": 1, "a": ' + "[" * 900 + "]" * 900 + "}", "differs|JSON"),
     ],
 )
 def test_what_is_refused(stored, content, message):

@@ -57,5 +57,5 @@ def test_what_ships_is_whole():
     assert "resnet8" in shipped.names()
     for name in shipped.names():
         model = modelfile.read(shipped.locate(name))
-        assert (model.is_verified, model.name) == (True, name)
+        assert (model.has_checksum, model.name) == (True, name)
         assert model.metadata["accuracy"]["this"]["split"] == "test"

@@ -1,3 +1,4 @@
+import os
 import stat
 import sys
 
@@ -108,6 +109,56 @@ def test_keys_of_another_kind(path, tmp_path):
     )
     with pytest.raises(EdgecifarError, match="isn't an Ed25519 key"):
         signing.sign(path, tmp_path / "x.pem")
+
+
+def without_labels(path):
+    """Take the labels out of the description, as a file of somebody else's tools may have it."""
+    model = modelfile.read(path)
+    metadata = {key: value for key, value in model.metadata.items() if key != "labels"}
+    modelfile._write(path, model.kind, model.payload, metadata, model.labels)
+
+
+def test_labels_are_signed_wherever_they_stand(described, keys):
+    for name in FILES:
+        path = described / name
+        without_labels(path)
+        assert modelfile.read(path).labels == ("ant", "bee", "cow", "dog")
+        signing.sign(path, keys[0])
+        assert modelfile.read(path).metadata["labels"] == ["ant", "bee", "cow", "dog"]
+        signing.check(modelfile.read(path), keys[1])
+
+
+def test_labels_that_a_forger_adds_are_refused(bare, tmp_path, keys):
+    for name in FILES:
+        path = tmp_path / name
+        path.write_bytes((bare / name).read_bytes())
+        modelfile.append(path, {"name": "tiny"}, None)
+        signing.sign(path, keys[0])
+        model = modelfile.read(path)
+        assert model.labels is None
+        signing.check(model, keys[1])
+        modelfile._write(path, model.kind, model.payload, model.metadata, ("dog", "cow"))
+        with pytest.raises(EdgecifarError, match="signature doesn't cover the labels"):
+            modelfile.read(path)
+
+
+def test_a_key_replaces_another_in_one_step(tmp_path, monkeypatch):
+    """The new one is nobody else's from its first byte, the old one whole until then."""
+    path = tmp_path / "maker.pem"
+    path.write_text("the old key")
+    path.chmod(0o644)
+    modes = []
+
+    def watched(source, target):
+        modes.append((stat.S_IMODE(os.stat(source).st_mode), path.read_text()[:11]))
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", watched)
+    signing.make_key(path, force=True)
+    assert modes[0] == (0o600, "the old key")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text().startswith("-----BEGIN PRIVATE KEY-----")
 
 
 def test_a_key_is_not_overwritten(keys):

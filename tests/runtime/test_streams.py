@@ -1,4 +1,5 @@
 import io
+import os
 import threading
 
 import numpy as np
@@ -54,17 +55,43 @@ def test_other_formats_are_one_image(images, kind):
         (b"a.png\r\n\r\nb.png\r\n", ["a.png", "b.png"]),
         (b"a\nb.png\0c.png\0", ["a", "b.png", "c.png"]),
         ("käse.png\n".encode(), ["käse.png"]),
+        (b"P6010001.JPG\nP5.png\n", ["P6010001.JPG", "P5.png"]),
+        (b"P5\nP6\n", ["P5", "P6"]),
+        (b"BMW.jpg\n", ["BMW.jpg"]),
+        (b"BMW.jpg\0BMX.jpg\0", ["BMW.jpg", "BMX.jpg"]),
+        (b"RIFFLE.jpg\nlast.jpg\n", ["RIFFLE.jpg", "last.jpg"]),
+        (b"GIF8.gif\n", ["GIF8.gif"]),
     ],
 )
 def test_file_names(text, names):
     assert items(text) == names
 
 
+@pytest.mark.parametrize("name", ["a", "a.png", "P5.pgm", "P6.ppm", "BM.bmp", "BMW.gif", "GIF8"])
+def test_a_short_name_is_given_as_soon_as_its_line_ends(name):
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as source, os.fdopen(write, "wb", buffering=0) as sink:
+        sink.write(f"{name}\n".encode())
+        found = []
+        reader = threading.Thread(target=lambda: found.append(next(read_items(source))))
+        reader.start()
+        reader.join(5)
+        in_time = list(found)
+        sink.close()  # lets go of a reader that waits
+        reader.join()
+    assert in_time == [name]
+
+
+@pytest.mark.parametrize("padding", [bytes(100_000), b"\r\n", b"\0 \n"])
+def test_padding_after_each_image(images, padding):
+    """Cameras fill their buffers up with zeros."""
+    files = [encoded(images[0], "JPEG"), encoded(images[1], "PNG"), encoded(images[2], "JPEG")]
+    assert items(b"".join(file + padding for file in files)) == files
+
+
 def test_each_image_is_given_as_soon_as_it_is_whole(images):
     """A camera's stream doesn't end."""
     file = encoded(images[0], "PNG")
-    import os
-
     read, write = os.pipe()
     with os.fdopen(read, "rb") as source, os.fdopen(write, "wb", buffering=0) as sink:
         found = read_items(source)

@@ -126,7 +126,7 @@ def test_commands_take_a_name_and_leave_files_in_the_working_folder(digits_zoo):
     assert "tiny: the float model that ships" in result.stderr
     assert f"your own is {Path('runs/tiny')}" in result.stderr
     assert {path.name for path in Path().iterdir()} == {"tiny-float32.onnx", "runs"}
-    assert modelfile.read("tiny-float32.onnx").is_verified
+    assert modelfile.read("tiny-float32.onnx").has_checksum
 
 
 def test_a_name_comes_without_predictions_and_is_judged(digits_zoo, digits):

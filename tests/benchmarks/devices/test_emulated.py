@@ -1,11 +1,14 @@
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from edgecifar.benchmarks.devices import rootfs
+from edgecifar.benchmarks.devices import emulated, rootfs
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
 from edgecifar.benchmarks.devices.fleet import bench_on, device
+from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime import environment
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
@@ -67,6 +70,85 @@ def test_a_failed_download_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(EdgecifarError, match="no such mirror"):
         rootfs.prepare(rootfs.ARM64)
     assert list((tmp_path / "rootfs").iterdir()) == []
+
+
+def test_a_mirror_that_does_not_answer_is_told_from_one_without_the_file(tmp_path):
+    """debootstrap writes the reason to its log, and only that it failed to the terminal."""
+    log, fails = tmp_path / "log", [sys.executable, "-c", "exit('E: Failed getting release file')"]
+    with pytest.raises(EdgecifarError, match="Failed getting release file") as caught:
+        rootfs._call(fails, log=log)
+    assert not isinstance(caught.value, UnreachableError)
+    log.write_text("wget: unable to resolve host address 'm.example'\n")
+    with pytest.raises(UnreachableError, match=r"unable to resolve host address 'm\.example'"):
+        rootfs._call(fails, log=log)
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Start a process that prepares a board whose download takes a second; it prints the root."""
+    code = """
+import time
+from edgecifar.benchmarks.devices import rootfs
+def download(architecture, root):
+    root.mkdir()
+    (root / "file").write_text("")
+    print("downloading", flush=True)
+    time.sleep(1)
+rootfs.shutil.which, rootfs._debian, rootfs._wheels = str, download, lambda *_: None
+print(rootfs.prepare(rootfs.ARM64))
+"""
+
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-c", code], env=os.environ | {"EDGECIFAR_CACHE": str(tmp_path)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+def test_processes_that_share_a_cache_download_once(prepare, tmp_path):
+    told = [process.communicate() for process in [prepare() for _ in range(2)]]
+    root = tmp_path / "rootfs/bookworm-arm64"
+    assert sorted(out for out, _ in told) == [f"{root}\n", f"downloading\n{root}\n"], told
+    assert list(root.parent.iterdir()) == [root]
+
+
+def test_what_a_killed_download_left_goes_with_the_next(prepare, tmp_path):
+    process = prepare()
+    assert process.stdout.readline() == "downloading\n"
+    process.kill()
+    process.communicate()
+    assert [path.name.partition("-")[0] for path in (tmp_path / "rootfs").iterdir()] == [".partial"]
+    prepare().communicate()
+    assert [path.name for path in (tmp_path / "rootfs").iterdir()] == ["bookworm-arm64"]
+
+
+def test_an_agent_may_say_more_than_a_pipe_holds(tmp_path):
+    """As an interpreter's warnings do, one an image."""
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' w >&2\n"
+        'echo \'{"progress": "round 1"}\'\necho 7\necho \'{"done": true}\'\n'
+    )
+    python.chmod(0o755)
+    code = (
+        "import sys; from pathlib import Path; from edgecifar.benchmarks.devices import emulated\n"
+        "print(emulated._run_agent(Path(sys.argv[1]), Path(sys.argv[2]), print))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, python, tmp_path],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "round 1\nNone\n", done.stderr
+
+
+def test_an_agent_that_fails_says_why_last(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'a warning' >&2\necho 'no module numpy' >&2\nexit 1\n")
+    python.chmod(0o755)
+    found = emulated._run_agent(python, tmp_path, print)
+    assert found == "the emulated Python failed (no module numpy)"
 
 
 @pytest.mark.slow

@@ -4,8 +4,11 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
+import optuna
 import pytest
 
+from edgecifar.benchmarks.search import search as module
 from edgecifar.benchmarks.search.cost import Cost, Stopwatch
 from edgecifar.benchmarks.search.front import draw_front, print_trials
 from edgecifar.benchmarks.search.search import Plan, promising, search
@@ -17,8 +20,10 @@ from edgecifar.benchmarks.search.space import (
 )
 from edgecifar.benchmarks.search.study import Trials
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
 from edgecifar.train.recipe import Training
+from edgecifar.train.run import RunDiffersError
 
 LIMITS = Limits(bytes=60_000, latency=2.0, relative=True)
 TINY = Training(epochs=1, batch_size=64, learning_rate=0.05)
@@ -35,8 +40,19 @@ def test_drawn_shapes_are_near_the_limits():
     assert len(set(shapes)) == 50
     assert all(estimated_bytes(shape, 10) <= LIMITS.bytes for shape in shapes)
     assert all(by_work(s) > 1.4 or estimated_bytes(s, 10) > 42_000 for s in shapes)
-    assert {str(stage)[0] for shape in shapes for stage in shape.stages[1:]} == {"s"}
+    assert all(s.stages[0].width <= s.stages[1].width <= s.stages[-1].width for s in shapes)
     assert shapes == draw_shapes(50, LIMITS, (32, 32), 10, latency=by_work, seed=0)
+
+
+def test_all_that_is_free_is_drawn():
+    """Each option, and strides elsewhere than at every stage after the stem."""
+    shapes = draw_shapes(100, LIMITS, (32, 32), 10, latency=by_work, seed=0)
+    for option in ("relu6", "branches", "whitened"):
+        assert 10 <= sum(getattr(shape, option) for shape in shapes) <= 50, option
+    strides = {tuple(stage.stride for stage in shape.stages) for shape in shapes}
+    assert {(1, 2, 2), (1, 2, 2, 2), (2, 2, 2), (1, 1, 2), (1, 2, 1)} <= strides
+    usual = [s for s in shapes if [x.stride for x in s.stages] == [1] + [2] * (len(s.stages) - 1)]
+    assert len(usual) > 30, "shapes that are known to do well"
 
 
 def test_limits_that_nothing_meets():
@@ -60,7 +76,8 @@ def test_what_is_no_latency(text):
 @pytest.fixture(scope="module")
 def costs():
     stopwatch = Stopwatch((32, 32), 10)
-    return {text: stopwatch.measure(parse(text)) for text in ("16-s32r", "32p-s64rr-s96r")}
+    shapes = ("16-s32r", "32p-s64rr-s96r", "s16-32r-relu6-rep-white")
+    return {text: stopwatch.measure(parse(text)) for text in shapes}
 
 
 def test_sizes_are_estimated_within_two_percent(costs):
@@ -69,7 +86,7 @@ def test_sizes_are_estimated_within_two_percent(costs):
 
 
 def test_six_times_the_work_takes_longer(costs):
-    light, heavy = costs.values()
+    light, heavy, _ = costs.values()
     assert 1.5 * light.ratio < heavy.ratio
     assert light.latency_us < heavy.latency_us
 
@@ -107,6 +124,48 @@ def test_a_shape_is_trained_once_however_often_it_is_queued(storage):
     (result,) = first.results()
     assert (result.shape, result.top1, result.cost.ratio) == (shape, 91.5, 0.5)
     assert result.on_front
+
+
+def test_a_shape_that_two_queue_at_once_is_trained_once(storage, monkeypatch):
+    """Each of two machines looks before the other has put it there."""
+    first, second = (Trials(storage, "study", {}) for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "get_trials", lambda *_, **__: [])
+        for trials in (first, second):
+            trials.queue(parse("16-s32"), {"macs": 1})
+    first.queue(parse("16-s48"), {"macs": 2})
+    taken = [trials.take()[1] for trials in (first, second)]
+    assert taken == [parse("16-s32"), parse("16-s48")]
+    assert first.take() is second.take() is None
+
+
+def test_machines_measure_no_more_than_is_asked(storage):
+    """While the first shape is measured here, another machine measures three of four."""
+    here, there = (Trials(storage, "study", {}) for _ in range(2))
+    measured = []
+
+    class Watch:
+        image_size, classes = (32, 32), 10
+
+        def measure(self, shape):
+            measured.append(shape)
+            if len(measured) == 2:  # the first was a probe
+                for text in ("16-s16", "16-s32", "16-s48"):
+                    there.note_cost(parse(text), cost(100, 1.0))
+            return cost(100, shape.macs((32, 32), 10) / 12.5e6)
+
+    module._measure(dataclasses.replace(PLAN, shapes=4), Watch(), here)
+    assert len(measured) == 2
+    assert len(here.costs) == 4
+
+
+def test_machines_train_the_same_shapes(storage):
+    """Though a cost that came late would have changed the choice."""
+    first, second = (Trials(storage, "study", {}) for _ in range(2))
+    one, other = [parse("16-s32")], [parse("16-s48-white")]
+    assert first.shortlist("1 from 2", lambda: one) == one
+    assert second.shortlist("1 from 2", lambda: other) == one
+    assert second.shortlist("1 from 3", lambda: other) == other
 
 
 def test_the_front_leaves_out_what_is_slower_and_worse(storage):
@@ -150,6 +209,57 @@ def test_another_search_needs_another_folder(storage):
         Trials(storage, "study", {"seed": 1})
 
 
+class _SettledError(Exception):
+    """Raised once a search knows that it may go on in its folder."""
+
+
+@pytest.fixture
+def settle(digits, tmp_path, monkeypatch):
+    """Begin a search, or take it up, but for its work."""
+
+    def stop(*_):
+        raise _SettledError
+
+    monkeypatch.setattr(module, "Stopwatch", stop)
+
+    def begin(**options):
+        with pytest.raises(_SettledError):
+            search(PLAN, digits, tmp_path, **options)
+
+    return begin
+
+
+def test_a_reference_is_known_by_its_content(settle, tmp_path):
+    from edgecifar.compress.tflite import to_tflite
+
+    noise = np.zeros((1, 32, 32, 3), np.uint8)
+    payloads = [
+        to_tflite(edgenet.build(parse(text), (32, 32), 10), "int8", noise) for text in ("8", "16")
+    ]
+    reference, copy = tmp_path / "reference.tflite", tmp_path / "copy.tflite"
+    for path in (reference, copy):
+        path.write_bytes(payloads[0])
+        settle(reference=path)
+    reference.write_bytes(payloads[1])
+    with pytest.raises(EdgecifarError, match=r"begun with reference \w{12}, not \w{12}: choose"):
+        settle(reference=reference)
+
+
+def test_latencies_of_two_machines_are_not_mixed(settle, monkeypatch):
+    monkeypatch.setattr("edgecifar.runtime.environment.cpu_model", lambda: "A-72")
+    monkeypatch.setattr("edgecifar.runtime.environment.cpu_features", lambda: ["fp16", "neon"])
+    settle()
+    monkeypatch.setattr("edgecifar.runtime.environment.cpu_model", lambda: "A-76")
+    with pytest.raises(EdgecifarError) as caught:
+        settle()
+    assert str(caught.value) == (
+        "this search was begun with machine A-72 (fp16, neon), not A-76 (fp16, neon): choose "
+        "another --out"
+    )
+    with pytest.raises(EdgecifarError, match=r"machine A-72 .*, not ssh://pi@kitchen: choose"):
+        settle(device="ssh://pi@kitchen")
+
+
 def test_a_storage_that_cannot_be_opened(tmp_path):
     with pytest.raises(EdgecifarError, match=r"the storage .* can't be opened"):
         Trials(f"sqlite:///{tmp_path / 'no' / 'folder' / 'study.db'}", "study", {})
@@ -172,6 +282,15 @@ def test_a_second_call_measures_and_trains_nothing_again(digits, searched, monke
     out, found = searched
     monkeypatch.setattr(Stopwatch, "measure", None)
     assert search(PLAN, digits, out) == found
+
+
+def test_a_run_of_other_settings_is_not_taken(digits, searched):
+    out, (found,) = searched
+    folder = out / "runs" / f"edge-{found.shape}"
+    assert module._train(found.shape, digits, PLAN, folder) == found.top1
+    longer = dataclasses.replace(PLAN, training=dataclasses.replace(TINY, epochs=2))
+    with pytest.raises(RunDiffersError, match=r"begun with recipe\.epochs 1, not 2"):
+        module._train(found.shape, digits, longer, folder)
 
 
 def test_the_front_is_shown(searched, tmp_path, capsys):

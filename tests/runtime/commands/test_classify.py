@@ -1,14 +1,14 @@
 import io
 import json
+import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgecifar.runtime import Classifier
+from edgecifar.runtime import Classifier, cameras, classifier
 
 
 @pytest.fixture
@@ -85,14 +85,20 @@ def test_a_camera_without_its_library(fails, model, monkeypatch):
     assert "no camera library" in fails("classify", "--camera", "--model", model)
 
 
-def test_a_watched_folder(edgecifar, model, images, tmp_path):
+def test_a_watched_folder(edgecifar, model, images, tmp_path, monkeypatch):
+    """What appears while the model is loaded, which takes a Pi seconds, isn't missed."""
     folder = tmp_path / "inbox"
     folder.mkdir()
     Image.fromarray(images[0]).save(folder / "old.png")
-    writer = threading.Timer(0.3, lambda: Image.fromarray(images[1]).save(folder / "new.png"))
-    writer.start()
+
+    def load(*arguments, **options):
+        Image.fromarray(images[1]).save(folder / "new.png")
+        return Classifier(*arguments, **options)
+
+    looks = iter(range(9))  # and no more, so that what is missed doesn't hang
+    monkeypatch.setattr(classifier, "Classifier", load)
+    monkeypatch.setattr(cameras.time, "sleep", lambda seconds: next(looks))
     result = edgecifar("classify", "--watch", folder, "--count", 1, "--model", model)
-    writer.join()
     assert result.stdout.startswith(f"{folder / 'new.png'}: ")
 
 
@@ -119,6 +125,62 @@ def test_unsure(edgecifar, model, photos):
     assert json.loads(sure.stdout)["label"] != "unsure"
     text = edgecifar("classify", photos / "0.png", "--model", model, "--min-confidence", "1")
     assert ": unsure (" in text.stdout
+
+
+def test_what_is_not_a_number_is_unsure(edgecifar, model, photos, monkeypatch):
+    def decoder(spec, metadata):
+        return lambda scores: np.full(scores.shape, np.nan, np.float32)
+
+    monkeypatch.setattr(classifier, "score_decoder", decoder)
+    options = ("classify", photos / "0.png", "--model", model, "--min-confidence", "0.6")
+    assert ": unsure (ant nan %)" in edgecifar(*options).stdout
+    text = edgecifar(*options, "--json").stdout
+    found = json.loads(text, parse_constant=pytest.fail)  # NaN is no JSON
+    assert found["label"] == "unsure"
+    assert found["probability"] is found["top"][0]["probability"] is None
+
+
+def test_a_missing_path_does_not_take_others_along(edgecifar, model, photos, tmp_path):
+    (photos / "1b.png").symlink_to(tmp_path / "gone.png")
+    paths = (photos / "0.png", tmp_path / "none.png", tmp_path / "*.gif", photos)
+    result = edgecifar("classify", *paths, "--model", model)
+    assert result.exit_code == 1
+    names = [line.partition(": ")[0] for line in result.stdout.splitlines()]
+    assert names == [str(photos / name) for name in ("0.png", "0.png", "1.png", "2.png")]
+    errors = result.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in errors] == ["Error"] * 3
+    for name, line in zip(("none.png", "*.gif", "1b.png"), errors, strict=True):
+        assert name in line
+
+
+def test_names_that_are_not_utf8(model, photos):
+    name = os.fsencode(photos) + b"/caf\xe9.png"
+    os.rename(photos / "0.png", name)
+    command = [sys.executable, "-m", "edgecifar.runtime", "classify", name, "--model", model]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, check=True, env=strict)
+    assert b"caf\\udce9.png: " in done.stdout
+    assert done.stderr == b""
+    done = subprocess.run([*command, "--json"], capture_output=True, check=True, env=strict)
+    assert os.fsencode(json.loads(done.stdout)["file"]) == name
+
+
+def test_without_a_model_the_one_that_ships_classifies(edgecifar, photos):
+    result = edgecifar("classify", photos / "0.png", "--json", "--top", 10)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    labels = [entry["label"] for entry in json.loads(result.stdout)["top"]]
+    assert sorted(labels) == sorted(Classifier().classes)
+    assert "airplane" in labels
+
+
+def test_a_named_interpreter(edgecifar, fails, described, photos):
+    options = ("classify", photos / "0.png", "--backend")
+    model = ("--model", described / "float32.onnx")
+    assert edgecifar(*options, "onnxruntime", *model).exit_code == 0
+    assert "no interpreter 'litert' for .onnx files" in fails(*options, "litert", *model)
+    assert edgecifar(*options, "litert").exit_code == 0
+    assert "no interpreter 'onnxruntime' for .tflite files" in fails(*options, "onnxruntime")
 
 
 def test_one_bad_image_among_good_ones(edgecifar, model, photos):

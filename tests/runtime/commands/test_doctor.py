@@ -149,6 +149,34 @@ def test_this_machine(edgecifar, monkeypatch):
     assert all(sentence in text for sentence in told["advice"])
 
 
+def test_modules_in_the_working_folder_do_no_harm(edgecifar, tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('the wrong random')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "BACKENDS", {"litert": doctor.BACKENDS["litert"]})
+    (row,) = json.loads(edgecifar("doctor", "--json").stdout)["interpreters"]
+    assert row["works"] or row["version"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ILL", "illegal instruction: this wheel needs a CPU feature"),
+        ("SEGV", "the first inference crashes (SIGSEGV); `pip install -U ai-edge-litert`"),
+    ],
+)
+def test_an_interpreter_that_dies_as_it_computes(edgecifar, tmp_path, monkeypatch, name, expected):
+    """It imports, and the model that ships is whole: the fault is the wheel's."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *probe*) kill -{name} $$ ;; esac\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(doctor, "BACKENDS", {"litert": doctor.BACKENDS["litert"]})
+    result = edgecifar("doctor")
+    assert result.exit_code == 1
+    assert expected in result.stdout
+    assert "damaged" not in result.stdout
+
+
 def test_a_crashing_interpreter_only_kills_the_child(edgecifar, tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -ILL $$\n")

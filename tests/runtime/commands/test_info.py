@@ -1,5 +1,7 @@
 import json
 
+from edgecifar.runtime import shipped
+
 
 def test_a_file_of_ours(edgecifar, described):
     result = edgecifar("info", described / "int8.tflite")
@@ -9,6 +11,21 @@ def test_a_file_of_ours(edgecifar, described):
     assert "verified" in text
     assert "int8 1x16x16x3, scale 0.015625, zero point -8" in text
     assert "ant, bee, cow, dog" in text
+
+
+def test_without_a_file_it_tells_of_the_model_that_ships(edgecifar):
+    result = edgecifar("info")
+    assert result.exit_code == 0
+    assert str(shipped.default_model()) in result.stdout
+    assert "airplane, automobile" in result.stdout
+
+
+def test_a_named_interpreter(edgecifar, fails, described):
+    result = edgecifar("info", described / "float32.onnx", "--backend", "onnxruntime", "--json")
+    assert json.loads(result.stdout)["backend"].startswith("onnxruntime ")
+    result = edgecifar("info", "--backend", "litert", "--json")
+    assert json.loads(result.stdout)["backend"].startswith("litert ")
+    assert "take one of litert, tflite-runtime" in fails("info", "--backend", "onnxruntime")
 
 
 def test_json_of_a_foreign_file(edgecifar, bare):

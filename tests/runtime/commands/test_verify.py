@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from edgecifar.runtime import Classifier, golden, modelfile
+from edgecifar.runtime import Classifier, golden, modelfile, shipped, signing
 
 
 @pytest.fixture
@@ -23,6 +23,27 @@ def test_a_good_file(edgecifar, model):
     assert told["holds"]
     assert told["golden"]["same_labels"] == 8
     assert told["signed_by"] is None
+
+
+def test_without_a_file_it_checks_the_model_that_ships(edgecifar):
+    result = edgecifar("verify", "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["file"] == str(shipped.default_model())
+    assert told["holds"]
+
+
+def test_a_named_interpreter(edgecifar, fails, model):
+    told = json.loads(edgecifar("verify", model, "--backend", "litert", "--json").stdout)
+    assert told["golden"]["computed_with"].startswith("litert ")
+    assert "take one of litert, tflite-runtime" in fails("verify", model, "--backend", "other")
+
+
+def test_the_help_names_the_tolerance_that_files_have(edgecifar):
+    text = " ".join(edgecifar("verify", "--help").stdout.split())
+    assert "1/256 for an int8 .tflite file in LiteRT" in text
+    golden = modelfile.read(shipped.default_model()).metadata["golden"]
+    assert golden["tolerance"] == 1 / 256
 
 
 def test_kernels_that_compute_something_else(fails, edgecifar, model):
@@ -51,6 +72,30 @@ def test_signing(edgecifar, fails, model, tmp_path):
     assert "wasn't made with" in fails("verify", model, "--key", tmp_path / "other.pub.pem")
     assert edgecifar("sign", model, "--key", tmp_path / "other.pem").exit_code == 0
     assert "wasn't made with" in fails("verify", model, "--key", tmp_path / "maker.pub.pem")
+
+
+def test_signing_several_files(edgecifar, fails, described, tmp_path):
+    pytest.importorskip("cryptography")
+    files = [described / "int8.tflite", described / "float32.onnx"]
+    result = edgecifar("sign", *files, "--new-key", tmp_path / "maker.pem")
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 3
+    for path in files:
+        assert f"signed {path} with the key " in result.stdout
+        signing.check(modelfile.read(path), tmp_path / "maker.pub.pem")
+    missing = tmp_path / "none.tflite"
+    assert str(missing) in fails("sign", files[0], missing, "--key", tmp_path / "maker.pem")
+
+
+def test_a_key_is_replaced_only_by_force(edgecifar, fails, tmp_path):
+    pytest.importorskip("cryptography")
+    key = tmp_path / "maker.pem"
+    assert edgecifar("sign", "--new-key", key).exit_code == 0
+    first = key.read_text()
+    assert "--force overwrites it" in fails("sign", "--new-key", key)
+    assert key.read_text() == first
+    assert edgecifar("sign", "--new-key", key, "--force").exit_code == 0
+    assert key.read_text() != first
 
 
 def test_wrong_usage_of_sign(edgecifar, model, tmp_path):

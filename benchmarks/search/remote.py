@@ -1,0 +1,85 @@
+"""Latency of models on another device, against each other, through a bench there."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecifar.benchmarks.devices.fleet import bench_on, device
+from edgecifar.benchmarks.devices.local import LocalDevice
+from edgecifar.compress.latency import Comparison
+from edgecifar.compress.tflite import to_tflite
+from edgecifar.runtime import environment, modelfile
+from edgecifar.runtime.benchmark import Settings
+from edgecifar.runtime.encoding import PIXEL_MINUS_128
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+from edgecifar.runtime.statistics import Estimate, Latency
+from edgecifar.runtime.timing import TimingPlan
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+_CREATED = "1980-01-01T00:00:00+00:00"  # equal models, equal files: a device keeps the reference
+
+
+class RemoteRace:
+    """Times models against a first one on the device `spec`, as `Int8Race` does on this machine.
+
+    The first may be the bytes of a file. `calibration` are uint8 training images
+    [n, height, width, 3]. Raises EdgecifarError for a device that gives no times.
+    """
+
+    def __init__(self, spec: str, first: "keras.Model | bytes", calibration: np.ndarray):
+        self._spec, self._calibration = _timed(spec), calibration
+        self._first = first if isinstance(first, bytes) else self.convert(first)
+
+    def convert(self, model: "keras.Model") -> bytes:
+        """Return the int8 TFLite bytes of a model."""
+        return to_tflite(model, "int8", self._calibration)
+
+    def compare(self, payload: bytes, plan: TimingPlan | None = None) -> Comparison:
+        """Time the bytes of a model against the first model's.
+
+        Raises EdgecifarError if the device can't be reached, or gives reason to doubt its times.
+        """
+        settings = Settings(plan=plan or TimingPlan(), energy=False)
+        payloads = {"reference": self._first, "candidate": payload}
+        with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
+            files = [_write(Path(folder), *named) for named in payloads.items()]
+            (outcome,) = bench_on([self._spec], files, None, data=None, settings=settings)
+        if outcome.errors:
+            raise EdgecifarError(outcome.errors[0])
+        if not outcome.result["valid"]:
+            doubts = "; ".join(outcome.result["doubts"])
+            raise EdgecifarError(f"{self._spec}: {doubts}: mend that and run it again")
+        before, after = outcome.result["models"]
+        latencies = (Latency(**row["latency_us"]) for row in (before, after))
+        return Comparison(*latencies, Estimate(**after["ratio"]))
+
+
+def machine_of(spec: str) -> str:
+    """Return what tells the machine `spec` from others whose latencies can't stand beside its own.
+
+    Raises EdgecifarError for a device that gives no times.
+    """
+    if spec != LocalDevice.name:
+        return _timed(spec)
+    processor = environment.cpu_model() or "an unknown processor"
+    return f"{processor} ({', '.join(environment.cpu_features()) or 'no features known'})"
+
+
+def _timed(spec: str) -> str:
+    if not device(spec).timed:
+        raise EdgecifarError(f"{spec}: an emulated board gives no times: name a real one")
+    return spec
+
+
+def _write(folder: Path, name: str, payload: bytes) -> Path:
+    """Write an int8 model as a file that says how it takes pixels, which a bench asks."""
+    path = folder / f"{name}.tflite"
+    replace_file(path, payload)
+    described = {"name": name, "created": _CREATED, "input": {"encoding": PIXEL_MINUS_128}}
+    modelfile.append(path, described, None)
+    return path
