@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+VNNI = frozenset({"avx vnni", "avx512 vnni"})  # x86's dot products of 8-bit integers
 BFLOAT16 = "bf16"  # the feature of a CPU that multiplies in bfloat16
 _ROOT = Path("/")
 # Features that decide how fast int8 and float kernels are, by their name in /proc/cpuinfo.
