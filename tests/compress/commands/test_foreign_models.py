@@ -163,8 +163,9 @@ def test_a_model_is_quantized_and_exported(given, name):
     assert export_int8(int8, file.source, int8 / "exports").identical
 
 
-def test_a_model_takes_every_other_command(given, tmp_path):
+def test_a_model_takes_every_other_command(given, tmp_path, monkeypatch):
     file = given("small.keras")
+    monkeypatch.chdir(file.path.parent)  # where the run of the file goes
     done(export, file.path, *file.told, "--int8", "--onnx", "--out", tmp_path)
     record = json.loads((tmp_path / "exports.json").read_text())["files"]
     assert "QLinearConv" in record["small-int8.onnx"]["verdict"]
