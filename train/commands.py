@@ -16,7 +16,7 @@ from edgecifar.train.devices import STRATEGIES
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/ARCHITECTURE]"
 )
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training images.")
+@click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--learning-rate", type=float, help="The highest learning rate.")
 @click.option("--ema", type=float, help="Keep an average of the weights with this decay.")
