@@ -97,8 +97,9 @@ class Chain:
         require_judgeable(self.dataset)
         known = models.find(recipe.architecture)
         model = known.build(self.dataset.image_size, len(self.dataset.classes))
+        deployed = known.deploy(model) if known.deploy else model
         for step in steps:
-            require_possible(step, known.deploy(model) if known.deploy else model, self.dataset)
+            require_possible(step, deployed, self.dataset)
 
     def _variant(self, trained: Run, variant: Variant) -> Iterator[Made]:
         teacher, run = self._itself(trained, variant.distil), trained

@@ -71,20 +71,18 @@ def _stale(root: Path) -> dict[Path, str]:
 
 def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
     """Return `text` with every marked block written anew from the JSON files in `results`."""
+    bodies = {
+        "results": lambda path: table(_sound(path)),
+        "paired": lambda path: paired(_sound(path), models),
+        "targets": lambda path: targets_table(
+            _sound(path), read_targets(path.with_suffix(".toml"))
+        ),
+        "study": study_table,
+        instructions.KIND: lambda path: counted(read(path, kind=instructions.KIND)),
+    }
 
     def block(match: re.Match) -> str:
-        path = results / f"{match[3]}.json"
-        if match[2] == "study":
-            body = study_table(path)
-        elif match[2] == instructions.KIND:
-            body = counted(read(path, kind=instructions.KIND))
-        else:
-            result = _sound(path)
-            if match[2] == "targets":
-                body = targets_table(result, read_targets(path.with_suffix(".toml")))
-            else:
-                body = table(result) if match[2] == "results" else paired(result, models)
-        return match[1] + body + match[4]
+        return match[1] + bodies[match[2]](results / f"{match[3]}.json") + match[4]
 
     return _BLOCK.sub(block, text)
 

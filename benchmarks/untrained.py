@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import replace_file
+from edgecifar.train.files import write_whole
 
 _CLASSES = 10
 _NOISE = 4  # images: the ranges that they calibrate decide nothing here
@@ -43,11 +43,14 @@ def write_untrained(
     shape = (_NOISE, image_size, image_size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     form = FORMATS[kind]
-    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
-    replace_file(partial, form.convert(model, noise))
     described = {"name": out.stem, "architecture": architecture, "weights": "untrained"}
-    modelfile.append(partial, described | {"input": {"encoding": form.encoding}}, None)
-    return partial.replace(out)
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(form.convert(model, noise))
+        modelfile.append(partial, described | {"input": {"encoding": form.encoding}}, None)
+
+    write_whole(out, write)
+    return out
 
 
 @click.command()

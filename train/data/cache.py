@@ -21,6 +21,7 @@ import numpy as np
 
 from edgecifar.runtime.decoding import Decoded
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import cache_folder
 from edgecifar.runtime.splits import SPLITS, assign, fingerprint
 from edgecifar.train.data.dataset import Dataset, Split
 from edgecifar.train.data.sources import Parts, Reading, Source
@@ -36,9 +37,8 @@ _STALE_SECONDS = 24 * 3600
 
 
 def cache_root() -> Path:
-    """Return the cache folder: $EDGECIFAR_CACHE, or ~/.cache/edgecifar."""
-    chosen = os.environ.get("EDGECIFAR_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "edgecifar"
+    """Return the cache folder, which is the runtime's too."""
+    return cache_folder()
 
 
 def cached(

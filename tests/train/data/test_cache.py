@@ -122,5 +122,6 @@ def test_cache_that_cannot_be_written(containers, cache):
 
 def test_cache_root(monkeypatch, tmp_path):
     monkeypatch.delenv("EDGECIFAR_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_module.cache_root() == tmp_path / ".cache" / "edgecifar"
