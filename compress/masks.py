@@ -50,8 +50,9 @@ def hold(model: "keras.Model", masks: Masks) -> list[Held]:
     held = [Held(key[0], _find(variables, key, mask), mask) for key, mask in masks.items()]
     for item in held:
         # The optimizer applies what Keras' `kernel_constraint` would have put there; that one
-        # would go into the saved model, which then loads only with this code.
-        item.variable._constraint = _Mask(item.mask)
+        # would go into the saved model, which then loads only with this code. In mixed precision
+        # it asks the variable within.
+        getattr(item.variable, "_variable", item.variable)._constraint = _Mask(item.mask)
     return held
 
 

@@ -79,7 +79,7 @@ def prune(
     there and a target that can't be met.
     """
     from edgecifar.compress.distil import fine_tuning_feed, taught_settings
-    from edgecifar.train.loop import apply_precision
+    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, inherited
 
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
@@ -174,14 +174,10 @@ def _fine_tune(
     seed: int,
 ) -> "Fit":
     """Fit a round's model; the last round's history and checkpoints are the run's own."""
-    from edgecifar.compress.masks import hold, require_held, zeros_of
-    from edgecifar.train.loop import fit_to
+    from edgecifar.compress.fine_tune import fine_tune
 
     last = number == recipe.rounds
     epochs = recipe.epochs if last else recipe.between
     folder = run.path if last else run.path / "rounds" / str(number)
-    held = hold(model, zeros_of(model))  # what an earlier step pruned weight by weight stays so
     settings = recipe.settings(parent, epochs=epochs)
-    result = fit_to(feed(settings), model, settings, folder, seed=seed)
-    require_held(held)
-    return result
+    return fine_tune(model, feed(settings), settings, folder, seed=seed)

@@ -45,10 +45,14 @@ class Quantization:
         self.settings(Training())
 
     def settings(self, parent: Training) -> Training:
-        """Return the settings for fine-tuning a model that was trained with those of `parent`."""
-        return parent.fine_tuning(
+        """Return the settings for fine-tuning a model that was trained with those of `parent`.
+
+        Ranges and rounding need the full mantissa, so that it computes in float32.
+        """
+        settings = parent.fine_tuning(
             epochs=self.epochs, learning_rate=self.learning_rate, usual=0.01, ema=self.ema
         )
+        return dataclasses.replace(settings, precision="float32")
 
 
 def quantize(
@@ -67,7 +71,8 @@ def quantize(
     a `teacher` it learns from that as in distillation.
     """
     from edgecifar.compress.distil import fine_tuning_feed, taught_settings
-    from edgecifar.train.loop import apply_precision, fit_to
+    from edgecifar.train.loop import fit_to
+    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, inherited
 
     settings = taught_settings(teacher, dataset, recipe.settings(inherited(parent, dataset)))

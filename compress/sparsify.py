@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgecifar.compress.masks import LEAST_SHARE, hold, kernels, require_held, zeros_of
+from edgecifar.compress.masks import LEAST_SHARE, kernels
 from edgecifar.compress.prune import require_share
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
@@ -61,10 +61,13 @@ class Sparsification:
     def ramp_settings(self, parent: Training) -> Training:
         """Return the settings while sparsity rises: the rate halves, and nothing is averaged.
 
-        An average would hold weights that are zero by now.
+        An average would hold weights that are zero by now. The toolkit's wrappers know float32
+        alone.
         """
         epochs = self.ramp if self.pattern == "free" else 1
-        return dataclasses.replace(self.settings(parent), epochs=epochs, ema=0.0)
+        return dataclasses.replace(
+            self.settings(parent), epochs=epochs, ema=0.0, precision="float32"
+        )
 
 
 def sparsify(
@@ -85,7 +88,8 @@ def sparsify(
     can't be pruned and for layers that aren't there.
     """
     from edgecifar.compress.distil import fine_tuning_feed, taught_settings
-    from edgecifar.train.loop import apply_precision, fit_to
+    from edgecifar.compress.fine_tune import fine_tune
+    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, inherited
 
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
@@ -108,10 +112,8 @@ def sparsify(
     feed = partial(fine_tuning_feed, teacher, dataset, run=run, seed=seed, parent=parent)
     ramp = recipe.ramp_settings(settings)
     sparse, seconds = _ramp(model, feed(ramp), recipe, ramp, run.path / "ramp", seed=seed)
-    held = hold(sparse, zeros_of(sparse))
     report(f"fine-tuning with {100 * sparsity(sparse):.1f} % zeros held")
-    result = fit_to(feed(last), sparse, last, run.path, seed=seed)
-    require_held(held)
+    result = fine_tune(sparse, feed(last), last, run.path, seed=seed)
     result = dataclasses.replace(result, seconds=result.seconds + seconds)
     finish(run, sparse, dataset, result, sparsity=sparsity(sparse))
     return run

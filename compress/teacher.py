@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.train.files import read_json, remove_partial, write_json, write_whole
+from edgecifar.train.precision import quickest_policy, recast
 from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run
 
@@ -87,7 +88,8 @@ class _Panel:
     """The models of some runs, asked about the batches of a view."""
 
     def __init__(self, runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int):
-        self._models = [run.load_model() for run in runs]
+        # Half precision has the three digits that are kept.
+        self._models = [recast(run.load_model(), quickest_policy()) for run in runs]
         self._dataset, self._settings, self._seed = dataset, settings, seed
 
     def __call__(self, view: int) -> np.ndarray:
@@ -113,6 +115,7 @@ def _key(runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int)
         "data": dataset.fingerprint,
         "augment": asdict(settings.augment),
         "batch_size": settings.batch_size,
+        "policy": quickest_policy(),
         "seed": seed,
     }
 

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from edgecifar.runtime.environment import BFLOAT16, cpu_features
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import Checkpoints
 from edgecifar.train.pipeline import Feed, Goals, image_feed
@@ -123,30 +120,6 @@ def compile_for(
         loss=goals.loss if goals else loss,
         metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
     )
-
-
-def apply_precision(precision: str) -> str:
-    """Set Keras' policy for models built from now on, and return its name.
-
-    `auto` is float16 with loss scaling on a GPU, whose tensor cores want it, and float32 on a CPU.
-    `bfloat16` becomes float32, and says so, on a CPU that has no instructions for it: emulated it
-    took ten to thirty times as long (AMD Zen 3).
-    """
-    import tensorflow as tf
-    import tf_keras as keras
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if precision == "auto":
-        precision = "float16" if gpus else "float32"
-    if precision == "bfloat16" and not gpus and BFLOAT16 not in cpu_features():
-        click.echo("training in float32: this CPU has no instructions for bfloat16", err=True)
-        precision = "float32"
-    policy = precision if precision == "float32" else f"mixed_{precision}"
-    keras.mixed_precision.set_global_policy(policy)
-    # Dropout's random state becomes a variable that checkpoints hold, so that a resumed run drops
-    # what the uninterrupted one would have dropped.
-    keras.backend.experimental.enable_tf_random_generator()
-    return policy
 
 
 def _optimizer(model: "keras.Model", settings: Training, total_steps: int):

@@ -62,12 +62,10 @@ class Training:
     def fine_tuning(
         self, *, epochs: int, learning_rate: float | None, usual: float, ema: float
     ) -> "Training":
-        """Return these settings for going on with a trained model, in float32.
+        """Return these settings for going on with a trained model.
 
         The rate falls as a cosine from the first step. Where none is given it is the `usual` one
-        of SGD, of which Adam takes a hundredth: its steps don't shrink with the gradient. What
-        fine-tuning guards, such as the ranges and the rounding of quantization, needs the full
-        mantissa.
+        of SGD, of which Adam takes a hundredth: its steps don't shrink with the gradient.
         """
         if learning_rate is None:
             learning_rate = usual if self.optimizer == "sgd" else usual / 100
@@ -79,7 +77,6 @@ class Training:
             warmup=0.0,
             schedule="cosine",
             early_stopping=0,
-            precision="float32",
         )
 
 

@@ -90,8 +90,9 @@ def fit_built(
     the best epoch, and the record of the fit.
     """
     from edgecifar.train.devices import replicate
-    from edgecifar.train.loop import apply_precision, fit_to
+    from edgecifar.train.loop import fit_to
     from edgecifar.train.pipeline import image_feed
+    from edgecifar.train.precision import apply_precision
 
     feed = feed or image_feed(dataset, settings, seed=seed)
     policy = apply_precision(settings.precision)

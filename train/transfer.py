@@ -130,7 +130,8 @@ def train(
     """
     from edgecifar.train.devices import start_strategy
     from edgecifar.train.features import fit_head
-    from edgecifar.train.loop import apply_precision, require_batches
+    from edgecifar.train.loop import require_batches
+    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, fit_built, seeded_build
 
     require_batches(dataset, settings)

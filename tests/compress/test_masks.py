@@ -49,18 +49,21 @@ def test_zeros_drift_unless_held(sparse_model):
     assert count_zeros(sparse_model) < before / 2
 
 
-def test_held_zeros_survive_training_and_averaging(sparse_model):
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_held_zeros_survive_training_and_averaging(sparse_model, policy):
     from edgecifar.train.ema import WeightAverage
+    from edgecifar.train.precision import recast
 
     before = zeros_of(sparse_model)
     kernel = sparse_model.get_layer("pruned").kernel.numpy()
-    held = hold(sparse_model, before)
+    model = recast(sparse_model, policy)
+    held = hold(model, before)
     average = WeightAverage(0.5)
-    _train(sparse_model, ema=average)
+    _train(model, ema=average)
     require_held(held)
     average.exchange()
     require_held(held)
-    moved = sparse_model.get_layer("pruned").kernel.numpy()
+    moved = model.get_layer("pruned").kernel.numpy()
     assert np.all(moved[kernel != 0] != kernel[kernel != 0])  # the others did train
 
 

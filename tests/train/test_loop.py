@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train import loop
 from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.session import train
@@ -134,19 +133,6 @@ def test_too_few_images_for_a_batch(digits, tmp_path):
     with pytest.raises(EdgecifarError, match="don't fill a batch of 100000: use --batch-size"):
         train("baseline", digits, Training(batch_size=100_000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("features", "policy"), [(["bf16"], "mixed_bfloat16"), (["avx2"], "float32")]
-)
-def test_bfloat16_is_for_cpus_that_have_it(monkeypatch, capsys, features, policy):
-    """Emulated it would take ten times as long."""
-    monkeypatch.setattr(loop, "cpu_features", lambda: features)
-    try:
-        assert loop.apply_precision("bfloat16") == policy
-    finally:
-        loop.apply_precision("float32")
-    assert ("no instructions for bfloat16" in capsys.readouterr().err) == (policy == "float32")
 
 
 def test_low_precision_ends_in_a_float32_model(digits, tmp_path):

@@ -1,0 +1,33 @@
+"""Going on with the training of a float model that something was taken from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecifar.compress.masks import hold, require_held, zeros_of
+from edgecifar.train.recipe import Training
+
+if TYPE_CHECKING:
+    import tf_keras as keras
+
+    from edgecifar.train.loop import Fit
+    from edgecifar.train.pipeline import Feed
+
+
+def fine_tune(
+    model: "keras.Model", feed: "Feed", settings: Training, folder: Path, *, seed: int
+) -> "Fit":
+    """Fit `model`, which is float32, in place as `fit_to` does, in the precision of `settings`.
+
+    What was pruned of it weight by weight stays zero.
+    """
+    from edgecifar.train.loop import fit_to
+    from edgecifar.train.precision import apply_precision, recast
+
+    fitted = recast(model, apply_precision(settings.precision))
+    held = hold(fitted, zeros_of(fitted))
+    result = fit_to(feed, fitted, settings, folder, seed=seed)
+    require_held(held)
+    apply_precision("float32")
+    if fitted is not model:
+        model.set_weights(fitted.get_weights())
+    return result
