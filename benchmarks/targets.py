@@ -5,7 +5,7 @@ Targets stand in a TOML file beside the result, `NAME.toml` for `NAME.json`:
     [[targets]]
     file = "advanced-qat-int8.tflite"
     against = "advanced-float32.tflite"
-    points = -0.1      # of top-1, paired by image; agreement, faster, bytes, zipped likewise
+    points = -0.1      # of top-1, paired by image; top1, agreement, faster, bytes, zipped likewise
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,21 +22,24 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes
 from edgecifar.train.recipe import did_you_mean, from_mapping, read_toml
 
-_HEADER = ("file", "against", "points of top-1", "same answers", "faster", "bytes", "zipped", "")
+_HEADER = (
+    "file", "against", "top-1 %", "points of it", "same answers", "faster", "bytes", "zipped", "",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Target:
     """What `file` is to reach against another; what is None is shown and not judged.
 
-    `points` of top-1 are the least that may be won (or, below zero, the most that may be lost),
-    `agreement` the least percentage of images with the same answer, `faster` the least quotient of
-    median latencies, `bytes` and `zipped` the most that the payload may be of the other's, as it
-    is and compressed.
+    `top1` is the least percentage of right answers, `points` of it are the least that may be won
+    (or, below zero, the most that may be lost), `agreement` the least percentage of images with
+    the same answer, `faster` the least quotient of median latencies, `bytes` and `zipped` the most
+    that the payload may be of the other's, as it is and compressed.
     """
 
     file: str
     against: str
+    top1: float | None = None
     points: float | None = None
     agreement: float | None = None
     faster: float | None = None
@@ -85,13 +88,18 @@ def _row(result: Mapping[str, Any], target: Target) -> tuple[str, ...]:
 def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, str, float]]:
     """Give the name of each target, and what was measured for it, shown and as a number."""
     points, latency = pair.difference, pair.latency
+    if pair.ours.get("accuracy"):
+        top1 = pair.ours["accuracy"]["top1"]
+        yield "top1", _percent(top1), top1
+    else:
+        yield "top1", words.NOTHING, -np.inf
     if points:
         interval = f"{words.signed(points.low)} to {words.signed(points.high)}"
         yield "points", f"{words.signed(points.points)} ({interval})", points.points
         count = len(result["data"]["classes"])
         said = [unpack_classes(r["accuracy"]["predicted"], count) for r in (pair.ours, pair.peer)]
         same = 100 * float(np.mean(said[0] == said[1]))
-        yield "agreement", _FORMS["agreement"](same), same
+        yield "agreement", _percent(same), same
     else:
         yield from (("points", words.NOTHING, -np.inf), ("agreement", words.NOTHING, -np.inf))
     faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
@@ -112,14 +120,20 @@ def _share(value: float) -> str:
     return f"{value:.2f}x"
 
 
+def _percent(value: float) -> str:
+    return f"{value:.2f} %"
+
+
 _FORMS = {
+    "top1": _percent,
     "points": words.signed,
-    "agreement": "{:.2f} %".format,
+    "agreement": _percent,
     "faster": _share,
     "bytes": _share,
     "zipped": _share,
 }
 _TITLES = {
+    "top1": "top-1",
     "points": "points",
     "agreement": "same answers",
     "faster": "speed",

@@ -25,8 +25,8 @@ def row_of(result, **asked):
 
 
 def test_everything_is_shown_and_nothing_judged_that_was_not_asked(result):
-    file, against, points, same, faster, size, zipped, verdict = row_of(result)
-    assert (file, against, verdict) == (f"`{OURS}`", f"`{FLOAT}`", "")
+    file, against, top1, points, same, faster, size, zipped, verdict = row_of(result)
+    assert (file, against, top1, verdict) == (f"`{OURS}`", f"`{FLOAT}`", "88.86 %", "")
     assert points.startswith(f"{words.signed(-0.21)} ({words.signed(-0.4)[:-1]}")
     assert faster.startswith("3.2")
     assert (size, zipped) == ("0.30x", "0.30x")
@@ -36,8 +36,9 @@ def test_everything_is_shown_and_nothing_judged_that_was_not_asked(result):
 @pytest.mark.parametrize(
     ("asked", "verdict"),
     [
-        ({"points": -0.21}, "met"),
+        ({"points": -0.21, "top1": 88.8}, "met"),
         ({"points": -0.20}, "**missed: points**"),
+        ({"top1": 88.9}, "**missed: top-1**"),
         ({"agreement": 99.99}, "**missed: same answers**"),
         ({"faster": 3.0, "bytes": 0.31, "zipped": 0.31}, "met"),
         ({"faster": 3.5, "bytes": 0.31}, "**missed: speed**"),
@@ -53,10 +54,11 @@ def test_a_target_is_met_or_missed(result, asked, verdict):
 def test_speed_can_be_asked_of_files_without_accuracy(result):
     rows = [row | {"accuracy": None} for row in result["models"]]
     timed = result | {"models": rows, "data": None}
-    _, _, points, same, faster, *_, verdict = row_of(timed, faster=3.0)
-    assert (points, same, verdict) == (words.NOTHING, words.NOTHING, "met")
+    _, _, top1, points, same, faster, *_, verdict = row_of(timed, faster=3.0)
+    assert ({top1, points, same}, verdict) == ({words.NOTHING}, "met")
     assert faster.endswith("asked 3.00x")
     assert row_of(timed, points=-9.0)[-1] == "**missed: points**"
+    assert row_of(timed, top1=1.0)[-1] == "**missed: top-1**"
 
 
 def test_the_answers_that_agree_are_counted_image_by_image(result):
