@@ -1,7 +1,7 @@
 """The runs of a recipe, each made from the one before: trained, pruned, made sparse, quantized."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ class Chain:
     What is finished there under the same recipe and from the same parent is taken as it is; what
     was begun goes on. What another recipe made is an error that names the difference, unless with
     `force`: then it is made anew, and with it all that comes from it. `pupils` are the recipes
-    that wait for this one as their teacher.
+    that wait for this one as their teacher; `shipped` is its float model if that needn't be made.
     """
 
     recipe: Recipe
@@ -50,6 +50,7 @@ class Chain:
     out: Path
     force: bool = False
     pupils: tuple[str, ...] = ()
+    shipped: Run | None = None
 
     def runs(self) -> Iterator[Made]:
         """Make one run after the other: the float model, its int8 form, then each variant.
@@ -69,6 +70,8 @@ class Chain:
 
     def trained(self) -> Run:
         """Make the float model alone, which is all that a teacher needs."""
+        if self.shipped:
+            return self.shipped
         recipe, out = self.recipe, self._trained
 
         def work(*, teacher: "Teacher | None", **how) -> Run:
@@ -158,7 +161,7 @@ class Chain:
 
     @property
     def _trained(self) -> Path:
-        return self.out / self.recipe.architecture
+        return self.shipped.path if self.shipped else self.out / self.recipe.architecture
 
     def _itself(self, trained: Run, wanted: bool | None) -> "Teacher | None":
         """Return the float model as the teacher of what is made of it, if that is wanted."""
@@ -170,7 +173,10 @@ class Chain:
 
     @cached_property
     def _schools(self) -> tuple["Chain", ...]:
-        """The recipe's teachers, each with a folder of its own beside this one."""
+        """The recipe's teachers, each with a folder of its own beside this one.
+
+        One whose folder isn't there is not trained if what its recipe makes of the data ships.
+        """
         chains = []
         for name in self.recipe.teachers:
             if name in self.pupils:
@@ -178,8 +184,9 @@ class Chain:
             chosen, quick = recipes.read(name), self.recipe.quick
             place = self.out.parent / recipes.folder_name(name, quick=quick)
             chosen = chosen.shortened() if quick else chosen
+            shipped = None if place.exists() else _shipped(name, chosen, self.dataset)
             pupils = (*self.pupils, name)
-            chains.append(replace(self, recipe=chosen, out=place, pupils=pupils))
+            chains.append(replace(self, recipe=chosen, out=place, pupils=pupils, shipped=shipped))
         return tuple(chains)
 
     @property
@@ -212,6 +219,19 @@ class Chain:
 
         runs = tuple(school.trained() for school in self._schools)
         return Teacher(runs, self.recipe.distil) if runs else None
+
+
+def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:
+    """Return the float model that ships if the recipe called `name` made it of the same images."""
+    from edgecifar.train import zoo
+
+    asked = {"recipe": asdict(recipe.train), "seed": recipe.seed}
+    for model in zoo.entries():
+        made = model.info["float"]["run"]
+        same_data = made["dataset"]["fingerprint"] == dataset.fingerprint
+        if model.info["recipe"] == name and same_data and asked.items() <= made.items():
+            return model.open_run()
+    return None
 
 
 def announce(text: str) -> None:

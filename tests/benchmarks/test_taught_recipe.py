@@ -8,6 +8,7 @@ from edgecifar.benchmarks.chain import Chain
 from edgecifar.benchmarks.pipeline import run_recipe
 from edgecifar.compress.judge import verdict_of
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import zoo
 from edgecifar.train.run import open_run
 
 TEACHER = """
@@ -63,6 +64,34 @@ def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
     assert not (folder / "runs" / "small-quick").exists()
 
 
+def test_a_teacher_that_ships_is_not_trained_again(digits, folder, monkeypatch, tmp_path):
+    recipe, place = (str(folder / f"{name}.toml") for name in ("small", "base"))
+    made = Chain(recipes.read(place).shortened(), digits, folder / "made").trained()
+    entry = {
+        "name": made.name,
+        "recipe": place,
+        "float": {
+            "file": "model.h5",
+            "sha256": made.digest,
+            "run": made.info,
+            "metrics": made.metrics,
+        },
+    }
+    monkeypatch.setattr(zoo, "entries", lambda: (zoo.Shipped(entry, made.path),))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def student(name, recipe):
+        return Chain(recipes.read(recipe).shortened(), digits, folder / name / "small").trained()
+
+    taught = student("first", recipe)
+    assert not (folder / "first" / "base-quick").exists()
+    assert taught.info["teacher"]["models"] == [made.digest]
+    (folder / "base.toml").write_text(TEACHER.replace("0.05", "0.04"))
+    other = student("second", recipe)
+    assert (folder / "second" / "base-quick" / "edge-8-s16" / "model.h5").exists()
+    assert other.info["teacher"]["models"] != [made.digest]
+
+
 def test_a_recipe_can_t_teach_itself(digits, folder):
     text = (folder / "base.toml").read_text()
     (folder / "base.toml").write_text('teachers = ["nano.toml"]' + text)
@@ -71,9 +100,9 @@ def test_a_recipe_can_t_teach_itself(digits, folder):
         run_recipe(recipe, digits, folder / "runs" / "nano")
 
 
-def test_the_zoo_is_taught_from_base_to_nano():
+def test_the_zoo_is_taught_by_larger_models():
     nano, small, base = (recipes.read(f"zoo-{name}") for name in ("nano", "small", "base"))
-    assert (nano.teachers, small.teachers, base.teachers) == (("zoo-small",), ("zoo-base",), ())
+    assert (nano.teachers, small.teachers, base.teachers) == (("advanced",), ("zoo-base",), ())
     assert [r.architecture for r in (nano, small, base)] == ["nano", "small", "base"]
     # Else a student would never begin: see `Teacher.require_fit`.
     assert nano.train.label_smoothing == small.train.label_smoothing == 0
