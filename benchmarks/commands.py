@@ -158,7 +158,8 @@ def run(
 ) -> None:
     """Carry out RECIPE, a name or a TOML file, from training to report.
 
-    The same command goes on after an interruption and skips what is finished. Recipes that teach
+    One whose models ship is compared with them at the end. The same command goes on after an
+    interruption and skips what is finished. Recipes that teach
     this one are carried out first, in folders beside --out.
 
     A study, such as seed-study, is a table of recipes and seeds. Each recipe has a folder of its
@@ -175,11 +176,15 @@ def run(
         return
     if only or earlier:
         raise click.UsageError(f"--only and --earlier are for studies, and {recipe} is none")
+    from edgecifar.benchmarks.retrained import against_shipped
+
     chosen = recipes.read(recipe)
     chosen = chosen.shortened() if quick else chosen
     chosen = chosen if seed is None else replace(chosen, seed=seed)
     out = out or Path("runs") / recipes.folder_name(recipe, quick=quick, seed=seed or 0)
     _carry_out(chosen, load(**source), out, force=force)
+    if not quick and (compared := against_shipped(recipe, out)):
+        click.echo(compared)
 
 
 @click.command()

@@ -4,12 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgecifar.benchmarks import ship as shipping
+from edgecifar.benchmarks.retrained import against_shipped
 from edgecifar.benchmarks.ship import Finished, Limits, ship
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import pack_classes, seal
 from edgecifar.train import zoo
 from edgecifar.train.files import read_json, write_json
 from edgecifar.train.run import open_run
@@ -59,6 +62,23 @@ def test_what_ships_is_what_the_recipe_made(recipe, places):
         "split": "test",
         **{key: model.test("int8")[key] for key in ("top1", "low", "high", "n")},
     }
+
+
+def test_a_recipe_carried_out_again_is_compared_with_what_ships(recipe, tmp_path):
+    told = against_shipped("zoo-resnet8", recipe)
+    assert told == (
+        "int8 88.86 %, within the interval of the resnet8 that ships: 88.86 (88.23 to 89.46)"
+    )
+    result = read_json(recipe / "bench.json")
+    for row in result["models"]:
+        row["accuracy"]["predicted"] = pack_classes(np.zeros(10_000, int), 10)  # all airplanes
+    write_json(recipe / "bench.json", seal(result))
+    assert "int8 10.00 %, outside the interval" in against_shipped("zoo-resnet8", recipe)
+    for run in ("resnet8", "resnet8-qat"):
+        path = recipe / run / "run.json"
+        write_json(path, read_json(path) | {"dataset": {"name": "other", "fingerprint": "0"}})
+    assert against_shipped("zoo-resnet8", recipe) is None
+    assert against_shipped("demo", tmp_path) is None
 
 
 def test_another_seed_shows_how_far_luck_goes(recipe, places, tmp_path):
