@@ -204,8 +204,9 @@ def _training(model: Shipped) -> str:
 
 
 def _stage(run: Mapping[str, Any]) -> str:
+    computed = f"{run['computed_in']}, " if "computed_in" in run else ""
     return (
-        f"{run['epochs']} epochs (the best was {run['best_epoch']}; seed {run['seed']}, "
+        f"{run['epochs']} epochs (the best was {run['best_epoch']}; seed {run['seed']}, {computed}"
         f"{words.duration(run['train_seconds'])}, {run['images_per_second']:,.0f} images/s)"
     ).replace(words.SPACE, " ")
 

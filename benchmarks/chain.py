@@ -89,8 +89,11 @@ class Chain:
 
     def _require_possible(self) -> None:
         from edgecifar.train import models
+        from edgecifar.train.loop import require_batches
 
         recipe = self.recipe
+        known = models.find(recipe.architecture)
+        require_batches(self.dataset, recipe.train)
         steps: list[Step] = [step for variant in recipe.variants for step in variant.steps]
         if recipe.fine_tune_int8:
             steps += [variant.quantize for variant in recipe.variants if variant.quantize]
@@ -98,7 +101,6 @@ class Chain:
         if not steps:
             return
         require_judgeable(self.dataset)
-        known = models.find(recipe.architecture)
         model = known.build(self.dataset.image_size, len(self.dataset.classes))
         deployed = known.deploy(model) if known.deploy else model
         for step in steps:
@@ -225,11 +227,23 @@ def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:
     """Return the float model that ships if the recipe called `name` made it of the same images."""
     from edgecifar.train import zoo
 
-    asked = {"recipe": asdict(recipe.train), "seed": recipe.seed}
+    if recipe.transfer:  # its weights are known once it begins
+        return None
+    asked = {
+        "architecture": recipe.architecture,
+        "recipe": asdict(recipe.train),
+        "seed": recipe.seed,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+    }
+    taught = {
+        "runs": [recipes.read(teacher).architecture for teacher in recipe.teachers],
+        **asdict(recipe.distil),
+    }
     for model in zoo.entries():
         made = model.info["float"]["run"]
-        same_data = made["dataset"]["fingerprint"] == dataset.fingerprint
-        if model.info["recipe"] == name and same_data and asked.items() <= made.items():
+        teacher = made.get("teacher") or {}
+        same_school = taught.items() <= teacher.items() if recipe.teachers else not teacher
+        if model.info["recipe"] == name and same_school and asked.items() <= made.items():
             return model.open_run()
     return None
 

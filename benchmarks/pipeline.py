@@ -1,5 +1,6 @@
 """Run a recipe from end to end: train, compress, export, evaluate, benchmark, report."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +59,12 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path, *, force: bool = F
     return Outcome(tuple(runs), tuple(files), measured, report)
 
 
-def is_finished(recipe: Recipe, dataset: "Dataset", out: Path) -> bool:
-    """Tell whether `run_recipe` came to its end in `out` with this recipe and these images.
+def is_finished(
+    is_wanted: Callable[[Mapping[str, Any]], bool], dataset: "Dataset", out: Path
+) -> bool:
+    """Tell whether `run_recipe` came to its end in `out` with a wanted recipe and these images.
 
+    `is_wanted` is told the recipe as JSON has it, as `Recipe.is_that_of` is.
     Its bench, the last that is measured, says of which recipe and of which models it is; these
     must still be there.
     """
@@ -74,7 +78,7 @@ def is_finished(recipe: Recipe, dataset: "Dataset", out: Path) -> bool:
     if bench["data"]["fingerprint"] != dataset.fingerprint:
         return False
     runs = {Run(out / name): digest for name, digest in models.items()}
-    return recipe.is_that_of(bench["recipe"]) and all(
+    return is_wanted(bench["recipe"]) and all(
         run.complete and run.digest == digest for run, digest in runs.items()
     )
 

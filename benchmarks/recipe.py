@@ -100,6 +100,10 @@ class Recipe:
             raise EdgecifarError(
                 "a recipe with teachers starts from random weights: leave out transfer or teachers"
             )
+        if self.teachers and self.train.label_smoothing:
+            raise EdgecifarError(
+                "train.label_smoothing blurs what teachers say: set it to 0, or leave out teachers"
+            )
         self._require_own_names()
 
     def _require_own_names(self) -> None:
@@ -137,12 +141,17 @@ class Recipe:
         """Return plain values, as `is_that_of` takes them."""
         return json.loads(json.dumps(asdict(self)))
 
-    def is_that_of(self, settings: Mapping[str, Any]) -> bool:
-        """Tell whether `settings`, a recipe as JSON has it, give the same results as this one."""
+    def is_that_of(self, settings: Mapping[str, Any], *, variants: bool = True) -> bool:
+        """Tell whether `settings`, a recipe as JSON has it, give the same results as this one.
+
+        Without `variants` those of the float and the int8 model alone count.
+        """
         try:
-            return from_mapping(Recipe, settings).identity == self.identity
+            other = from_mapping(Recipe, settings).identity
         except EdgecifarError:  # of a version with other settings
             return False
+        mine = self.identity
+        return other == (mine if variants else replace(mine, variants=other.variants))
 
 
 def names() -> tuple[str, ...]:

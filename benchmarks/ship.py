@@ -55,6 +55,7 @@ class Finished:
     quantized: Run
     file: ModelFile  # int8
     answers: dict[str, Any]  # figures of the int8 file on the test images
+    settings: dict[str, Any]  # of the recipe, as JSON has them
 
     @property
     def name(self) -> str:
@@ -64,7 +65,8 @@ class Finished:
 
 def read_finished(folder: Path) -> Finished:
     """Read the folder of a recipe; EdgecifarError unless all figures of the test are there."""
-    runs = [open_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+    bench = results.read(folder / "bench.json")
+    runs = [open_run(folder / name) for name in bench.get("runs", ())]  # others may lie there
     original = _only(folder, "trained", [run for run in runs if run.info["parent"] is None])
     children = [run for run in runs if run.info["parent"] == original.name]
     quantized = _only(folder, "quantized", [r for r in children if r.info["stage"] == "quantize"])
@@ -79,7 +81,8 @@ def read_finished(folder: Path) -> Finished:
             "`edgecifar run` end with --force"
         )
     file = modelfile.read(quantized.path / "exports" / f"{quantized.name}-int8.tflite")
-    return Finished(folder, original, quantized, file, _answers(folder / "bench.json", file))
+    answers = _answers(folder, bench, file)
+    return Finished(folder, original, quantized, file, answers, bench["recipe"])
 
 
 def _only(folder: Path, what: str, runs: list[Run]) -> Run:
@@ -91,17 +94,18 @@ def _only(folder: Path, what: str, runs: list[Run]) -> Run:
     return runs[0]
 
 
-def _answers(bench: Path, file: ModelFile) -> dict[str, Any]:
+def _answers(folder: Path, bench: dict[str, Any], file: ModelFile) -> dict[str, Any]:
     """Work out the figures of `file` from its answers to every test image."""
-    result = results.read(bench)
-    for row in result["models"]:
+    for row in bench["models"]:
         if row.get("sha256") == file.sha256 and row.get("accuracy"):
-            data = result["data"]
+            data = bench["data"]
             count = len(data["classes"])
             predicted = results.unpack_classes(row["accuracy"]["predicted"], count)
             labels = results.unpack_classes(data["labels"], count)
             return answer_metrics(predicted, labels, data["classes"])
-    raise EdgecifarError(f"{bench} has not measured {file.path}: repeat `edgecifar run`")
+    raise EdgecifarError(
+        f"the bench.json of {folder} has not measured {file.path}: repeat `edgecifar run`"
+    )
 
 
 def require_within_limits(finished: Finished, *, below_goal: bool = False) -> None:
@@ -146,7 +150,7 @@ def ship(
     entry = {
         "schema": zoo.SCHEMA,
         "name": name,
-        "recipe": folder.name if folder.name in recipes.names() else None,
+        "recipe": _recipe_name(finished),
         "float": {
             "file": original.name,
             "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
@@ -170,6 +174,19 @@ def ship(
     write_whole(original, partial(shutil.copyfile, source))
     write_json(originals / f"{name}.json", entry)
     return originals / f"{name}.json"
+
+
+def _recipe_name(finished: Finished) -> str | None:
+    """Return which of edgecifar's recipes makes this again, None if it was a user's own."""
+    name = finished.folder.name
+    if name not in recipes.names():
+        return None
+    if not recipes.read(name).is_that_of(finished.settings):
+        raise EdgecifarError(
+            f"{finished.folder} was not made by the recipe {name} as it is now: carry that out, or "
+            "give the folder another name"
+        )
+    return name
 
 
 def _copy_described(finished: Finished, path: Path) -> None:

@@ -5,10 +5,10 @@ A study is a TOML file whose name ends in `-study`. Its members are recipes and 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,7 +87,11 @@ class Task:
         """Tell whether all of it was carried out on `dataset`, and as the recipe is now."""
         from edgecifar.benchmarks.pipeline import is_finished
 
-        return is_finished(self.recipe, dataset, self.folder)
+        return is_finished(self.is_made_by, dataset, self.folder)
+
+    def is_made_by(self, settings: Mapping[str, Any]) -> bool:
+        """Tell whether a recipe, as JSON has it, makes what a study shows of this one."""
+        return self.recipe.is_that_of(settings, variants=False)
 
     @property
     def anew(self) -> str:

@@ -43,7 +43,8 @@ def read_entry(task: "Task") -> dict[str, Any]:
 
 def _stages(task: "Task", trained: Run) -> list[dict[str, Any]]:
     """Return what is told of the training and of each fine-tuning after it."""
-    others = [Run(path.parent) for path in sorted(task.folder.glob("*/run.json"))]
+    # Those that the recipe made: others may lie there.
+    others = [Run(task.folder / name) for name in results.read(task.bench)["runs"]]
     stages = []
     for run in [trained, *(run for run in others if run.path != trained.path and run.complete)]:
         info = {key: run.info[key] for key in _TOLD if key in run.info}

@@ -46,7 +46,7 @@ class Collection:
             self._begin_with(path, "give another --out")
         if earlier:
             self._begin_with(earlier, "leave out --earlier or give the same --data")
-        self._features = {name: features(tasks[name][0].recipe, dataset) for name in tasks}
+        self._features = {name: _features(tasks[name][0], dataset) for name in tasks}
 
     def _begin_with(self, file: Path, mend: str) -> None:
         known = read(file)
@@ -149,7 +149,7 @@ class Collection:
         """Return what an earlier result has of a task, if it was of the same recipe."""
         key = (Path(task.name).stem, task.recipe.seed)
         held = (known[key] for known in self._known if key in known)
-        return next((entry for entry in held if task.recipe.is_that_of(entry["recipe"])), None)
+        return next((entry for entry in held if task.is_made_by(entry["recipe"])), None)
 
     def _files(self) -> list[tuple[Path, dict[str, Any]]]:
         """Return the float and the int8 file of each finished member, with what is known of it."""
@@ -167,13 +167,14 @@ class Collection:
 
     def _measured(self, files: list[tuple[Path, dict[str, Any]]]) -> bool:
         wanted = [own["sha256"] for _, own in files]
-        return any([row.get("sha256") for row in b["models"]] == wanted for b in self._benches)
+        sound = (bench["models"] for bench in self._benches if bench["valid"])
+        return any([row.get("sha256") for row in rows] == wanted for rows in sound)
 
     def _kept(self, found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-        """Return the newest bench, and older ones that alone have a file of this result."""
+        """Return the newest valid bench, and others that alone have a file of this result."""
         left = {f["sha256"] for seeds in found.values() for entry in seeds for f in entry["files"]}
         kept = []
-        for bench in self._benches:
+        for bench in sorted(self._benches, key=lambda bench: not bench["valid"]):
             measured = {row.get("sha256") for row in bench["models"]}
             if measured & left:
                 kept.append(bench)
@@ -243,6 +244,17 @@ def latency_of(result: Mapping[str, Any], sha256: str) -> tuple[int, dict[str, A
             if row.get("sha256") == sha256 and row.get("latency_us"):
                 return index, row
     return None
+
+
+def _features(task: "Task", dataset: "Dataset") -> dict[str, str | int]:
+    """Return what a recipe's network is made of; nothing if it can't be built for these images.
+
+    Its own run, if there is to be one, then says why.
+    """
+    try:
+        return features(task.recipe, dataset)
+    except EdgecifarError:
+        return {}
 
 
 def _merged(row: dict[str, Any], path: Path, own: Mapping[str, Any]) -> dict[str, Any]:

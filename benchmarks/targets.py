@@ -55,7 +55,9 @@ class Targets:
 
 
 def read_targets(path: Path) -> tuple[Target, ...]:
-    """Read a TOML file of targets."""
+    """Read a TOML file of targets; EdgecifarError if there is none or it can't be read."""
+    if not path.is_file():
+        raise EdgecifarError(f"{path} is missing: state there what the table is to judge")
     stated = read_toml(path.read_text(encoding="utf-8"), where=path.name)
     return from_mapping(Targets, stated).targets
 
@@ -105,8 +107,11 @@ def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, str
     faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
     yield "faster", f"{faster:.2f}x ({slowest:.2f} to {fastest:.2f})", faster
     for name, key in (("bytes", "payload_bytes"), ("zipped", "zipped_bytes")):
-        share = pair.ours[key] / pair.peer[key]
-        yield name, _FORMS[name](share), share
+        if key in pair.ours and key in pair.peer:
+            share = pair.ours[key] / pair.peer[key]
+            yield name, _FORMS[name](share), share
+        else:  # of a bench that didn't compress yet
+            yield name, words.NOTHING, np.inf
 
 
 def _named(result: Mapping[str, Any], name: str) -> Row:

@@ -28,7 +28,7 @@ class Distillation:
 
     weight: float = 0.9
     temperature: float = 3.0
-    views: int = 20  # epochs whose batches the teacher judges; later epochs repeat them
+    views: int = 20  # epochs whose batches the teacher judges; later ones repeat them, varied
 
     def __post_init__(self) -> None:
         for key, fits, expected in (

@@ -49,6 +49,25 @@ def draw(count: int, settings: Augmentation, seed):
     )
 
 
+def vary(numbers: Draw, settings: Augmentation, seed, *, repeat):
+    """Change the draw of a view for its repetitions by what hardly changes a teacher's answer.
+
+    In every second one (`repeat` counts them, an int tensor, 0 the view itself) images are
+    mirrored, and in all of them moved by a pixel at most, if `settings` mirror and move at all. So
+    a student doesn't learn a few views by heart.
+    """
+    import tensorflow as tf
+
+    flip, crop = numbers.flip, numbers.crop
+    if settings.flip != "none":
+        flip = tf.math.logical_xor(flip, repeat % 2 == 1)
+    if settings.crop:
+        mixed = tf.random.fold_in(seed, 5)
+        moved = tf.random.stateless_uniform(tf.shape(crop), mixed, -1, 2, tf.int32)
+        crop += tf.where(repeat > 0, moved, 0)
+    return numbers._replace(flip=flip, crop=crop)
+
+
 def augment(images, numbers: Draw, settings: Augmentation):
     """Apply a draw to uint8 images [n, height, width, 3]; returns float32 pixels 0..255."""
     import tensorflow as tf

@@ -26,7 +26,7 @@ class DivergenceGuard(keras.callbacks.Callback):
             kept = f"epoch {self._epoch} is kept" if self._epoch else "nothing was saved yet"
             raise EdgecifarError(
                 f"the loss is no longer finite in epoch {self._epoch + 1}, step {batch + 1} "
-                f"({kept}): lower --learning-rate"
+                f"({kept}): lower learning_rate"
             )
 
 

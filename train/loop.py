@@ -154,5 +154,5 @@ def require_batches(dataset: "Dataset", settings: Training) -> None:
     if count < settings.batch_size:
         raise EdgecifarError(
             f"{count} training images don't fill a batch of {settings.batch_size}: "
-            f"use --batch-size {max(1, count // 4)} or less"
+            f"set batch_size to {max(1, count // 4)} or less"
         )

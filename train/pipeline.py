@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecifar.train.augment import Draw, augment, draw, mix_up
+from edgecifar.train.augment import Draw, augment, draw, mix_up, vary
 from edgecifar.train.normalisation import normalise
 from edgecifar.train.recipe import Training
 
@@ -61,7 +61,7 @@ def training_batches(
     Images are float32 [batch, height, width, 3], augmented and normalised; targets float32
     [batch, classes]. What an epoch holds depends on (seed, epoch) alone, so that a resumed run
     continues exactly. Every epoch has `steps_per_epoch` full batches. With `views` all epochs from
-    that number on repeat the first ones, batch by batch.
+    that number on repeat the first ones, batch by batch, but for `vary`.
     """
     import tensorflow as tf
 
@@ -73,6 +73,9 @@ def training_batches(
         epoch_seed = tf.stack([seed, tf.cast(view, tf.int32)])
         order = epoch_order(count, settings.batch_size, epoch_seed)
         numbers = draw(count, settings.augment, epoch_seed)
+        if views:
+            varied_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
+            numbers = vary(numbers, settings.augment, varied_seed, repeat=epoch // views)
         batches = Draw(*(tf.gather(table, order) for table in numbers))
         step_seeds = tf.random.stateless_uniform([steps, 2], epoch_seed, None, None, tf.int32)
         return tf.data.Dataset.from_tensor_slices((order, batches, step_seeds))

@@ -17,16 +17,11 @@ def apply_precision(precision: str) -> str:
     `bfloat16` becomes float32, and says so, on a CPU that has no instructions for it: emulated it
     took ten to thirty times as long (AMD Zen 3).
     """
-    import tensorflow as tf
     import tf_keras as keras
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if precision == "auto":
-        precision = "float16" if gpus else "float32"
-    if precision == "bfloat16" and not gpus and BFLOAT16 not in cpu_features():
+    policy = policy_for(precision)
+    if precision == "bfloat16" and policy == "float32":
         click.echo("training in float32: this CPU has no instructions for bfloat16", err=True)
-        precision = "float32"
-    policy = precision if precision == "float32" else f"mixed_{precision}"
     keras.mixed_precision.set_global_policy(policy)
     # Dropout's random state becomes a variable that checkpoints hold, so that a resumed run drops
     # what the uninterrupted one would have dropped.
@@ -34,13 +29,24 @@ def apply_precision(precision: str) -> str:
     return policy
 
 
+def policy_for(precision: str) -> str:
+    """Return Keras' policy for a recipe's precision on this machine; see `apply_precision`."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if precision == "auto":
+        precision = "float16" if gpus else "float32"
+    if precision == "bfloat16" and not gpus and BFLOAT16 not in cpu_features():
+        precision = "float32"
+    return precision if precision == "float32" else f"mixed_{precision}"
+
+
 def quickest_policy() -> str:
     """Return the policy with the quickest arithmetic here: of half precision if there is one."""
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
-        return "mixed_float16"
-    return "mixed_bfloat16" if BFLOAT16 in cpu_features() else "float32"
+    gpus = tf.config.list_physical_devices("GPU")
+    return policy_for("float16" if gpus else "bfloat16")
 
 
 def recast(model: "keras.Model", policy: str) -> "keras.Model":

@@ -124,6 +124,8 @@ def finish(
     run: Run, model: "keras.Model", dataset: "Dataset", result: "Fit", **details: object
 ) -> None:
     """Write what a fit ended with, and `details` of it; see `record`."""
+    from edgecifar.train.precision import policy_for
+
     record(
         run,
         model,
@@ -132,6 +134,7 @@ def finish(
         epochs=len(result.history),
         train_seconds=round(result.seconds, 1),
         images_per_second=round(result.images_per_second, 1),
+        computed_in=policy_for(run.info["recipe"]["precision"]),
         **details,
     )
 

@@ -96,10 +96,9 @@ def _standing(index: int, system: System) -> tuple[Cell, ...]:
     reported = system.raw["reported"]
     name = Cell(system.label, system.raw["note"], index)
     told = _EMPTY if reported is None else Cell(words.percent(reported))
-    small = Cell(
-        f"{system.raw['features']['parameters']:,}",
-        f"{words.count(system.raw['features']['macs'])} MACs",
-    )
+    small, made_of = _EMPTY, system.raw["features"]
+    if made_of:
+        small = Cell(f"{made_of['parameters']:,}", f"{words.count(made_of['macs'])} MACs")
     if not system.first:
         return name, told, Cell(NOT_RUN), *[_EMPTY] * 7, small
     mean = system.mean("float")

@@ -17,7 +17,7 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.recipe import Training
-from edgecifar.train.run import RunFinishedError
+from edgecifar.train.run import RunDiffersError, RunFinishedError
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
@@ -73,7 +73,9 @@ def search(
     alike, or measure on the same `device`.
     """
     from edgecifar.benchmarks.search.remote import machine_of
+    from edgecifar.train.loop import require_batches
 
+    require_batches(dataset, plan.training)
     machine = machine_of(device)
     against = modelfile.read(reference).sha256 if reference else "resnet8"
     out.mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,7 @@ def search(
         storage or f"sqlite:///{(out / 'study.db').resolve()}",
         "edgecifar-search",
         plan.settings(dataset, against, machine),
+        shared=storage is not None,
     )
     size, classes = dataset.image_size, len(dataset.classes)
     _measure(plan, Stopwatch(size, classes, reference, device), trials)
@@ -94,9 +97,20 @@ def search(
         trial, shape = taken
         cost = trials.costs[shape]
         _announce(f"training {shape} for {plan.training.epochs} epochs")
-        top1 = _train(shape, dataset, plan, out / "runs" / f"{PREFIX}{shape}")
+        try:
+            top1 = _train(shape, dataset, plan, out / "runs" / f"{PREFIX}{shape}")
+        except RunDiffersError:
+            raise
+        except EdgecifarError as error:  # as of a loss that is no longer finite
+            trials.give_up(trial)
+            _announce(f"{shape} is left out: {error}")
+            continue
         trials.finish(trial, top1, cost.latency(plan.limits))
-    return trials.results()
+    if elsewhere := trials.elsewhere():
+        _announce(f"not among these, since others train them: {', '.join(elsewhere)}")
+    if not (found := trials.results()):
+        raise EdgecifarError("no shape is trained yet, or none could be: see the lines above")
+    return found
 
 
 def promising(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COST = "cost of "
 _SHORTLIST = "shortlist of "
 _SETTINGS = "settings"
+_GIVEN_UP = "given up"
 _LARGEST = 10**12  # the distributions of a study may never change: wide enough for any shape
 
 
@@ -33,12 +34,14 @@ class Trial:
 class Trials:
     """One study, in the order of the work: costs of shapes, a queue, accuracies.
 
-    Raises EdgecifarError if the study was begun with other `settings` (plain values).
+    `shared` storages have several machines at work. Raises EdgecifarError if the study was begun
+    with other `settings` (plain values).
     """
 
-    def __init__(self, storage: str, name: str, settings: dict[str, Any]):
+    def __init__(self, storage: str, name: str, settings: dict[str, Any], *, shared: bool = False):
         import optuna
 
+        self._shared = shared
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             self._study = optuna.create_study(
@@ -57,7 +60,7 @@ class Trials:
             other = next(key for key in settings if known.get(key) != settings[key])
             raise EdgecifarError(
                 f"this search was begun with {other} {_brief(known.get(other, 'unknown'))}, not "
-                f"{_brief(settings[other])}: choose another --out"
+                f"{_brief(settings[other])}: choose another {'--storage' if shared else '--out'}"
             )
 
     @property
@@ -84,7 +87,7 @@ class Trials:
     def queue(self, shape: Shape, figures: dict[str, int]) -> None:
         """Ask for a shape to be trained, once; `figures` become the trial's parameters."""
         wanted = str(shape)
-        if not self._numbers(wanted):
+        if not self._numbers(wanted) and not self._given_up(wanted):
             self._study.enqueue_trial(figures, user_attrs={"shape": wanted, "figures": [*figures]})
 
     def take(self) -> "tuple[optuna.Trial, Shape] | None":
@@ -108,15 +111,40 @@ class Trials:
         """Record what a shape reached."""
         self._study.tell(trial, [top1, latency])
 
-    def give_back_abandoned(self) -> None:
-        """Free what a killed process of this machine had taken, for `queue` to take it up again."""
-        import optuna
+    def give_up(self, trial: "optuna.Trial") -> None:
+        """Record that a shape can't be trained: it would fail again in the same way."""
+        from optuna.trial import TrialState
 
-        running = self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
-        for trial in running:
-            host, process = trial.user_attrs.get("worker", [socket.gethostname(), 0])
-            if host == socket.gethostname() and not _lives(process):
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        trial.set_user_attr(_GIVEN_UP, True)
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def give_back_abandoned(self) -> None:
+        """Free what a killed process of this machine had taken, for `queue` to take it up again.
+
+        A storage that isn't shared has had no other: it is a container's under a new name.
+        """
+        from optuna.trial import TrialState
+
+        for trial in self._running():
+            host, process = _worker(trial)
+            gone = not _lives(process) if host == socket.gethostname() else not self._shared
+            if gone:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def elsewhere(self) -> list[str]:
+        """Return what has been taken and not been finished, each with host and process."""
+        found = ((trial.user_attrs.get("shape"), *_worker(trial)) for trial in self._running())
+        return [f"{shape} ({host}, process {process})" for shape, host, process in found if shape]
+
+    def _running(self) -> "list[optuna.trial.FrozenTrial]":
+        from optuna.trial import TrialState
+
+        return self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+
+    def _given_up(self, shape: str) -> bool:
+        trials = self._study.get_trials(deepcopy=False)
+        shapes = {t.user_attrs.get("shape") for t in trials if _GIVEN_UP in t.user_attrs}
+        return shape in shapes
 
     def _numbers(self, shape: str) -> list[int]:
         """Return the trials of a shape, but those that failed."""
@@ -143,6 +171,12 @@ class Trials:
 def _brief(value: Any) -> str:
     """Return a value for a message; of a SHA-256 its beginning."""
     return str(value)[:12] if re.fullmatch(r"[0-9a-f]{64}", str(value)) else str(value)
+
+
+def _worker(trial: "optuna.trial.FrozenTrial") -> tuple[str, int]:
+    """Return host and process that have taken a trial."""
+    host, process = trial.user_attrs.get("worker", [socket.gethostname(), 0])
+    return host, process
 
 
 def _lives(process: int) -> bool:

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.chain import Chain, Made
 from edgecifar.benchmarks.pipeline import is_finished, run_recipe
-from edgecifar.compress import sparsify
+from edgecifar.compress import fine_tune
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.judge import verdict_of
 from edgecifar.runtime import benchmark, modelfile
@@ -61,7 +61,7 @@ def finished(digits, recipe, tmp_path_factory):
     """A chain from training to a sparse int8 file of fewer filters, killed on its way."""
     out = tmp_path_factory.mktemp("runs") / "chain"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparsify, "require_held", _killed)
+        patch.setattr(fine_tune, "require_held", _killed)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe, digits, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("model.h5")}
@@ -136,7 +136,7 @@ def test_the_report_says_that_the_images_are_digits(finished):
 
 def test_a_file_that_can_t_be_measured_leaves_no_bench(digits, recipe, finished, monkeypatch):
     out = finished[0].bench.parent
-    assert is_finished(recipe, digits, out)
+    assert is_finished(recipe.is_that_of, digits, out)
     made = [Made(open_run(path), ()) for path in finished[0].runs]
     failed = {"models": [{"name": "net", "error": "it is broken"}]}
     monkeypatch.setattr(Chain, "runs", lambda self: made)
@@ -248,6 +248,9 @@ def test_a_recipe_is_known_by_what_settles_its_results(recipe):
     ):
         assert not replace(recipe, **change).is_that_of(stored), change
     assert not recipe.is_that_of(stored | {"of another version": 1})
+    shorter = replace(recipe, variants=())
+    assert shorter.is_that_of(stored, variants=False)
+    assert not replace(shorter, seed=1).is_that_of(stored, variants=False)
     left_out = {key: value for key, value in stored.items() if key != "transfer"}
     assert recipe.is_that_of(left_out), "a setting that is newer than the result"
 

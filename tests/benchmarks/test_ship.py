@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks import ship as shipping
 from edgecifar.benchmarks.retrained import against_shipped
 from edgecifar.benchmarks.ship import Finished, Limits, ship
@@ -38,7 +39,10 @@ def finished(folder):
     shutil.copy(ROOT / "runtime/models/resnet8.tflite", file)
     model = modelfile.read(file)
     modelfile.append(file, model.metadata | {"name": "resnet8-qat-int8"}, model.labels)
-    shutil.copy(ROOT / "benchmarks/results/shipped.json", folder / "bench.json")
+    bench = read_json(ROOT / "benchmarks/results/shipped.json")
+    made = {name: open_run(folder / name).digest for name in ("resnet8", "resnet8-qat")}
+    recipe = recipes.read("zoo-resnet8").as_json()
+    write_json(folder / "bench.json", seal(bench | {"runs": made, "recipe": recipe}))
     return folder
 
 
@@ -140,9 +144,23 @@ def test_what_isn_t_finished_does_not_ship(recipe, places):
         ship(recipe, [], *places)
     write_json(metrics, whole)
     shutil.copytree(recipe / "resnet8-qat", recipe / "again")
+    bench = read_json(recipe / "bench.json")
+    write_json(recipe / "bench.json", seal(bench | {"runs": bench["runs"] | {"again": "0"}}))
     with pytest.raises(EdgecifarError, match="2 quantized runs, not one"):
         ship(recipe, [], *places)
     assert not any(place.exists() for place in places)
+    write_json(recipe / "bench.json", bench)
+    assert ship(recipe, [], *places).exists()  # what else lies there is no matter
+
+
+def test_a_recipe_that_has_changed_is_not_named_as_the_origin(recipe, places, tmp_path):
+    bench = read_json(recipe / "bench.json")
+    other = bench["recipe"] | {"seed": 5}
+    write_json(recipe / "bench.json", seal(bench | {"recipe": other}))
+    with pytest.raises(EdgecifarError, match="was not made by the recipe zoo-resnet8 as it is now"):
+        ship(recipe, [], *places)
+    mine = recipe.rename(tmp_path / "mine")
+    assert read_json(ship(mine, [], *places))["recipe"] is None
 
 
 def test_a_file_that_was_not_measured_does_not_ship(recipe, places, described):

@@ -35,7 +35,16 @@ def folder(small_study, tmp_path, monkeypatch):
     copy = tmp_path / "study"
     shutil.copytree(small_study.result.parents[2], copy)
     monkeypatch.setattr(studies, "_report", lambda collection, dataset, out: out / "report.html")
+    doubt(copy)  # nothing of its times, whatever else this machine did meanwhile
     return copy
+
+
+def doubt(folder, *doubts):
+    """Give the study's times these doubts and no others."""
+    path = folder / "runs" / "small" / "small-study.json"
+    stored = study_result.read(path)
+    benches = [b | {"valid": not doubts, "doubts": [*doubts]} for b in stored["benches"]]
+    path.write_text(json.dumps(results.seal(stored | {"benches": benches})))
 
 
 def again(folder, digits, out="small", **how):
@@ -129,6 +138,41 @@ def test_figures_of_another_recipe_don_t_stand_under_this_one(folder, digits):
     assert "\n" not in told
 
 
+def test_what_else_a_recipe_makes_is_no_matter(folder, digits, result):
+    """A study shows no variants: what was measured stays when they change."""
+    with (folder / "first.toml").open("a") as file:
+        file.write("\n[[variants]]\nprune = { share = 0.5 }\n")
+    assert task_of(folder, "first").is_finished(digits)
+    earlier = folder / "earlier.json"
+    shutil.move(folder / "runs" / "small" / "small-study.json", earlier)
+    shutil.rmtree(folder / "runs")
+    _, filled = again(folder, digits, only=["broken"], earlier=earlier)
+    assert filled["members"][0]["runs"] == result["members"][0]["runs"]
+
+
+def test_doubtful_times_are_taken_again(folder, digits):
+    doubt(folder, "the machine was dropped")
+    _, after = again(folder, digits)
+    (bench,) = after["benches"]
+    assert "the machine was dropped" not in bench["doubts"]
+
+
+def test_a_recipe_that_does_not_suit_the_images_stops_no_other(small_study, digits, tmp_path):
+    recipe = recipes.read("efficientnetv2b0")
+    odd = replace(recipe, transfer=replace(recipe.transfer, backbone_size=97))
+    task = studies.Task("efficientnetv2b0", odd, tmp_path)
+    with pytest.raises(EdgecifarError):
+        study_result.features(odd, digits)
+    assert study_result._features(task, digits) == {}
+
+
+def test_runs_that_others_put_there_are_no_stages(folder):
+    task = task_of(folder, "first")
+    before = read_entry(task)["stages"]
+    shutil.copytree(task.folder / "edge-8-s16-qat", task.folder / "edge-8-s16-qat-mine")
+    assert read_entry(task)["stages"] == before
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -157,7 +201,8 @@ def test_an_earlier_result_fills_in_what_is_not_here(folder, digits, result):
     _, filled = again(folder, digits, only=["broken"], earlier=earlier)
     assert seeds_of(filled) == {"first": [0], "second": [], "broken": []}
     assert filled["members"][0]["runs"] == result["members"][0]["runs"]
-    assert filled["benches"] == result["benches"]
+    timed = [[bench["models"] for bench in each["benches"]] for each in (filled, result)]
+    assert timed[0] == timed[1]
 
 
 def test_a_result_of_other_images_is_refused(folder, digits):

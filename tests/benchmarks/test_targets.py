@@ -61,6 +61,14 @@ def test_speed_can_be_asked_of_files_without_accuracy(result):
     assert row_of(timed, top1=1.0)[-1] == "**missed: top-1**"
 
 
+def test_a_bench_that_did_not_compress_has_no_zipped_bytes(result):
+    rows = [{key: row[key] for key in row if key != "zipped_bytes"} for row in result["models"]]
+    older = result | {"models": rows}
+    *_, zipped, verdict = row_of(older, top1=80.0)
+    assert (zipped, verdict) == (words.NOTHING, "met")
+    assert row_of(older, zipped=1.0)[-1] == "**missed: zipped bytes**"
+
+
 def test_the_answers_that_agree_are_counted_image_by_image(result):
     table = targets_table(result, (Target(OURS, OURS, points=0.0, agreement=100.0),))
     assert "100.00 %, asked 100.00 %" in table
@@ -79,3 +87,5 @@ def test_a_file_of_targets_is_read(tmp_path):
     path.write_text('[[targets]]\nfile = "a"\nagainst = "b"\nfastr = 2\n')
     with pytest.raises(EdgecifarError, match=r"unknown setting targets.*fastr.*faster"):
         read_targets(path)
+    with pytest.raises(EdgecifarError, match=r"other\.toml is missing"):
+        read_targets(tmp_path / "other.toml")

@@ -92,6 +92,22 @@ def test_a_teacher_that_ships_is_not_trained_again(digits, folder, monkeypatch, 
     assert other.info["teacher"]["models"] != [made.digest]
 
 
+def test_what_a_pupil_can_t_do_is_found_before_its_teacher_is_trained(digits, folder):
+    recipe = recipes.read(str(folder / "small.toml")).shortened()
+    for change, told in (
+        ({"architecture": "smal"}, "smal"),
+        (
+            {"train": dataclasses.replace(recipe.train, batch_size=100_000)},
+            "don't fill a batch of 100000",
+        ),
+    ):
+        with pytest.raises(EdgecifarError, match=told):
+            next(Chain(dataclasses.replace(recipe, **change), digits, folder / "small").runs())
+    with pytest.raises(EdgecifarError, match=r"train\.label_smoothing blurs what teachers say"):
+        dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, label_smoothing=0.1))
+    assert not list(folder.glob("*/*"))
+
+
 def test_a_recipe_can_t_teach_itself(digits, folder):
     text = (folder / "base.toml").read_text()
     (folder / "base.toml").write_text('teachers = ["nano.toml"]' + text)
@@ -109,8 +125,12 @@ def test_the_zoo_is_taught_by_larger_models():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["zoo-nano"])
-def test_a_quick_zoo(digits, tmp_path, name):
-    outcome = run_recipe(recipes.read(name).shortened(), digits, tmp_path / "zoo-nano-quick")
+@pytest.mark.parametrize(
+    ("model", "taught_by"), [("nano", "advanced-quick/advanced"), ("small", "zoo-base-quick/base")]
+)
+def test_a_quick_zoo(digits, tmp_path, model, taught_by):
+    recipe = recipes.read(f"zoo-{model}").shortened()
+    outcome = run_recipe(recipe, digits, tmp_path / f"zoo-{model}-quick")
     assert outcome.report.exists()
-    assert outcome.files[-1].name == "nano-qat-int8.tflite"
+    assert outcome.files[-1].name == f"{model}-qat-int8.tflite"
+    assert (tmp_path / taught_by / "model.h5").exists()

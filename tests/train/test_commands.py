@@ -53,7 +53,7 @@ def test_models_as_json():
         (["resnet8", "--precision", "int4"], "precision is 'int4': it must be one of auto"),
         (["resnet8", "--set", "augment.flop=none"], "did you mean flip?"),
         (["resnet8", "--set", "epochs"], "'epochs' is not of the form key=value"),
-        (["resnet8", "--batch-size", 9999], "don't fill a batch of 9999: use --batch-size"),
+        (["resnet8", "--batch-size", 9999], "don't fill a batch of 9999: set batch_size to"),
         (["resnet8", "--data", "nowhere"], "nowhere"),
     ],
 )

@@ -110,7 +110,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path):
 
 def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
     hot = dataclasses.replace(SHORT, learning_rate=1e12, schedule="constant", weight_decay=0.0)
-    with pytest.raises(EdgecifarError, match=r"no longer finite in epoch 1.*lower --learning-rate"):
+    with pytest.raises(EdgecifarError, match=r"no longer finite in epoch 1.*lower learning_rate"):
         train("baseline", digits, hot, tmp_path / "hot")
     assert newest_checkpoint(tmp_path / "hot") is None
 
@@ -130,7 +130,7 @@ def test_the_last_checkpoint_replaces_the_others(digits_run, quick_training):
 
 
 def test_too_few_images_for_a_batch(digits, tmp_path):
-    with pytest.raises(EdgecifarError, match="don't fill a batch of 100000: use --batch-size"):
+    with pytest.raises(EdgecifarError, match="don't fill a batch of 100000: set batch_size to"):
         train("baseline", digits, Training(batch_size=100_000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -201,12 +201,50 @@ def test_what_a_killed_process_took_is_trained_by_the_next(storage):
     trials.give_back_abandoned()  # that process lives
     trials.queue(shape, {"macs": 1})
     assert trials.take() is None
+    assert trials.elsewhere() == [f"16-s32 ({socket.gethostname()}, process {os.getppid()})"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_another_host_s_work_is_its_own_where_hosts_share(storage, shared):
+    """Where they don't it was this one's, before its container was made anew."""
+    trials, shape = Trials(storage, "study", {}, shared=shared), parse("16-s32")
+    trials.queue(shape, {"macs": 1})
+    trial, _ = trials.take()
+    trial.set_user_attr("worker", ["elsewhere", 7])
+    trials.give_back_abandoned()
+    trials.queue(shape, {"macs": 1})
+    assert trials.elsewhere() == (["16-s32 (elsewhere, process 7)"] if shared else [])
+    assert (trials.take() is None) == shared
+
+
+def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, monkeypatch, capsys):
+    def diverge(*_):
+        raise EdgecifarError("the loss is no longer finite")
+
+    trained = module._train
+    monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, 0.1))
+    monkeypatch.setattr(module, "_train", diverge)
+    with pytest.raises(EdgecifarError, match="none could be"):
+        search(PLAN, digits, tmp_path)
+    assert "is left out: the loss is no longer finite" in capsys.readouterr().err
+    monkeypatch.setattr(module, "_train", trained)
+    with pytest.raises(EdgecifarError, match="none could be"):  # it isn't tried again
+        search(PLAN, digits, tmp_path)
+
+
+def test_too_few_images_are_found_before_anything_is_measured(digits, tmp_path):
+    plan = dataclasses.replace(PLAN, training=dataclasses.replace(TINY, batch_size=100_000))
+    with pytest.raises(EdgecifarError, match="don't fill a batch of 100000: set batch_size to"):
+        search(plan, digits, tmp_path / "search")
+    assert not (tmp_path / "search").exists()
 
 
 def test_another_search_needs_another_folder(storage):
     Trials(storage, "study", {"seed": 0})
-    with pytest.raises(EdgecifarError, match="begun with seed 0, not 1: choose another --out"):
-        Trials(storage, "study", {"seed": 1})
+    for shared, option in ((False, "--out"), (True, "--storage")):
+        told = f"begun with seed 0, not 1: choose another {option}"
+        with pytest.raises(EdgecifarError, match=told):
+            Trials(storage, "study", {"seed": 1}, shared=shared)
 
 
 class _SettledError(Exception):
