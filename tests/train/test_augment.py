@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edgecifar.train.augment import augment, draw, mix_up
+from edgecifar.train.augment import augment, draw, mix_up, vary
 from edgecifar.train.recipe import Augmentation
 
 NOTHING = Augmentation(flip="none", crop=0)
@@ -83,6 +83,23 @@ def test_an_image_s_fate_depends_on_seed_and_epoch_alone(images):
     np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, later)
     assert not np.array_equal(once, elsewhere)
+
+
+@pytest.mark.parametrize("repeat", [0, 1, 2])
+def test_repeated_views_are_mirrored_and_moved_by_a_pixel(images, repeat):
+    settings = Augmentation(flip="alternating", crop=2, cutout=3)
+    numbers = draw(len(images), settings, tf.constant([0, 1]))
+    varied = vary(numbers, settings, tf.constant([0, 1 + 4 * repeat]), repeat=tf.constant(repeat))
+    np.testing.assert_array_equal(varied.flip, numbers.flip.numpy() ^ (repeat == 1))
+    moved = np.abs(varied.crop - numbers.crop)
+    assert moved.max() == (repeat > 0)
+    np.testing.assert_array_equal(varied.cutout, numbers.cutout)
+
+
+def test_what_settings_leave_alone_is_not_varied(images):
+    numbers = draw(len(images), NOTHING, tf.constant([0, 1]))
+    varied = vary(numbers, NOTHING, tf.constant([0, 5]), repeat=tf.constant(1))
+    np.testing.assert_array_equal(augment(images, varied, NOTHING), images)
 
 
 def test_mixup_blends_images_and_targets_alike(images):
