@@ -116,6 +116,16 @@ def test_an_ensemble_answers_with_its_mean(digits, settings, digits_run, student
     np.testing.assert_allclose(np.exp(stored), mean, atol=0.01)
 
 
+def test_a_network_that_was_fine_tuned_for_int8_answers_too(
+    digits, settings, digits_qat_run, tmp_path
+):
+    answer_views((digits_qat_run,), digits, settings, tmp_path, views=1, seed=0)
+    images, _ = next(iter(training_batches(digits.train, 10, settings, seed=0)))
+    expected = digits_qat_run.load_model().predict_on_batch(images)
+    stored = np.load(tmp_path / "view-000.npy")[0].astype(np.float32)
+    np.testing.assert_allclose(np.exp(stored), expected, atol=0.01)
+
+
 def test_the_loss_is_what_its_formula_says():
     goals = distillation_goals(Distillation(weight=0.75, temperature=2.0), 3)
     logits, theirs = np.array([[1.0, -2.0, 0.5]]), np.array([[0.2, 1.0, -1.0]])
