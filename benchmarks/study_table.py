@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from edgecifar.benchmarks.report import words
-from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
+from edgecifar.benchmarks.report.load import Bench
+from edgecifar.benchmarks.report.study_load import File, StudyData, System, load_study
 
 _COLUMNS = ("system", "reported", "ours, float32", "ours, int8", "size", "latency")
 NOT_RUN = "not run yet"
@@ -16,12 +17,12 @@ def study_table(path: Path) -> str:
     EdgecifarError if the file was changed.
     """
     study = load_study(path)
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(_row(system) for system in study.members)]
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(_row(system, study) for system in study.members)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, "", _footnote(study)]).replace(words.SPACE, " ") + "\n"
 
 
-def _row(system: System) -> tuple[str, ...]:
+def _row(system: System, study: StudyData) -> tuple[str, ...]:
     reported = system.raw["reported"]
     told = words.percent(reported)
     name = f"{system.label} ({system.raw['note']})" if system.raw["note"] else system.label
@@ -36,8 +37,17 @@ def _row(system: System) -> tuple[str, ...]:
         _accuracy(system, "float"),
         _accuracy(system, system.int8) + how,
         words.size(small.raw["payload_bytes"]) if small else words.NOTHING,
-        words.microseconds(small.median) if small else words.NOTHING,
+        _latency(small, study),
     )
+
+
+def _latency(small: File | None, study: StudyData) -> str:
+    """Return such as `195 µs [2]`: only what one bench has measured can be compared."""
+    if not small:
+        return words.NOTHING
+    told = words.microseconds(small.median)
+    several = len(study.benches) > 1 and small.bench is not None
+    return f"{told} [{small.bench + 1}]" if several else told
 
 
 def _accuracy(system: System, role: str) -> str:
@@ -49,21 +59,30 @@ def _accuracy(system: System, role: str) -> str:
     return f"{words.percent(mean['top1'])} ({span}, {words.number(mean['seeds'], 'seed')})"
 
 
+def _machine(bench: Bench) -> str:
+    """Return such as `AMD EPYC (avx2, fma), 2026-11-25`."""
+    environment = bench.environment
+    where = environment.get("board") or environment.get("cpu") or "an unknown processor"
+    features = ", ".join(environment.get("features") or ())
+    return f"{where}{f' ({features})' if features else ''}, {bench.raw['created'][:10]}"
+
+
 def _footnote(study: StudyData) -> str:
-    data, environment = study.raw["data"], study.benches[0].environment if study.benches else {}
-    where = environment.get("board") or environment.get("cpu")
+    data = study.raw["data"]
     parts = [
         f"{data['n']:,} test images of {data['name']}. The interval of several seeds is Student's "
         "of their mean, that of one seed Wilson's of the images."
     ]
-    if where:
-        features = ", ".join(environment.get("features") or ())
+    if study.benches:
+        several = len(study.benches) > 1
+        runs = [
+            (f"[{number}] " if several else "") + _machine(bench)
+            for number, bench in enumerate(study.benches, start=1)
+        ]
         parts.append(
-            f"Latency: median of one image on one thread, all files in turns in one run; {where}"
-            f"{f' ({features})' if features else ''}, {study.benches[0].raw['created'][:10]}."
+            "Latency: median of one image on one thread, the files of a run in turns; "
+            f"{'; '.join(runs)}."
         )
     for doubts in (bench.raw.get("doubts") for bench in study.benches):
         parts += [f"These latencies are not valid: {'; '.join(doubts)}."] if doubts else []
-    if len(study.benches) > 1:
-        parts.append("Some latencies are of an earlier run on that machine or another.")
     return f"{' '.join(parts)} {study.raw['note']}".rstrip()

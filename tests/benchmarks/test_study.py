@@ -235,7 +235,14 @@ def test_the_table_of_the_readme(small_study, tmp_path):
     assert broken == "| Broken (larger batches than data) | — | not run yet | — | — | — |"
     assert "359 test images of digits" in footnote
     assert footnote.endswith("A note for its readers.")
+    assert "[1]" not in first + footnote
     stored = json.loads(small_study.result.read_text())
+    twice = tmp_path / "twice.json"
+    twice.write_bytes(results.as_bytes(results.seal(stored | {"benches": stored["benches"] * 2})))
+    _, _, first, *_, footnote = study_table(twice).splitlines()
+    assert first.endswith("µs [1] |")
+    assert "[1] " in footnote
+    assert "; [2] " in footnote
     stored["benches"][0] |= {"valid": False, "doubts": ["it throttled"]}
     doubtful = tmp_path / "doubtful.json"
     doubtful.write_bytes(results.as_bytes(results.seal(stored)))

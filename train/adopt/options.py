@@ -21,10 +21,18 @@ pixels_option = click.option(
     help="What a model file takes: 0..255, 0..1, -1..1, imagenet, caffe, edgecifar, or mean/scale "
     "of pixels.  [as its layers show or trial finds]",
 )
+_RUN = (
+    "RUN is the folder of a run, the name of a model that ships, or a trained Keras model from "
+    "elsewhere: a .keras or .h5 file, or a SavedModel's folder."
+)
 
 
 def run_argument(command: _Command) -> _Command:
-    """Add the argument RUN and the option --pixels, the first two parameters of `open_given`."""
+    """Add the argument RUN and the option --pixels, the first two parameters of `open_given`.
+
+    The command's help then says what RUN may be.
+    """
+    command.__doc__ = f"{command.__doc__}\n    {_RUN}\n    "
     return click.argument("run", type=RunPath())(pixels_option(command))
 
 

@@ -84,6 +84,6 @@ def test_options_out_of_range(fails, described):
 
 def test_other_devices_need_the_workstation(fails, described, monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
-    assert "pip install edgecifar" in fails(
+    assert "install edgecifar there" in fails(
         "bench", described / "int8.tflite", "--device", "ssh://x"
     )

@@ -105,7 +105,7 @@ def test_a_32_bit_python_on_a_64_bit_kernel():
     assert has_wheel("tflite-runtime", mixed)
     assert not has_wheel("ai-edge-litert", mixed)
     text = " ".join(advise(mixed, found("tflite-runtime")))
-    assert "linux32 pip install edgecifar-runtime" in text
+    assert "install the runtime with `linux32 pip`" in text
     assert "Until then use tflite-runtime." in text
 
 
