@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -31,9 +32,14 @@ _SINGLE = (
     *map(_exactly, (b"II*\0", b"MM\0*")),
 )
 _PNG_END = b"IEND"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NEITHER = (
+    "standard input is neither images nor file names: send JPEGs or PNGs, "
+    "as `rpicam-vid --codec mjpeg -o -` does, or a name a line"
+)
 # JPEG markers (ITU-T T.81, table B.1): these stand alone, all others have a length.
 _ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_START_OF_IMAGE, _END_OF_IMAGE = 0xD8, 0xD9
 
 
 def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
@@ -44,7 +50,8 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     as soon as it is whole. A stream of another format is one image.
 
     Raises:
-        EdgecifarError: the stream is empty, or breaks off or goes on with something else.
+        EdgecifarError: the stream is empty, is neither, breaks off or goes on with
+            something else.
 
     """
     reader = _Reader(stream)
@@ -56,6 +63,8 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
             reader.skip(_PADDING)
     elif reader.starts_with(*_SINGLE):
         yield reader.rest()
+    elif reader.peek(1) == b"\0":  # H.264 and MP4 begin so, names don't
+        raise EdgecifarError(_NEITHER)
     else:
         yield from reader.lines()
 
@@ -84,11 +93,17 @@ def _skip_png(reader: _Reader) -> None:
 
 
 def _skip_jpeg(reader: _Reader) -> None:
-    """Go past the segments, and past the compressed data, in which 0xFF is followed by 0."""
+    """Go past the segments, and past the compressed data, in which 0xFF is followed by 0.
+
+    An image that breaks off ends where the next begins: one lost packet costs one image.
+    """
     reader.take(2)
     while True:
         marker = _next_marker(reader)
         if marker == _END_OF_IMAGE:
+            return
+        if marker == _START_OF_IMAGE:
+            reader.back(2)
             return
         if marker not in _ALONE:
             length = int.from_bytes(reader.take(2), "big")
@@ -153,6 +168,10 @@ class _Reader:
         self._position += count
         return found
 
+    def back(self, count: int) -> None:
+        """Go back by ``count`` bytes of those taken since `begin`."""
+        self._position -= count
+
     def take_through(self, byte: bytes) -> None:
         """Go forward past the next such byte."""
         while (found := self._buffer.find(byte, self._position)) < 0:
@@ -178,6 +197,8 @@ class _Reader:
                     continue
                 ends = [len(self._buffer)]
             name = bytes(self._buffer[: min(ends)]).decode(errors="surrogateescape").strip("\r")
+            if _CONTROL.search(name):
+                raise EdgecifarError(_NEITHER)
             if name:
                 yield name
             if min(ends) == len(self._buffer):

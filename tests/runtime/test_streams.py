@@ -111,6 +111,27 @@ def test_broken_streams(images, kind):
         items(b"")
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_jpeg_that_breaks_off_costs_no_other(images, kept):
+    files = [encoded(np.tile(image, (4, 4, 1)), "JPEG") for image in images[:3]]
+    damaged = files[0][: int(len(files[0]) * kept)]
+    assert items(damaged + files[1] + files[2]) == [damaged, files[1], files[2]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\1\x67\x64\0\x1f\xac",  # H.264
+        b"\0\0\0\x20ftypisom",  # MP4
+        b"\x1f\x8b\x08\0\n",  # gzip
+        b"a.png\n%PDF-\x01\n",
+    ],
+)
+def test_other_data_is_not_taken_for_file_names(data):
+    with pytest.raises(EdgecifarError, match="neither images nor file names"):
+        items(data)
+
+
 def test_an_endless_image(monkeypatch):
     monkeypatch.setattr(streams, "LARGEST_IMAGE", 1000)
     with pytest.raises(EdgecifarError, match="256 MiB"):
