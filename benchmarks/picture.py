@@ -11,7 +11,7 @@ from math import ceil, floor, log10
 
 from edgecifar.benchmarks.systems import Kind, Mark
 
-_WIDTH, _HEIGHT = 580, 424
+_WIDTH, _HEIGHT = 600, 424
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 424, 66, 368  # of the axes; right of them is what has no latency
 _FONT = 14
 _LETTER = 0.57 * _FONT  # mean width, in fonts that are wide
@@ -206,15 +206,17 @@ def _labels(shown: Sequence[Mark], scales: Scales) -> list[str]:
 
 
 def _margin(shown: Sequence[Mark], scales: Scales) -> list[str]:
-    """Write beside the axes what has no latency, lower where two would lie upon each other."""
-    parts, free = [], 0.0
+    """Write beside the axes what has no latency, lower where two would lie upon each other.
+
+    Right of the marks, which stand at their heights, so that no text covers one.
+    """
+    parts, free, x = [], 0.0, _RIGHT + 14 + 2 * _RADIUS
     for mark in sorted(shown, key=lambda mark: -mark.top1):
         if mark.latency is None:
             y = max(scales.y(mark.top1), free)
-            free = y + 2 * _FONT + 3
-            parts.append(_text(_RIGHT + 8, y - 9, mark.label, "muted"))
-            text = f"{mark.top1:.1f} {mark.kind}"
-            parts.append(_text(_RIGHT + 14 + 2 * _RADIUS, y + 5, text, "muted"))
+            free = y + 2 * _FONT + 7
+            parts.append(_text(x, y + 5, mark.label, "muted"))
+            parts.append(_text(x, y + 6 + _FONT, f"{mark.top1:.1f} {mark.kind}", "muted"))
     return parts
 
 

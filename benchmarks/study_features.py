@@ -1,6 +1,7 @@
 """What a system is made of, read off its network and its recipe."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 NONE = "none"
+_MOST_RATES = 5  # of dropout, named one by one
 
 
 def features(recipe: Recipe, dataset: "Dataset") -> dict[str, str | int]:
@@ -42,7 +44,7 @@ def of_network(model: "keras.Model") -> dict[str, str]:
         "batch normalisation": _counted(found[layers.BatchNormalization], "layer"),
         "skip connections": _counted(found[layers.Add], "addition"),
         "pooling": _listed(name for name, count in pools.items() if count),
-        "dropout": _listed(f"{rate:g}" for rate in dict.fromkeys(dropped)),
+        "dropout": _rates(list(dict.fromkeys(dropped))),
         "dense units": _listed(str(layer.units) for layer in dense),
         "L2": _listed(f"{layer.kernel_regularizer.l2:g}" for layer in penalised),
     }
@@ -81,6 +83,12 @@ def _build(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
     if known.backbone and recipe.transfer:
         enlarged = {"backbone_size": recipe.transfer.for_images(size).backbone_size}
     return known.build(size, len(dataset.classes), **enlarged)
+
+
+def _rates(rates: Sequence[float]) -> str:
+    if len(rates) > _MOST_RATES:  # a backbone drops a little more at each of its layers
+        return f"{min(rates):.2g} to {max(rates):.2g}, {len(rates)} rates"
+    return _listed(f"{rate:g}" for rate in rates)
 
 
 def _convolutions(model: "keras.Model") -> str:

@@ -73,6 +73,8 @@ def curves(runs: Sequence[Marked], quantity: str, name: str) -> Plot | None:
         alt = f"{quantity.title()} of validation at the last epoch: {', '.join(told)}."
         svg = render(figure, name, alt=alt)
     caption = "Solid: validation images. Dashed: training images, augmented. Mark: epoch kept."
+    if quantity == "loss":
+        caption += " Each as its recipe has it, with label smoothing and L2."
     return Plot(svg, f"{quantity.title()} by epoch", caption)
 
 

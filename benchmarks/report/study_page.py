@@ -77,8 +77,9 @@ def study_page(
 def study_markdown(study: StudyData) -> str:
     """Return a study's tables as Markdown."""
     told = [study_tables.standings(study), study_tables.repetitions(study)]
-    told += [study_tables.ablation(study)] if study.steps else []
-    return "\n".join([*map(tables.markdown, told), study.raw["note"]]).rstrip("\n") + "\n"
+    told += [study_tables.ablation(study)]
+    shown = [tables.markdown(table) for table in told if table.rows]
+    return "\n".join([*shown, study.raw["note"]]).rstrip("\n") + "\n"
 
 
 def study_csv(study: StudyData) -> str:
@@ -91,7 +92,8 @@ def study_csv(study: StudyData) -> str:
 
 def _results(study: StudyData) -> dict[str, Any]:
     """Work out what is said of all systems together."""
-    steps = [_step_standing(index, step) for index, step in enumerate(study.steps)]
+    known = [(i, step) for i, step in enumerate(study.steps) if study_tables.step_file(step)]
+    missing = [(i, step) for i, step in enumerate(study.steps) if (i, step) not in known]
     return {
         "tiles": _tiles(study),
         "missing": [system.label for system in study.members if not system.first],
@@ -101,9 +103,12 @@ def _results(study: StudyData) -> dict[str, Any]:
         "features": study_tables.features(study),
         "repetitions": study_tables.repetitions(study),
         "ablation": study_tables.ablation(study) if study.steps else None,
-        "ablation_plot": many.standings(steps, "ablation", "Accuracy of each step")
-        if any(s.ours for s in steps)
+        "ablation_plot": many.standings(
+            [_step_standing(*step) for step in known], "ablation", "Accuracy of each step"
+        )
+        if known
         else None,
+        "steps_missing": [study_tables.numbered(*step) for step in missing],
         "pairs": study_tables.pairs(study),
     }
 
@@ -138,8 +143,9 @@ def _tiles(study: StudyData) -> tuple[Tile, ...]:
     best = max(known, key=lambda system: on_validation(system.raw))
     mean, small = best.mean("float"), best.small()
     reported = best.raw["reported"]
-    against = "" if reported is None else f"reported {words.percent(reported)}"
-    found = [Tile(words.percent(mean["top1"]), f"top-1, {best.label}", against)]
+    told = [] if reported is None else [f"reported {words.percent(reported)}"]
+    told += [best.raw["note"]] if best.raw["note"] else []
+    found = [Tile(words.percent(mean["top1"]), f"top-1, {best.label}", ", ".join(told))]
     if small:
         detail = f"float32 {words.percent(mean['top1'])}"
         as_int8 = best.mean(best.int8)
@@ -168,9 +174,8 @@ def _standing(index: int, system: System) -> Standing:
 
 def _step_standing(index: int, step: System) -> Standing:
     file = study_tables.step_file(step)
-    name = f"{index + 1}. {step.label}"
-    ours = {"top-1": (file.accuracy["top1"], file.interval)} if file else {}
-    return Standing(index, name, None, ours)
+    ours = {"top-1": (file.accuracy["top1"], file.interval)}
+    return Standing(index, study_tables.numbered(index, step), None, ours)
 
 
 def _points(study: StudyData, cost: str, original: bool) -> list[Point]:

@@ -18,8 +18,8 @@ _PAIRS = 8
 def standings(study: StudyData) -> Table:
     """Tabulate each system: reported, ours as float and int8, and what its files cost."""
     columns = (
-        "System", "Reported", "Ours, float32", "Difference", "Ours, int8", "int8 after training",
-        "Same answers", "Size", "Latency", "Speed", "Parameters",
+        "System", "Reported", "Ours, float32", "Ours, int8", "int8 after training",
+        "Same answers", "Size", "Latency", "Speed",
     )  # fmt: skip
     rows = tuple(_standing(index, system) for index, system in enumerate(study.members))
     return Table(f"Top-1 on {study.raw['data']['n']:,} test images", columns, rows)
@@ -43,17 +43,21 @@ def repetitions(study: StudyData) -> Table:
         "Training time", "Fine-tuning",
     )  # fmt: skip
     rows = tuple(_repetition(system, one) for system in study.members for one in system.repetitions)
-    caption = "Every repetition: top-1, and the loss beneath, at the epoch that was kept"
+    caption = (
+        "Every repetition at the epoch that was kept: top-1, and beneath it the loss, of training "
+        "as the recipe has it (label smoothing, L2), else cross-entropy alone"
+    )
     return Table(caption, columns, rows)
 
 
 def ablation(study: StudyData) -> Table:
-    """Tabulate the steps of the ablation, each against the row before."""
+    """Tabulate the steps of the ablation that were run, each against the one before."""
     columns = ("Step", "Top-1", "Against the row before", "Validation", "Epochs", "Training time")
     rows, before = [], None
     for index, step in enumerate(study.steps):
-        rows.append(_step(index, step, before))
-        before = step_file(step) or before
+        if file := step_file(step):
+            rows.append(_step(numbered(index, step), step, file, before))
+            before = file
     caption = "One change a row, seed 0 of each, compared image by image"
     return Table(caption, columns, tuple(rows))
 
@@ -79,6 +83,11 @@ def pairs(study: StudyData) -> Table | None:
     return Table(caption, ("Pair", *found), rows) if rows else None
 
 
+def numbered(index: int, step: System) -> str:
+    """Return what a step of the ablation is called."""
+    return f"{index + 1}. {step.label}"
+
+
 def step_file(step: System) -> File | None:
     """Return the file that a step of the ablation is measured by."""
     files = step.first.files if step.first else {}
@@ -95,28 +104,23 @@ def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
 def _standing(index: int, system: System) -> tuple[Cell, ...]:
     reported = system.raw["reported"]
     name = Cell(system.label, system.raw["note"], index)
-    told = _EMPTY if reported is None else Cell(words.percent(reported))
-    small, made_of = _EMPTY, system.raw["features"]
-    if made_of:
-        small = Cell(f"{made_of['parameters']:,}", f"{words.count(made_of['macs'])} MACs")
-    if not system.first:
-        return name, told, Cell(NOT_RUN), *[_EMPTY] * 7, small
     mean = system.mean("float")
-    gap = _EMPTY
-    if reported is not None and mean:
-        gap = Cell(words.signed(mean["top1"] - reported), "points")
+    told = _EMPTY
+    if reported is not None:
+        gap = f"ours {words.signed(mean['top1'] - reported)}" if mean else ""
+        told = Cell(words.percent(reported), gap)
+    if not system.first:
+        return name, told, Cell(NOT_RUN), *[_EMPTY] * 6
     return (
         name,
         told,
         _mean(system, "float"),
-        gap,
         _mean(system, "int8"),
         _mean(system, "int8_post"),
         _agreement(system),
         _two(system, lambda file: words.size(file.raw["file_bytes"])),
         _two(system, lambda file: words.microseconds(file.median)),
         _speed(system),
-        small,
     )
 
 
@@ -141,7 +145,7 @@ def _agreement(system: System) -> Cell:
     if not shares:
         return _EMPTY
     low, high = words.percent(min(shares)), words.percent(max(shares))
-    return Cell(low if low == high else f"{low[:-2]} to {high}")
+    return Cell(low, "" if low == high else f"to {high}")
 
 
 def _two(system: System, tell) -> Cell:
@@ -194,15 +198,11 @@ def _scored(top1: float | None, loss: float | None) -> Cell:
     return Cell(words.percent(top1), "" if loss is None else f"{loss:.4f}")
 
 
-def _step(index: int, step: System, before: File | None) -> tuple[Cell, ...]:
-    name = Cell(f"{index + 1}. {step.label}")
-    file = step_file(step)
-    if not file:
-        return name, Cell(NOT_RUN), *[_EMPTY] * 4
+def _step(name: str, step: System, file: File, before: File | None) -> tuple[Cell, ...]:
     stage = (step.raw["int8"] and fine_tuning(step.first)) or step.first.raw["stages"][0]
     told = f"n = {file.accuracy['n']:,}"
     return (
-        name,
+        Cell(name),
         Cell(words.percent(file.accuracy["top1"]), f"{_span(*file.interval)}\n{told}"),
         _against(file, before),
         Cell(words.percent(stage["top1"].get("validation"))),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SERIES_COUNT = 6
+SERIES_COUNT = 8
 WIDTH = 4.5  # inches at 72 units each: 324 units, what a phone has, so text is not shrunk there
 
 _ROLES = ("ink", "muted", "grid", "surface", "accent", "on-accent")

@@ -12,10 +12,10 @@ from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks import study as studies
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study
-from edgecifar.benchmarks.report.study_page import study_csv, study_markdown
+from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
 from edgecifar.benchmarks.study import Member, Step, Study
 from edgecifar.benchmarks.study_entry import read_entry
-from edgecifar.benchmarks.study_features import of_training
+from edgecifar.benchmarks.study_features import of_network, of_training
 from edgecifar.benchmarks.study_result import int8_role
 from edgecifar.benchmarks.study_table import study_table
 from edgecifar.runtime import results
@@ -259,6 +259,16 @@ def test_the_tables_of_the_page(small_study):
     assert len(study_csv(study).splitlines()) == 1 + 3  # files of the first seeds
 
 
+def test_steps_that_were_not_run_are_named_beneath_the_ablation(small_study):
+    study = load_study(small_study.result)
+    first, second, *others = study.steps
+    some = replace(study, steps=(first, replace(second, repetitions=()), *others))
+    assert "Not run yet: 2. and SGD" in study_page(some)
+    none = replace(study, steps=tuple(replace(step, repetitions=()) for step in study.steps))
+    assert "Not run yet: 1. " in study_page(none)
+    assert "Against the row before" not in study_markdown(none)
+
+
 def test_rows_of_training_images(digits):
     rows = sample_rows(digits, per_class=3)
     assert [row.name for row in rows] == list(digits.classes)
@@ -275,6 +285,17 @@ def test_features_say_where_the_weights_come_from():
     }
     assert [*told.values()] == ["ImageNet weights", "random weights", "weights of net.h5"]
     assert of_training(replace(recipe, transfer=None))["start"] == "random weights"
+
+
+def test_many_rates_of_dropout_are_told_as_a_range():
+    from tf_keras import Sequential, layers
+
+    def told(*rates):
+        return of_network(Sequential([layers.Dropout(rate) for rate in rates]))["dropout"]
+
+    assert told() == "none"
+    assert told(0.2, 0.5, 0.2) == "0.2, 0.5"
+    assert told(0.019, 0.05, 0.1, 0.15, 0.2, 0.5) == "0.019 to 0.5, 6 rates"
 
 
 def test_the_study_that_ships_changes_one_thing_a_row():
