@@ -172,14 +172,14 @@ def _sound(path: Path) -> dict[str, Any]:
 
 
 def measured(models: Iterable[Shipped], studies: Iterable[Mapping[str, Any]] = ()) -> str:
-    """Return JSON with the top-1 of the best float model of each architecture.
+    """Return JSON with top-1 and MACs of the best float model of each architecture.
 
     The best is the one on validation images, of shipped models and means over a study's seeds.
     """
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for architecture, name, validation, figures in (*_of_models(models), *_of_studies(studies)):
         if validation > best.get(architecture, (-1.0,))[0]:
-            kept = {key: figures[key] for key in ("top1", "low", "high")}
+            kept = {key: figures[key] for key in ("top1", "low", "high", "macs")}
             best[architecture] = validation, {"model": name, **kept}
     listed = {architecture: figures for architecture, (_, figures) in sorted(best.items())}
     return json.dumps({"dataset": _REFERENCE, "architectures": listed}, indent=2) + "\n"
@@ -193,7 +193,8 @@ def _of_models(models: Iterable[Shipped]) -> Iterator[_Found]:
         run = model.info["float"]["run"]
         if run["dataset"]["name"] == _REFERENCE:
             validation = model.info["float"]["metrics"]["validation"]["top1"]
-            yield model.architecture, model.name, validation, model.test("float")
+            figures = model.test("float") | {"macs": run["macs"]}
+            yield model.architecture, model.name, validation, figures
 
 
 def _of_studies(studies: Iterable[Mapping[str, Any]]) -> Iterator[_Found]:
@@ -205,7 +206,8 @@ def _of_studies(studies: Iterable[Mapping[str, Any]]) -> Iterator[_Found]:
                 files = {file["role"]: file["accuracy"] for file in first["files"]}
                 mean = files["float"]
             architecture = first["stages"][0]["architecture"]
-            yield architecture, member["recipe"], study_result.on_validation(member), mean
+            figures = mean | {"macs": member["features"]["macs"]}
+            yield architecture, member["recipe"], study_result.on_validation(member), figures
 
 
 def _studies(folder: Path) -> list[dict[str, Any]]:

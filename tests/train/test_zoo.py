@@ -14,6 +14,7 @@ from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import zoo
 from edgecifar.train.run import open_run
+from edgecifar.train.zoo.listing import print_architectures
 
 
 @pytest.fixture
@@ -167,3 +168,15 @@ def test_models_lists_what_ships():
     table = run("models", "resnet8").stdout
     assert f"{row['int8']['top1']:.2f} (" in table
     assert f"{architecture['measured']['top1']:.2f}" in table
+    assert "at 125 M" not in table
+
+
+def test_the_best_of_an_architecture_names_its_size_where_that_is_another(capsys):
+    row = {
+        "name": "net", "summary": "A net", "input": [32, 32, 3], "backbone_size": 96,
+        "parameters": 10, "macs": 70_000_000, "measured": {"top1": 95.37, "macs": 125_370_368},
+    }  # fmt: skip
+    print_architectures([row])
+    assert "at 125 M" in capsys.readouterr().out
+    print_architectures([row | {"macs": 125_370_368}])
+    assert "at 125 M" not in capsys.readouterr().out

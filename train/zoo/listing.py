@@ -75,12 +75,18 @@ def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
             "x".join(map(str, row["input"])) + enlarged,
             f"{row['parameters']:,}",
             f"{row['macs']:,}",
-            f"{best['top1']:.2f}" if best else "",
+            _best(best, row["macs"]) if best else "",
         )
         legend.add_row(row["name"], row["summary"])
     console = Console()
     console.print(table)
     console.print(legend)
+
+
+def _best(best: Mapping[str, Any], macs: int) -> str:
+    """Name the MACs of the model that was measured where they aren't those of the row."""
+    other = "" if best["macs"] == macs else f"\nat {best['macs'] / 1e6:.0f} M\nMACs"
+    return f"{best['top1']:.2f}{other}"
 
 
 def _accuracy(figures: Mapping[str, Any]) -> str:
