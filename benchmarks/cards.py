@@ -130,12 +130,12 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
     found = versus(result, model.info["int8"]["sha256"])
     if not found:
         return text
-    where, latency = result["environment"], found.ours["latency_us"]
+    latency = found.ours["latency_us"]
     return (
         f"{text}\n\nThe int8 file takes {latency['median']:.1f} µs for one image (p90 "
-        f"{latency['p90']:.1f}, p99 {latency['p99']:.1f}) on one thread of {where['cpu']} "
-        f"({', '.join(where['features'])}) in {found.ours['backend']}, {result['created'][:10]}. "
-        "Times of another machine differ."
+        f"{latency['p90']:.1f}, p99 {latency['p99']:.1f}) on one thread of "
+        f"{words.machine(result['environment'])} in {found.ours['backend']}, "
+        f"{result['created'][:10]}. Times of another machine differ."
     )
 
 

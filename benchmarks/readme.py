@@ -103,14 +103,14 @@ def table(result: Mapping[str, Any]) -> str:
             f"| {human_bytes(row['payload_bytes'])} "
             f"| {row['backend']} |"
         )
-    where, data = result["environment"], result["data"]
+    data = result["data"]
     images = f"{data['n']:,} test images of {data['name']}; " if data else ""
     rows += [
         "",
         f"{images}one image at a time on {result['settings']['threads']} thread, "
-        f"{result['settings']['rounds']} interleaved rounds in one run; {where['cpu']} "
-        f"({', '.join(where['features'])}), {result['created'][:10]}. The ratio is to the first "
-        "row; model is the size without metadata.",
+        f"{result['settings']['rounds']} interleaved rounds in one run; "
+        f"{words.machine(result['environment'])}, {result['created'][:10]}. The ratio is to the "
+        "first row; model is the size without metadata.",
     ]
     return "\n".join(rows) + "\n"
 

@@ -61,10 +61,7 @@ def _accuracy(system: System, role: str) -> str:
 
 def _machine(bench: Bench) -> str:
     """Return such as `AMD EPYC (avx2, fma), 2026-11-25`."""
-    environment = bench.environment
-    where = environment.get("board") or environment.get("cpu") or "an unknown processor"
-    features = ", ".join(environment.get("features") or ())
-    return f"{where}{f' ({features})' if features else ''}, {bench.raw['created'][:10]}"
+    return f"{words.machine(bench.environment)}, {bench.raw['created'][:10]}"
 
 
 def _footnote(study: StudyData) -> str:

@@ -169,6 +169,13 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def machine(environment: Mapping[str, Any]) -> str:
+    """Name the board, else the processor, with its features: `AMD EPYC (avx2, fma)`."""
+    where = environment.get("board") or environment.get("cpu") or "an unknown processor"
+    features = ", ".join(environment.get("features") or ())
+    return f"{where} ({features})" if features else str(where)
+
+
 def versions(values: Mapping[str, Any]) -> dict[str, str]:
     """Give packages with their versions, names as they are."""
     return {str(name): str(version) for name, version in values.items() if version}
