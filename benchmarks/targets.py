@@ -10,6 +10,7 @@ Targets stand in a TOML file beside the result, `NAME.toml` for `NAME.json`:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,13 @@ def read_targets(path: Path) -> tuple[Target, ...]:
 def targets_table(result: Mapping[str, Any], targets: tuple[Target, ...]) -> str:
     """Return a Markdown table of what was reached of each target, missed ones included.
 
-    Raises EdgecifarError if a target names a file that isn't in the result.
+    What was measured of no file has no column. Raises EdgecifarError if a target names a file that
+    isn't in the result.
     """
-    return markdown_table([_HEADER, *(_row(result, target) for target in targets)]) + "\n"
+    rows = [_row(result, target) for target in targets]
+    known = [any(cell != words.NOTHING for cell in column) for column in zip(*rows, strict=True)]
+    shown = [tuple(compress(row, known)) for row in (_HEADER, *rows)]
+    return markdown_table(shown) + "\n"
 
 
 def _row(result: Mapping[str, Any], target: Target) -> tuple[str, ...]:
