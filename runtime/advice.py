@@ -1,5 +1,6 @@
 """What to do with this machine, told from what `edgecifar doctor` found."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgecifar.runtime.ailments import has_wheel, processor
@@ -10,8 +11,19 @@ _INT8_FEATURES = frozenset(
 )  # fmt: skip
 
 
-def advise(machine: dict[str, Any], interpreters: list[dict[str, Any]]) -> list[str]:
-    """Return sentences, the most important first; never none."""
+def advise(
+    machine: dict[str, Any],
+    interpreters: list[dict[str, Any]],
+    needed: Sequence[dict[str, Any]] = (),
+) -> list[str]:
+    """Return sentences, the most important first; never none.
+
+    ``needed`` are the libraries without which no interpreter is of use.
+    """
+    broken = [row for row in needed if not row["works"]]
+    if broken:
+        said = [f"{row['name']} comes first: {row['mend']}." for row in broken]
+        return [*said, *_condition(machine)]
     working = [row["name"] for row in interpreters if row["works"]]
     return [
         *_interpreter(machine, interpreters, working),

@@ -1,11 +1,11 @@
-"""Why an interpreter doesn't import or run, told from how its process ended and what it printed."""
+"""Why a library doesn't import or run, told from how its process ended and what it printed."""
 
 import re
 import signal
 from collections.abc import Callable
 from typing import Any
 
-# Which wheels there are: processors, and the newest Python if there is one.
+# Which wheels of interpreters there are: processors, and the newest Python if there is one.
 _WHEELS: dict[str, tuple[tuple[str, ...], tuple[int, int] | None]] = {
     "ai-edge-litert": (("x86_64", "aarch64", "arm64", "AMD64"), None),
     "tflite-runtime": (("x86_64", "aarch64", "armv7l", "armv8l"), (3, 11)),
@@ -76,13 +76,13 @@ def killed(
 
 
 def _missing(package: str, machine: dict[str, Any]) -> tuple[str, str]:
-    processors, newest = _WHEELS[package]
+    processors, newest = _WHEELS.get(package, ((processor(machine),), None))
     if processor(machine) not in processors:
         return (
             f"not installed: there is no wheel for {processor(machine)}",
             "take another interpreter, or a 64-bit system",
         )
-    if not has_wheel(package, machine):
+    if package in _WHEELS and not has_wheel(package, machine):
         return (
             f"not installed: there is no wheel for Python {machine['python']}, only up to "
             f"{newest[0]}.{newest[1]}",

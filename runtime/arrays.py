@@ -7,6 +7,7 @@ adds `split`, `name` and `dataset_fingerprint`), and Keras's `x_train`, `y_train
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,6 +22,11 @@ from edgecifar.runtime.folders import PART_NAMES, WHOLE
 _KERAS_PARTS = {"x_train": "train", "x_val": "validation", "x_valid": "validation"}
 _KERAS_PARTS["x_test"] = "test"
 _RGB = 3
+# What NumPy and Python raise for files that are cut, encrypted, huge or no archives of arrays.
+_DAMAGED = (
+    OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def read_npz(path: Path) -> ArrayFile:
             arrays = {key: stored[key] for key in stored.files}
     except FileNotFoundError:
         raise EdgecifarError(f"{path} does not exist: check the path") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise EdgecifarError(
             f"{path} is not a whole .npz file of plain arrays ({error}): write it again"
         ) from None
@@ -113,7 +119,7 @@ def _classes(
 ) -> tuple[str, ...]:
     lowest = min(int(labels.min()) for _, labels in parts.values())
     highest = max(int(labels.max()) for _, labels in parts.values())
-    names = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
+    names = tuple(map(str, arrays["classes"].ravel())) if "classes" in arrays else None
     count = len(names) if names else highest + 1
     if lowest < 0 or highest >= count:
         raise EdgecifarError(

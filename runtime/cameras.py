@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.images import find_images, is_image_name, read_image
+from edgecifar.runtime.images import find_images, is_image_name
 
 _SIZE = (640, 480)  # width and height; models take far less
 _POLL_SECONDS = 0.5
@@ -38,8 +38,7 @@ def camera(number: int = 0, *, interval: float = 1.0) -> Iterator[Picture]:
 def fake_camera(folder: Path, *, interval: float = 0.0) -> Iterator[Picture]:
     """Yield the images in a folder, once, as a camera would its frames."""
     paths = find_images([folder])
-    frames = (read_image(path) for path in paths)
-    yield from _frames(lambda: next(frames, None), interval)
+    yield from _frames(lambda: next(paths, None), interval)  # a damaged one ends no run
 
 
 def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
@@ -75,19 +74,22 @@ def _look(folder: Path) -> dict[str, tuple[int, int]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_image_name(entry.name) and entry.is_file():
-                    status = entry.stat()
+                if not is_image_name(entry.name):
+                    continue
+                try:
+                    status = entry.stat() if entry.is_file() else None
+                except OSError:  # it went between listing and looking, or links to itself
+                    continue
+                if status:
                     found[entry.name] = status.st_size, status.st_mtime_ns
     except FileNotFoundError:
-        if folder.is_dir():  # a file went between listing and looking
-            return _look(folder)
         raise EdgecifarError(f"{folder}: no such folder: give one that exists") from None
     except OSError as error:
         raise EdgecifarError(f"{folder}: {error.strerror}: give a folder to watch") from error
     return found
 
 
-def _frames(capture: Callable[[], np.ndarray | None], interval: float) -> Iterator[Picture]:
+def _frames(capture: Callable[[], np.ndarray | Path | None], interval: float) -> Iterator[Picture]:
     number, due = 0, time.monotonic()
     while (frame := capture()) is not None:
         number += 1
@@ -106,6 +108,11 @@ def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], An
             continue
         except EdgecifarError as error:
             complaints.append(error)
+        except Exception as error:  # an extension module built for another NumPy raises anything
+            library = opener.__name__.strip("_")
+            complaints.append(
+                EdgecifarError(f"{library} doesn't work here ({error}): install it again")
+            )
     if complaints:
         raise complaints[0]
     raise EdgecifarError(
@@ -117,12 +124,15 @@ def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], An
 def _picamera2(number: int) -> tuple[Callable[[], np.ndarray], Callable[[], Any]]:
     from picamera2 import Picamera2
 
+    device = None
     try:
         device = Picamera2(number)
         # Its names are those of little-endian words: BGR888 has red in the first byte.
         device.configure(device.create_video_configuration({"size": _SIZE, "format": "BGR888"}))
         device.start()
     except (RuntimeError, IndexError) as error:
+        if device:  # OpenCV may have more luck, unless it is held
+            device.close()
         raise EdgecifarError(
             f"camera {number} can't be opened ({error}): check its cable"
         ) from error
@@ -140,6 +150,8 @@ def _opencv(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], 
     device = cv2.VideoCapture(number)
     if not device.isOpened():
         raise EdgecifarError(f"camera {number} can't be opened: is it connected, and free?")
+
+    device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what was queued before is old
 
     def capture() -> np.ndarray:
         works, frame = device.read()

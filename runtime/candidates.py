@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime import modelfile
+from edgecifar.runtime.backends import BACKENDS
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.interpreters import (
-    BACKENDS,
-    Interpreter,
-    choose_backend,
-    open_unchecked,
-)
+from edgecifar.runtime.interpreters import Interpreter, choose_backend, open_unchecked
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.probe import probe
 from edgecifar.runtime.results import pack_bits, pack_classes

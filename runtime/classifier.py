@@ -23,7 +23,7 @@ _SMALLEST_SHARE = 8  # images a thread; fewer cost more to hand over than they s
 class Predictions:
     """Results for N images and C classes; one image gives N = 1.
 
-    ``probabilities`` is float32 [N, C], ``indices`` int64 [N] the most probable class of each
+    ``probabilities`` is float32 [N, C], ``indices`` intp [N] the most probable class of each
     image, ``classes`` the names of the C classes.
     """
 
@@ -101,6 +101,8 @@ class Classifier:
         threads: int | None = None,
         backend: str | None = None,
     ):
+        if threads is not None and threads < 1:
+            raise EdgecifarError(f"threads is {threads}: give 1 or more")
         self.model = _model(path)
         self._backend = backend
         self._batch_threads = threads or _cores()
@@ -235,6 +237,8 @@ def _image_shape(interpreter: Interpreter) -> tuple[int, int, int]:
         raise EdgecifarError(f"its input is {list(shape)}: give a model for RGB [1, H, W, 3]")
     if len(scores) != 2 or scores[0] != 1:
         raise EdgecifarError(f"its output is {list(scores)}: give a classifier with [1, classes]")
+    if scores[1] < 2:
+        raise EdgecifarError("it gives one number: give a classifier with a score for each class")
     return shape[1:]
 
 

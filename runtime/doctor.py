@@ -1,4 +1,7 @@
-"""Which interpreter works on this machine, why another doesn't, and what to do about it."""
+"""Which interpreter works on this machine, why another doesn't, and what to do about it.
+
+Nothing here imports NumPy, which may be what is broken.
+"""
 
 import platform
 import signal
@@ -12,18 +15,18 @@ from typing import Any
 from edgecifar.runtime import environment, modelfile
 from edgecifar.runtime.advice import advise
 from edgecifar.runtime.ailments import diagnose, killed
+from edgecifar.runtime.backends import BACKENDS, NEEDED, Backend
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.interpreters import BACKENDS, Backend
 from edgecifar.runtime.probe import CrashError, child, probe
 from edgecifar.runtime.shipped import default_model, names
 
 _TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
-_IMPORT = "from edgecifar.runtime.interpreters import BACKENDS; BACKENDS[sys.argv[1]].load()"
+_IMPORT = "from edgecifar.runtime.backends import *; (NEEDED | BACKENDS)[sys.argv[1]].load()"
 
 
 @dataclass(frozen=True)
 class Examination:
-    """One interpreter: ``version`` is None if it isn't installed, ``reason`` if it works.
+    """One library: ``version`` is None if it isn't installed, ``reason`` if it works.
 
     ``first_us`` is the first inference of the model that ships with the runtime, where one does.
     """
@@ -41,14 +44,17 @@ class Examination:
 def examine(root: Path = Path("/")) -> dict[str, Any]:
     """Try every interpreter in a process of its own and describe the machine, as JSON holds it."""
     machine = describe_machine(root)
-    found = [_examine(backend, machine) for backend in BACKENDS.values()]
-    interpreters = [asdict(examination) for examination in found]
+    needed, interpreters = (
+        [asdict(_examine(backend, machine)) for backend in known.values()]
+        for known in (NEEDED, BACKENDS)
+    )
     return {
         "schema": 1,
         "kind": "doctor",
         "machine": machine,
+        "needed": needed,
         "interpreters": interpreters,
-        "advice": advise(machine, interpreters),
+        "advice": advise(machine, interpreters, needed),
     }
 
 
@@ -111,12 +117,12 @@ def lines(examined: dict[str, Any]) -> list[str]:
     }
     width = max(map(len, fields))
     text = [f"{name.ljust(width)}  {value}" for name, value in fields.items()]
-    text += ["", "interpreters"]
-    text += [_interpreter_line(row) for row in examined["interpreters"]]
+    text += ["", "needed", *map(_library_line, examined["needed"])]
+    text += ["", "interpreters", *map(_library_line, examined["interpreters"])]
     return [*text, "", "advice", *(f"  - {sentence}" for sentence in examined["advice"])]
 
 
-def _interpreter_line(row: dict[str, Any]) -> str:
+def _library_line(row: dict[str, Any]) -> str:
     name = f"{row['name']} {row['version'] or ''}".strip()
     if not row["works"]:
         return f"  no   {name}: {row['reason']}; {row['mend']}"

@@ -37,9 +37,11 @@ def pixel_writer(tensor: np.ndarray, spec: TensorSpec, metadata: dict[str, Any] 
 
     """
     image = tensor[0]
-    if spec.dtype in (np.uint8, np.float32, np.float16):
-        return partial(np.copyto, image)
     declared = ((metadata or {}).get("input") or {}).get("encoding")
+    if spec.dtype in (np.uint8, np.float32, np.float16):
+        if declared not in (None, PIXEL):
+            raise _unknown(declared)
+        return partial(np.copyto, image)
     if spec.dtype == np.int16 and declared == INT16_PIXEL:
         table = STEPS_A_PIXEL * (np.arange(256, dtype=np.int16) - 120)
     elif spec.dtype != np.int8:
@@ -49,10 +51,14 @@ def pixel_writer(tensor: np.ndarray, spec: TensorSpec, metadata: dict[str, Any] 
         stored = image.view(np.uint8)
         return lambda pixels: np.bitwise_xor(pixels, _TOP_BIT, stored)
     elif metadata is not None and declared is not None:
-        raise EdgecifarError(f"its input encoding is {declared!r}: update edgecifar-runtime")
+        raise _unknown(declared)
     else:
         table = _table(spec)
     return lambda pixels: table.take(pixels, out=image, mode="clip")
+
+
+def _unknown(declared: object) -> EdgecifarError:
+    return EdgecifarError(f"its input encoding is {declared!r}: update edgecifar-runtime")
 
 
 def score_decoder(spec: TensorSpec, metadata: dict[str, Any] | None) -> Transform:

@@ -23,14 +23,15 @@ def cache_folder() -> Path:
 def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write ``data`` under a temporary name beside ``path``, then rename it.
 
-    ``mode`` are its permissions, by default those of the file that it replaces; until the renaming
-    only its owner can read it.
+    A link stays one: the file that it leads to is replaced. ``mode`` are its permissions, by
+    default those of the file that it replaces; until the renaming only its owner can read it.
 
     Raises:
         EdgecifarError: the folder doesn't exist.
         OSError: the disk is full, or the folder can't be written to.
 
     """
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise EdgecifarError(f"{path.parent}: no such folder: create it first")
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.images import ImageError, is_image_name
+from edgecifar.runtime.images import ImageError, is_image_name, unreadable
 
 WHOLE = "all"
 """Name of the only part of a data set that isn't divided into train and test."""
@@ -32,6 +32,8 @@ PART_NAMES = {
 }
 """Folder and zip names, in lower case, and the part of a data set that each stands for."""
 
+# What Python raises for members that are cut, encrypted, packed in ways it doesn't know, or huge.
+_DAMAGED = (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _MAX_FILE_BYTES = 512 << 20
 _MAC_LEFTOVERS = "__MACOSX"
 
@@ -83,7 +85,7 @@ class EntryReader:
             if entry.member is None:
                 return entry.container.read_bytes()
             return self._archives[entry.container].read(entry.member)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGED as error:
             raise ImageError(
                 f"{entry.name} is truncated or damaged ({error})", "replace it"
             ) from None
@@ -164,7 +166,7 @@ def _single_part(archive: Path) -> tuple[Entry, ...]:
 
 def _walk(folder: Path) -> Iterator[_File]:
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(parent)
         if real in seen:  # A link back to a folder above would never end.
             folders.clear()
@@ -174,10 +176,6 @@ def _walk(folder: Path) -> Iterator[_File]:
         below = Path(parent).relative_to(folder).parts
         for name in sorted(filter(is_image_name, files)):
             yield _File((*below, name), Path(parent, name))
-
-
-def _unreadable(error: OSError) -> None:
-    raise EdgecifarError(f"{error.filename} can't be read ({error.strerror}): check permissions")
 
 
 def _members(path: Path) -> Iterator[_File]:
@@ -190,7 +188,9 @@ def _members(path: Path) -> Iterator[_File]:
                     f"{path} has a path that leads out of the archive ({info.filename}): "
                     "don't trust it, get it from its source again"
                 )
-            if info.is_dir() or parts[0] == _MAC_LEFTOVERS or not is_image_name(parts[-1]):
+            if info.is_dir() or not parts or parts[0] == _MAC_LEFTOVERS:
+                continue
+            if not is_image_name(parts[-1]):
                 continue
             _check_member(path, info)
             yield _File(parts, path, info.filename)

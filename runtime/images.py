@@ -9,12 +9,13 @@ from __future__ import annotations
 import glob
 import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -27,6 +28,9 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
 """File name endings, in lower case, by which images in folders and zips are recognised."""
+
+# The others that Pillow knows include EPS, for which it starts Ghostscript without a time limit.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 
 MAX_PIXELS = 80_000_000
 """Largest width times height that is decoded: 240 MB as RGB, what a 1 GB device can bear."""
@@ -80,7 +84,9 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
     try:
         with _open(stream, name) as image:
             image.load()
-            return _upright(_rgb(image), _orientation(image))
+            # Pillow itself turns TIFFs as it loads them; older ones leave the tag.
+            turned = image.format == "TIFF"
+            return _upright(_rgb(image), 1 if turned else _orientation(image))
     except _DECODE_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(f"{name} is truncated or damaged ({reason})", "replace it") from None
@@ -106,8 +112,8 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Yield image files: files as they are, folders searched recursively, globs expanded.
 
     A link to nowhere in a folder is one of them: reading it names the trouble, and the others of
-    the folder go on. Raises EdgecifarError for a path that doesn't exist and for a folder or glob
-    without images.
+    the folder go on. Raises EdgecifarError for a path that doesn't exist, for a folder or glob
+    without images and, after all others, for a folder that can't be listed.
     """
     for path in map(Path, paths):
         if os.path.isdir(path):
@@ -128,11 +134,27 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    unread: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=unread.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if is_image_name(name):
+            if is_image_name(name) and not _is_special(os.path.join(parent, name)):
                 yield Path(parent, name)
+    for error in unread:  # after all that can be read
+        unreadable(error)
+
+
+def unreadable(error: OSError) -> NoReturn:
+    """Say which folder can't be listed."""
+    raise EdgecifarError(f"{error.filename} can't be read ({error.strerror}): check permissions")
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a pipe, a socket or a device, for which one might wait for ever."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def is_image_name(name: str) -> bool:
@@ -153,7 +175,7 @@ def _open(stream: BinaryIO, name: str) -> PillowImage.Image:
 
     try:
         with _quiet():
-            image = Image.open(stream)
+            image = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image", "give a PNG, JPEG, WebP, BMP or GIF") from None
     except Image.DecompressionBombError:

@@ -1,12 +1,13 @@
 """One face for every interpreter: LiteRT, tflite-runtime, TensorFlow's and onnxruntime."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from edgecifar.runtime.backends import BACKENDS, Backend
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
@@ -17,7 +18,7 @@ from edgecifar.runtime.shipped import ships
 class TensorSpec:
     """Shape, dtype and quantization of a tensor: ``real = scale * (stored - zero_point)``.
 
-    ``scale`` is 0.0 for a tensor that isn't quantized. A free dimension counts as 1.
+    ``scale`` is 0.0 for a tensor that isn't quantized. A free batch counts as 1.
     """
 
     shape: tuple[int, ...]
@@ -38,65 +39,6 @@ class Interpreter(Protocol):
 
     def run(self, array: np.ndarray) -> np.ndarray:
         """Compute the output for one input of exactly ``input.shape`` and ``input.dtype``."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """An interpreter library: how to import it and which pip command brings it."""
-
-    name: str
-    kind: str
-    distributions: tuple[str, ...]
-    load: Callable[[], Any]
-
-    @property
-    def version(self) -> str:
-        """Version of the installed distribution, "unknown" if it has none."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        for distribution in self.distributions:
-            try:
-                return version(distribution)
-            except PackageNotFoundError:
-                continue
-        return "unknown"
-
-
-def _litert() -> Any:
-    from ai_edge_litert.interpreter import Interpreter as LiteRT
-
-    return LiteRT
-
-
-def _tflite_runtime() -> Any:
-    from tflite_runtime.interpreter import Interpreter as TfliteRuntime
-
-    return TfliteRuntime
-
-
-def _tensorflow() -> Any:
-    import tensorflow as tf
-
-    return tf.lite.Interpreter
-
-
-def _onnxruntime() -> Any:
-    import onnxruntime
-
-    return onnxruntime
-
-
-BACKENDS = {  # in the order in which they are tried
-    backend.name: backend
-    for backend in (
-        Backend("litert", "tflite", ("ai-edge-litert", "ai-edge-litert-nightly"), _litert),
-        Backend("tflite-runtime", "tflite", ("tflite-runtime",), _tflite_runtime),
-        Backend(
-            "tensorflow", "tflite", ("tensorflow", "tensorflow-cpu", "tf-nightly"), _tensorflow
-        ),
-        Backend("onnxruntime", "onnx", ("onnxruntime", "onnxruntime-gpu"), _onnxruntime),
-    )
-}
 
 
 def open_model(model: ModelFile, *, threads: int = 1, backend: str | None = None) -> Interpreter:
@@ -262,15 +204,22 @@ def _require_batch(batch: int, spec: TensorSpec | None) -> None:
         )
 
 
+def _require_fixed(shape: Sequence[int | None]) -> None:
+    if None in shape[1:]:
+        told = ", ".join("free" if size is None else str(size) for size in shape)
+        raise EdgecifarError(f"it takes or gives [{told}]: export it with fixed sizes")
+
+
 def _tflite_spec(details: dict[str, Any]) -> TensorSpec:
     scale, zero_point = details["quantization"]
     shape = tuple(int(size) for size in details["shape"])
+    _require_fixed([size if size > 0 else None for size in details.get("shape_signature", shape)])
     return TensorSpec(shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
 
 
 def _onnx_spec(node: Any, batch: int) -> TensorSpec:
     fixed = [size if isinstance(size, int) and size > 0 else None for size in node.shape]
-    free = (batch, *[1] * len(fixed))
-    shape = tuple(free[i] if size is None else size for i, size in enumerate(fixed))
+    _require_fixed(fixed)
+    shape = tuple(batch if size is None else size for size in fixed)
     name = node.type.removeprefix("tensor(").removesuffix(")")
     return TensorSpec(shape, np.dtype({"float": "float32", "double": "float64"}.get(name, name)))

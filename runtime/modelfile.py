@@ -8,6 +8,7 @@ bytes.
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -29,6 +30,8 @@ _UNHASHED = frozenset({"metadata_sha256", "signature"})
 _OURS = frozenset({METADATA_NAME, LABELS_NAME})
 # Either of them betrays a description that one flipped byte has hidden from the parser.
 _TRACES = (METADATA_NAME.encode(), b'"payload_sha256"')
+_HEAD_BYTES = 256  # enough to tell what it is
+_LARGEST = 2 << 30  # both formats count bytes in signed 32-bit numbers
 _NOT_MODELS = {
     b"<": "it is an HTML or XML page, as failed downloads leave: download it again",
     b"version https://git-lfs": "it is a Git LFS pointer: run `git lfs pull`",
@@ -77,8 +80,7 @@ def read(path: Path | str) -> ModelFile:
 
     """
     path = Path(path)
-    data = _read_bytes(path)
-    kind = _kind(path, data)
+    kind, data = _read_bytes(path)
     try:
         payload, attachments = _split(kind, data)
         (tflite_container if kind == "tflite" else onnx_container).check(payload)
@@ -105,8 +107,7 @@ def append(path: Path | str, metadata: dict[str, Any], labels: tuple[str, ...] |
             raise EdgecifarError(
                 f"label {label!r} is empty, or has line breaks or outer spaces: rename the class"
             )
-    data = _read_bytes(path)
-    kind = _kind(path, data)
+    kind, data = _read_bytes(path)
     container = tflite_container if kind == "tflite" else onnx_container
     try:
         payload, _ = _split(kind, data)
@@ -167,9 +168,15 @@ def _write(
     replace_file(path, container.join(payload, attachments))
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> tuple[Literal["tflite", "onnx"], bytes]:
+    """Return the format and all bytes of a file, of which little is read if it is no model."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+            kind = _kind(path, head)
+            if os.fstat(stream.fileno()).st_size > _LARGEST:
+                raise EdgecifarError(f"{path}: it is larger than 2 GiB, as no model is: check it")
+            return kind, head + stream.read()
     except FileNotFoundError:
         from edgecifar.runtime.shipped import names
 
@@ -179,15 +186,15 @@ def _read_bytes(path: Path) -> bytes:
         raise EdgecifarError(f"{path}: {error.strerror}: give a model file") from error
 
 
-def _kind(path: Path, data: bytes) -> Literal["tflite", "onnx"]:
+def _kind(path: Path, head: bytes) -> Literal["tflite", "onnx"]:
     """Tell the format by what is inside; the suffix only decides for ONNX, which has no mark."""
-    if not data:
+    if not head:
         raise EdgecifarError(f"{path}: it is empty: copy or export it again")
-    if data[4:8] == tflite_container.IDENTIFIER:
+    if head[4:8] == tflite_container.IDENTIFIER:
         return "tflite"
-    head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for start, reason in _NOT_MODELS.items():
-        if head.startswith(start):
+        if text.startswith(start):
             raise EdgecifarError(f"{path}: {reason}")
     if path.suffix.lower() == ".onnx":
         return "onnx"

@@ -74,6 +74,8 @@ def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, in
             position += 4 if kind == _FIXED32 else 8
         else:
             raise ValueError("it isn't an ONNX model")
+        if not tag >> 3:  # nor is a file of zeros, which an interrupted copy leaves
+            raise ValueError("it isn't an ONNX model")
         if position > end:
             raise ValueError("it is truncated, or it isn't an ONNX model")
         yield tag >> 3, start, value, position

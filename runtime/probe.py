@@ -21,6 +21,7 @@ from edgecifar.runtime.modelfile import ModelFile
 _TIMEOUT = 120  # seconds; the slowest Pi needs about 10 for import, load and the runs below
 _RUNS = 10  # enough for lazily allocated memory to be there
 _CHILD = "from edgecifar.runtime.probe import main; sys.exit(main(sys.argv[1:]))"
+_INSIDE = "EDGECIFAR_PROBE"  # set in the child, and in all that a mistaken one starts
 _checked: set[tuple[str, str]] = set()
 
 
@@ -59,10 +60,16 @@ def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -
     from edgecifar.runtime.compatibility import checked_with
 
     told = json.dumps(checked_with(model)).encode() + b"\n"
+    environment = {**os.environ, _INSIDE: "1"}
     command = child(_CHILD, model.kind, backend, str(threads), str(batch))
     try:
         done = subprocess.run(
-            command, input=told + model.payload, capture_output=True, timeout=_TIMEOUT, check=False
+            command,
+            input=told + model.payload,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise EdgecifarError(
@@ -73,13 +80,25 @@ def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise EdgecifarError(f"{model.path}: {lines[-1]}")
+    try:
+        found = Probe(**json.loads(done.stdout))
+    except (ValueError, TypeError):
+        raise EdgecifarError(
+            f"{model.path}: it can't be tried first, since {sys.executable} is no Python: "
+            "set sys.executable to one, or to '' to go without"
+        ) from None
     _checked.add((model.sha256, backend))
-    return Probe(**json.loads(done.stdout))
+    return found
 
 
 def check_once(model: ModelFile, backend: str) -> None:
-    """Probe the model unless this machine has done so before; needs a Python to start."""
+    """Probe the model unless this machine has done so before; needs a Python to start.
+
+    A frozen program has none: what it would start is itself, which opens the model again.
+    """
     if (model.sha256, backend) in _checked or not sys.executable:
+        return
+    if getattr(sys, "frozen", False) or _INSIDE in os.environ:
         return
     mark = _mark(model, backend)
     if mark is None or not os.path.exists(mark):  # which is false, too, where we mayn't look
@@ -100,7 +119,7 @@ def child(code: str, *arguments: str) -> list[str]:
 
 def _mark(model: ModelFile, backend: str) -> Path | None:
     """Return the empty file that says that the model runs; None where there is no cache."""
-    from edgecifar.runtime.interpreters import BACKENDS
+    from edgecifar.runtime.backends import BACKENDS
 
     try:
         folder = cache_folder() / "probed"

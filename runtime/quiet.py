@@ -1,12 +1,16 @@
 """Keep what native libraries print on stderr away from the user's terminal."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
+from typing import BinaryIO
 
-_NOISE = (b"INFO:", b"I0000", b"WARNING: All log messages before absl")
+# Not all that begins with INFO: the program that opens a model may log so itself.
+_INFORMATION = re.compile(rb"INFO: .*(TensorFlow Lite|LiteRT|[Dd]elegate)")
+_NOISE = (b"I0000", b"WARNING: All log messages before absl")
 _NO_GPU = b"failed call to cuInit"  # how TensorFlow says that a machine has none
 _lock = RLock()
 
@@ -23,11 +27,11 @@ def quiet_stderr(*noise: bytes) -> Iterator[None]:
     """
     with _lock:
         try:
-            saved = os.dup(2)
-        except OSError:  # a daemon may have closed it
+            file, saved = _nameless_file(), os.dup(2)
+        except OSError:  # no folder can be written to; or a daemon has closed the descriptor
             yield
             return
-        with tempfile.TemporaryFile() as held:
+        with file as held:
             os.dup2(held.fileno(), 2)
             try:
                 yield
@@ -39,5 +43,14 @@ def quiet_stderr(*noise: bytes) -> Iterator[None]:
                 os.write(2, b"".join(kept))
 
 
+def _nameless_file() -> BinaryIO:
+    """Open a file in memory, where there are such: a container may have no temporary folder."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 def _is_noise(line: bytes, more: tuple[bytes, ...]) -> bool:
-    return line.startswith(_NOISE + more) or _NO_GPU in line or not line.strip()
+    if line.startswith(_NOISE + more) or _NO_GPU in line:
+        return True
+    return not line.strip() or bool(_INFORMATION.match(line))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from edgecifar.runtime.errors import EdgecifarError
 
 LARGEST_IMAGE = 256 << 20  # bytes; more is no image, or one without an end
 
-Mark = Sequence[bytes]
+Mark = tuple[bytes, ...]
 """The first bytes of a format: for each place those that may stand there."""
 
 
@@ -21,16 +21,8 @@ def _exactly(mark: bytes) -> Mark:
 
 _SPACE = b" \t\n\v\f\r"
 _PADDING = b"\0" + _SPACE  # what cameras leave after an image
-_JPEG, _PNG = _exactly(b"\xff\xd8"), _exactly(b"\x89PNG\r\n\x1a\n")
 _SIZE = (bytes(range(256)),) * 4  # of the file, in any byte
-# Enough of each to tell it from file names such as BMW.jpg and P6010001.JPG.
-_SINGLE = (
-    (*_exactly(b"BM"), *_SIZE, *_exactly(bytes(4))),
-    (*_exactly(b"RIFF"), *_SIZE, *_exactly(b"WEBP")),
-    (*_exactly(b"GIF8"), b"79", b"a"),
-    (b"P", b"56", _SPACE, _SPACE + b"#0123456789"),
-    *map(_exactly, (b"II*\0", b"MM\0*")),
-)
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NEITHER = (
@@ -45,9 +37,9 @@ _START_OF_IMAGE, _END_OF_IMAGE = 0xD8, 0xD9
 def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     """Yield the images in a stream as bytes, or the file names in it, one a line or NUL-ended.
 
-    JPEGs and PNGs may follow each other without end, as `ffmpeg -f image2pipe` and
+    Images may follow each other without end, as `ffmpeg -f image2pipe` and
     `rpicam-vid --codec mjpeg -o -` write them, with zeros or white space after each; each is given
-    as soon as it is whole. A stream of another format is one image.
+    as soon as it is whole. A GIF or a TIFF, which don't say how long they are, is the last.
 
     Raises:
         EdgecifarError: the stream is empty, is neither, breaks off or goes on with
@@ -57,12 +49,10 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     reader = _Reader(stream)
     if not reader.peek(1):
         raise EdgecifarError("standard input is empty: give an image, images or file names")
-    if reader.starts_with(_JPEG, _PNG):
+    if reader.starts_with(*_FORMATS):
         while reader.peek(1):
             yield _one(reader)
             reader.skip(_PADDING)
-    elif reader.starts_with(*_SINGLE):
-        yield reader.rest()
     elif reader.peek(1) == b"\0":  # H.264 and MP4 begin so, names don't
         raise EdgecifarError(_NEITHER)
     else:
@@ -71,20 +61,18 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
 
 def _one(reader: _Reader) -> bytes:
     reader.begin()
-    if reader.starts_with(_PNG):
-        _skip_png(reader)
-    elif reader.starts_with(_JPEG):
-        _skip_jpeg(reader)
-    else:
-        raise EdgecifarError(
-            "standard input goes on with something else after an image: send JPEGs or PNGs only"
-        )
-    return reader.taken()
+    for mark, skip in _FORMATS.items():
+        if reader.starts_with(mark):
+            skip(reader)
+            return reader.taken()
+    raise EdgecifarError(
+        "standard input goes on with something else after an image: send images only"
+    )
 
 
 def _skip_png(reader: _Reader) -> None:
     """Go past the chunks: length, name, data and checksum each."""
-    reader.take(len(_PNG))
+    reader.take(len(_PNG_MARK))
     name = b""
     while name != _PNG_END:
         head = reader.take(8)
@@ -118,6 +106,41 @@ def _next_marker(reader: _Reader) -> int:
             marker = reader.take(1)[0]
         if marker:
             return marker
+
+
+def _skip_bmp(reader: _Reader) -> None:
+    reader.take(2)
+    size = int.from_bytes(reader.take(4), "little")
+    if size:
+        reader.take(max(0, size - 6))
+    else:  # some writers leave it out, and Pillow doesn't look at it
+        reader.take_rest()
+
+
+def _skip_webp(reader: _Reader) -> None:
+    reader.take(4)
+    size = int.from_bytes(reader.take(4), "little")
+    reader.take(size + size % 2)
+
+
+def _skip_pnm(reader: _Reader) -> None:
+    """Go past the header, which is text, and as many samples as it says."""
+    samples = 3 if reader.take(2) == b"P6" else 1
+    width, height, highest = (_number(reader) for _ in range(3))
+    reader.take(width * height * samples * (2 if highest > 255 else 1))
+
+
+def _number(reader: _Reader) -> int:
+    """Read a decimal number with white space and comments before it, and the byte behind it."""
+    digits = b""
+    while (byte := reader.take(1)).isdigit() or not digits:
+        if byte == b"#":
+            reader.take_through(b"\n")
+        elif byte.isdigit():
+            digits += byte
+        elif not byte.isspace():
+            raise EdgecifarError("an image on standard input is damaged: send whole ones")
+    return int(digits[:10])  # a larger one is more than all images may have
 
 
 class _Reader:
@@ -180,13 +203,13 @@ class _Reader:
                 self.take(1)
         self._position = found + 1
 
-    def rest(self) -> bytes:
-        """All that comes, up to LARGEST_IMAGE."""
+    def take_rest(self) -> None:
+        """Go forward to the end, up to LARGEST_IMAGE."""
         while len(self._buffer) <= LARGEST_IMAGE and self._fill():
             pass
         if len(self._buffer) > LARGEST_IMAGE:
             raise EdgecifarError("standard input is larger than 256 MiB: give a smaller image")
-        return bytes(self._buffer)
+        self._position = len(self._buffer)
 
     def lines(self) -> Iterator[str]:
         """File names as they come; a NUL ends one too, as `find -print0` writes them."""
@@ -218,3 +241,16 @@ class _Reader:
         block = read(1 << 16) if read else self._stream.read(1 << 16)
         self._buffer += block
         return bool(block)
+
+
+# Enough of each to tell it from file names such as BMW.jpg and P6010001.JPG; and how to go past it.
+_FORMATS: dict[Mark, Callable[[_Reader], None]] = {
+    _exactly(b"\xff\xd8"): _skip_jpeg,
+    _exactly(_PNG_MARK): _skip_png,
+    (*_exactly(b"BM"), *_SIZE, *_exactly(bytes(4))): _skip_bmp,
+    (*_exactly(b"RIFF"), *_SIZE, *_exactly(b"WEBP")): _skip_webp,
+    (b"P", b"56", _SPACE, _SPACE + b"#0123456789"): _skip_pnm,
+    (*_exactly(b"GIF8"), b"79", b"a"): _Reader.take_rest,
+    _exactly(b"II*\0"): _Reader.take_rest,
+    _exactly(b"MM\0*"): _Reader.take_rest,
+}

@@ -1,5 +1,6 @@
 """Prove that a file is what was exported, and that this machine computes the same with it."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,16 @@ class Verification:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """Return it as JSON holds it, which has no number for a difference from NaN."""
+        difference = self.agreement.largest_difference
+        difference = difference if math.isfinite(difference) else None
         return {
             "file": str(self.model.path),
             "name": self.model.name,
             "sha256": self.model.sha256,
             "metadata_sha256": (self.model.metadata or {}).get("metadata_sha256"),
             "signed_by": self.signed_by,
-            "golden": asdict(self.agreement),
+            "golden": asdict(self.agreement) | {"largest_difference": difference},
             "holds": self.agreement.holds,
         }
 

@@ -131,6 +131,8 @@ def _images(path: str) -> Iterator[tuple[str, Path]]:
 def _standard_input() -> Iterator[tuple[str, Source]]:
     from edgecifar.runtime.streams import read_items
 
+    if sys.stdin is None:
+        raise EdgecifarError("standard input is closed: give an image, images or file names")
     for number, item in enumerate(read_items(sys.stdin.buffer), start=1):
         yield (item, Path(item)) if isinstance(item, str) else (f"- {number}", item)
 
@@ -190,8 +192,7 @@ def _json_line(name: str, best: list[tuple[str, float]], min_confidence: float) 
             "label": label if probability >= min_confidence else _UNSURE,
             "probability": _rounded(probability),
             "top": [{"label": name, "probability": _rounded(p)} for name, p in best],
-        },
-        ensure_ascii=False,
+        }
     )
 
 

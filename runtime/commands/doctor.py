@@ -12,12 +12,12 @@ import click
 def doctor(as_json: bool) -> None:
     """Try the interpreters, describe the machine and say what suits it.
 
-    Exit status 1 if no interpreter for .tflite files works.
+    Exit status 1 if no interpreter for .tflite files works, or NumPy or Pillow don't.
     """
     from edgecifar.runtime.doctor import examine, lines
 
     examined = examine()
     click.echo(json.dumps(examined, indent=1) if as_json else "\n".join(lines(examined)))
     usable = any(row["works"] for row in examined["interpreters"] if row["name"] != "onnxruntime")
-    if not usable:
+    if not (usable and all(row["works"] for row in examined["needed"])):
         raise click.exceptions.Exit(1)

@@ -83,3 +83,31 @@ def test_flipped_byte(tmp_path):
 def test_missing(tmp_path):
     with pytest.raises(EdgecifarError, match=r"none\.npz does not exist"):
         read_npz(tmp_path / "none.npz")
+
+
+def test_what_is_no_archive_of_arrays_is_one_line(tmp_path):
+    path = tmp_path / "set.npz"
+    np.save(path.with_suffix(".npy"), IMAGES)
+    path.with_suffix(".npy").rename(path)  # an array under the name of an archive
+    with pytest.raises(EdgecifarError, match=r"not a whole \.npz file of plain arrays"):
+        read_npz(path)
+    names = {"images": IMAGES, "labels": LABELS, "classes": np.array("cat")}
+    with pytest.raises(EdgecifarError, match="labels go from 0 to 1: use 0 to 0"):
+        read_npz(written(tmp_path, **names))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_damage_gives_arrays_or_one_line(tmp_path, seed):
+    path = written(tmp_path, images=IMAGES, labels=LABELS, classes=["cat", "dog"])
+    whole, random = path.read_bytes(), np.random.default_rng(seed)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_npz(path)
+        except EdgecifarError:
+            refused += 1
+    assert refused > 100  # or the damage was none

@@ -17,6 +17,8 @@ FRAME = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 class OpenCv:
     """What of cv2 is used: frames are BGR."""
 
+    CAP_PROP_BUFFERSIZE = 38
+
     def __init__(self, frames, opened=True):
         self.frames, self.opened, self.released = frames, opened, False
 
@@ -26,6 +28,9 @@ class OpenCv:
 
     def isOpened(self):  # noqa: N802
         return self.opened
+
+    def set(self, key, value):
+        self.kept = {key: value}
 
     def read(self):
         self.frames -= 1
@@ -54,6 +59,7 @@ def test_frames_of_opencv_are_rgb(opencv):
     assert np.array_equal(frame, FRAME)
     pictures.close()
     assert module.number == 1
+    assert module.kept == {module.CAP_PROP_BUFFERSIZE: 1}  # no frames of long ago
     assert module.released
 
 
@@ -76,6 +82,39 @@ def test_opencv_sees_what_picamera2_does_not(opencv, monkeypatch):
     module.opened = False
     with pytest.raises(EdgecifarError, match=r"\(list index out of range\): check its cable"):
         next(cameras.camera())
+
+
+def test_a_library_built_for_another_numpy_gives_way(opencv, monkeypatch, tmp_path):
+    opencv(frames=1)
+    monkeypatch.delitem(sys.modules, "picamera2")
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert np.array_equal(next(cameras.camera())[1], FRAME)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(EdgecifarError, match=r"picamera2 doesn't work here \(numpy\.dtype size"):
+        next(cameras.camera())
+
+
+def test_a_camera_that_does_not_start_is_let_go(opencv, monkeypatch):
+    closed = []
+
+    class Picamera2:
+        def __init__(self, number):
+            pass
+
+        def create_video_configuration(self, main):
+            return main
+
+        def configure(self, configuration):
+            raise RuntimeError("busy")
+
+        def close(self):
+            closed.append(self)
+
+    opencv(frames=1)
+    monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=Picamera2))
+    assert np.array_equal(next(cameras.camera())[1], FRAME)
+    assert len(closed) == 1
 
 
 def test_picamera2_is_asked_for_rgb(monkeypatch):
@@ -149,3 +188,21 @@ def test_a_folder_is_watched_from_the_call_on(tmp_path, images, monkeypatch):
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(EdgecifarError, match="no such folder"):
         cameras.watch(tmp_path / "none")
+
+
+def test_a_link_to_itself_ends_no_watch(tmp_path, images, monkeypatch):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    found = cameras.watch(tmp_path, poll=0)
+    Image.fromarray(images[0]).save(tmp_path / "new.png")
+    assert next(found)[1].name == "new.png"
+
+
+def test_a_damaged_frame_of_a_fake_camera_is_one_of_many(tmp_path, images):
+    for name in ("1.png", "3.png"):
+        Image.fromarray(images[0]).save(tmp_path / name)
+    (tmp_path / "2.png").write_bytes(b"cut")
+    assert [frame for frame, _ in cameras.fake_camera(tmp_path)] == [
+        "frame 1",
+        "frame 2",
+        "frame 3",
+    ]

@@ -179,3 +179,22 @@ def test_memory_does_not_grow(described, images):
         model.predict(images[0])
     # One leaked result a call would be 10 MB at least.
     assert resident_kilobytes() - before < 2_000
+
+
+def test_a_classifier_of_one_number_is_refused(bare, tmp_path):
+    """Softmax makes 1 of any number: all images would be of class 0, with certainty."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bare / "float32.onnx")
+    dense = next(value for value in model.graph.initializer if value.name == "dense")
+    weights = onnx.numpy_helper.to_array(dense)[:, :1]
+    dense.CopyFrom(onnx.numpy_helper.from_array(weights.copy(), "dense"))
+    model.graph.node[-1].op_type = "Sigmoid"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    onnx.save(model, tmp_path / "one.onnx")
+    with pytest.raises(EdgecifarError, match=r"one\.onnx: it gives one number"):
+        Classifier(tmp_path / "one.onnx")
+
+
+def test_no_threads_are_refused(described):
+    with pytest.raises(EdgecifarError, match="threads is 0: give 1 or more"):
+        Classifier(described / "int8.tflite", threads=0)

@@ -109,3 +109,10 @@ def test_an_answer_does_not_depend_on_its_neighbours():
     single = np.concatenate([decode(row[None]) for row in rows])
     assert np.array_equal(decode(rows), single)
     assert np.array_equal(single[0], rows[0])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_pixels_as_they_are_have_an_encoding_too(dtype):
+    with pytest.raises(EdgecifarError, match="'pixel/255': update edgecifar-runtime"):
+        written(spec(dtype), {"input": {"encoding": "pixel/255"}})
+    assert np.array_equal(written(spec(dtype), {"input": {"encoding": "pixel"}}), PIXELS)

@@ -34,3 +34,12 @@ def test_missing_folder_and_existing_file(tmp_path):
     refuse_existing(path, force=True)
     with pytest.raises(EdgecifarError, match="--force"):
         refuse_existing(path, force=False)
+
+
+def test_a_link_stays_one(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to("target")
+    replace_file(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"

@@ -187,3 +187,25 @@ def test_member_that_unpacks_to_far_too_much(tmp_path):
     path.write_bytes(content)
     with pytest.raises(EdgecifarError, match=r"cat/1\.png unpacks to 3072 MiB"):
         scan(path)
+
+
+def test_members_that_python_cannot_unpack_are_one_line(tmp_path):
+    path = archive(tmp_path / "set.zip", ["cat/1.png", "dog/1.png"])
+    whole = path.read_bytes()
+    method = bytearray(whole)
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = 0
+        while (start := whole.find(signature, start)) >= 0:
+            method[start + place] = 9  # Deflate64
+            start += 4
+    path.write_bytes(method)
+    entry = scan(path)["all"][0]
+    with EntryReader() as reader:
+        reader.open_zips([entry])
+        with pytest.raises(ImageError, match="truncated or damaged"):
+            reader.read(entry)
+
+
+def test_a_member_that_is_the_folder_itself(tmp_path):
+    path = archive(tmp_path / "set.zip", [".", "cat/1.png", "dog/1.png"])
+    assert labels(scan(path)) == {"all": ["cat", "dog"]}

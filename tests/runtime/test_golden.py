@@ -88,6 +88,7 @@ def test_not_a_number_is_no_small_difference(path, monkeypatch):
     [
         {"generator": "photos"}, {"dtype": "int64"}, {"images": ["x"]}, {"outputs": "!"},
         {"outputs": "AAAA"}, {"backend": ""}, {"tolerance": "none"}, {"images": None},
+        {"images": [1] * 100_000},
     ],
 )  # fmt: skip
 def test_an_unknown_kind(path, changes):

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -105,11 +106,37 @@ def test_transparent_palette_entry_shows_white():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = encoded(Image.fromarray(PIXELS), exif=exif)
+    content = encoded(Image.fromarray(PIXELS), exif=_turned(orientation))
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     assert np.array_equal(read_image(content), np.asarray(expected))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_orientation_of_tiffs_which_pillow_turns_itself(orientation, compression):
+    upright = read_image(encoded(Image.fromarray(PIXELS), exif=_turned(orientation)))
+    options = {"exif": _turned(orientation), "compression": compression}
+    assert np.array_equal(read_image(encoded(Image.fromarray(PIXELS), "TIFF", **options)), upright)
+
+
+def _turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_no_other_program_reads_a_file(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, whatever the file's name."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    page = tmp_path / "photo.jpg"
+    page.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n")
+    with pytest.raises(ImageError, match="is not an image"):
+        read_image(page)
+    assert not ran.exists()
 
 
 def test_broken_exif_is_ignored():
@@ -220,3 +247,28 @@ def test_find_images_names_what_is_missing(tmp_path, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EdgecifarError, match=r"no images in|does not exist"):
         list(find_images([tmp_path / path]))
+
+
+def test_pipes_in_a_folder_are_no_images(tmp_path):
+    """One would wait for ever for what nobody writes."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "photo.png").write_bytes(encoded(Image.fromarray(PIXELS)))
+    assert [path.name for path in find_images([tmp_path])] == ["photo.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named_after_all_others(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.png").write_bytes(encoded(Image.fromarray(PIXELS)))
+    scandir = os.scandir
+
+    def listed(path):
+        if os.fspath(path).endswith("a"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    found = find_images([tmp_path])
+    assert next(found).parent.name == "b"
+    with pytest.raises(EdgecifarError, match=r"a can't be read \(Permission denied\)"):
+        next(found)

@@ -63,3 +63,29 @@ def test_a_graph_that_onnxruntime_rejects(bare, tmp_path):
     onnx.save(model, tmp_path / "strange.onnx")
     with pytest.raises(EdgecifarError, match=r"strange\.onnx: .*NoSuchOperator"):
         open_model(modelfile.read(tmp_path / "strange.onnx"))
+
+
+def test_free_sizes_are_refused(bare, tmp_path):
+    """At one pixel by one, any answer would be nonsense."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bare / "float32.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "size"
+    onnx.save(model, tmp_path / "free.onnx")
+    with pytest.raises(EdgecifarError, match=r"free\.onnx: .*\[free, free.*with fixed sizes"):
+        open_model(modelfile.read(tmp_path / "free.onnx"))
+
+
+def test_a_free_size_in_a_tflite_file_is_refused(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    class Net(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)])
+        def __call__(self, pixels):
+            return tf.nn.softmax(tf.reduce_mean(pixels, axis=[1, 2]))
+
+    net = Net()
+    concrete = net.__call__.get_concrete_function()
+    path = tmp_path / "free.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete], net).convert())
+    with pytest.raises(EdgecifarError, match=r"\[1, free, free, 3\]: export it with fixed sizes"):
+        open_model(modelfile.read(path))

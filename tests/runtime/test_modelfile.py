@@ -285,3 +285,24 @@ def test_containers_meet_any_bytes_with_value_errors(bare, name):
             refused += 1
     assert refused > 10
     container.check(good)
+
+
+def test_a_file_of_zeros_is_soon_refused(tmp_path):
+    path = tmp_path / "copied.onnx"
+    path.write_bytes(bytes(4 << 20))  # what an interrupted copy may leave
+    tracemalloc.start()
+    with pytest.raises(EdgecifarError, match="it isn't an ONNX model"):
+        modelfile.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_little_is_read_of_what_is_no_model(tmp_path):
+    path = tmp_path / "disk.img"
+    with path.open("wb") as stream:
+        stream.truncate(64 << 30)  # which takes no room, but in memory
+    with pytest.raises(EdgecifarError, match="neither a TensorFlow Lite nor an ONNX model"):
+        modelfile.read(path)
+    with pytest.raises(EdgecifarError, match="larger than 2 GiB"):
+        modelfile.read(path.rename(tmp_path / "disk.onnx"))

@@ -193,3 +193,22 @@ def fails_in_the_child(model):
     except AssertionError:  # the child found nothing, so the parent may go on
         return False
     return False
+
+
+def test_a_program_that_is_its_own_python_does_not_start_itself_for_ever(model, python, tmp_path):
+    """As PyInstaller's do: the child would open the model as its parent did."""
+    count = tmp_path / "starts"
+    python(f'echo >> {count}; test "$EDGECIFAR_PROBE" = 1 && echo "usage: program"')
+    with pytest.raises(EdgecifarError, match=r"is no Python: set sys\.executable to one"):
+        probe.check_once(model, "litert")
+    assert count.read_text() == "\n"
+
+
+@pytest.mark.parametrize("inside", ["frozen", "child"])
+def test_no_child_is_started_where_it_would_be_the_program(model, python, monkeypatch, inside):
+    python("kill -SEGV $$")
+    if inside == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    else:
+        monkeypatch.setenv("EDGECIFAR_PROBE", "1")
+    probe.check_once(model, "litert")

@@ -32,3 +32,28 @@ def test_no_descriptor_is_left_open():
             pass
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert after == before
+
+
+def test_lines_of_the_program_itself_pass(capfd):
+    with quiet_stderr():
+        os.write(2, b"INFO:root:ready\nINFO: 12 requests\n")
+    assert capfd.readouterr().err == "INFO:root:ready\nINFO: 12 requests\n"
+
+
+def test_without_any_place_for_a_file_nothing_is_held_back(capfd, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgecifar.runtime.quiet._nameless_file", full)
+    with quiet_stderr():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+    assert "XNNPACK" in capfd.readouterr().err
+
+
+def test_no_folder_need_be_writable(monkeypatch, capfd):
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("files in memory are Linux's")
+    monkeypatch.setattr("edgecifar.runtime.quiet.tempfile", None)
+    with quiet_stderr():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+    assert capfd.readouterr().err == ""

@@ -41,6 +41,30 @@ def test_pngs_and_jpegs_mixed(images):
     assert items(b"".join(files)) == files
 
 
+@pytest.mark.parametrize("kind", ["BMP", "WEBP", "PPM"])
+def test_other_formats_that_say_how_long_they_are(images, kind):
+    files = [encoded(image, kind) for image in images[:3]]
+    assert items(b"".join(files)) == files
+    assert items(b"\n".join(files)) == files
+
+
+def test_headers_of_portable_pixmaps():
+    plain, wide = b"P5\n# a comment\n3 2 # another\n255\n" + bytes(6), b"P6 1 2 65535 " + bytes(12)
+    assert items(plain + wide + plain) == [plain, wide, plain]
+    with pytest.raises(EdgecifarError, match="ends within an image"):
+        items(plain[:-1])
+    with pytest.raises(EdgecifarError, match="damaged"):
+        items(b"P5\n3 x 255\n")
+    with pytest.raises(EdgecifarError, match="256 MiB"):
+        items(b"P6 99999999 99999999 255 ")
+
+
+def test_a_bitmap_that_does_not_say_how_long_it_is(images):
+    file = bytearray(encoded(images[0], "BMP"))
+    file[2:6] = bytes(4)
+    assert items(bytes(file)) == [bytes(file)]
+
+
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "WEBP", "TIFF", "PPM"])
 def test_other_formats_are_one_image(images, kind):
     (found,) = items(encoded(images[0], kind))

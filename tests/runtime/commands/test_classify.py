@@ -219,3 +219,22 @@ def test_clean_terminal_and_no_needless_import(model, photos):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
+
+
+def test_json_is_ascii_whatever_the_locale(edgecifar, model, photos, tmp_path):
+    odd = (photos / "0.png").rename(photos / "\N{CAMERA}.png")
+    line = edgecifar("classify", odd, "--model", model, "--json").stdout
+    assert line.isascii()
+    assert json.loads(line)["file"] == str(odd)
+
+
+def test_a_closed_standard_input(model):
+    command = [sys.executable, "-c", "from edgecifar.runtime.commands import main; main()"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *command, "classify", "-", "--model", str(model)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "standard input is closed" in done.stderr

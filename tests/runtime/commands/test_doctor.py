@@ -1,6 +1,8 @@
 import json
+import os
 import signal
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -185,3 +187,34 @@ def test_a_crashing_interpreter_only_kills_the_child(edgecifar, tmp_path, monkey
     result = edgecifar("doctor")
     assert result.exit_code == 1
     assert "illegal instruction" in result.stdout
+
+
+def test_a_broken_numpy_is_explained(tmp_path):
+    """Debian's needs system libraries; all that doctor tells must come without it."""
+    (tmp_path / "numpy.py").write_text(
+        "raise ImportError('libopenblas.so.0' + ': cannot open shared object file')"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from edgecifar.runtime import doctor\n"
+        "doctor.BACKENDS = {}\n"
+        "from edgecifar.runtime.commands import main\n"
+        "main(['doctor'])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 1, done.stderr
+    assert "no   NumPy" in done.stdout
+    assert "NumPy comes first: install it with the system's packages." in done.stdout
+    assert "the system library libopenblas.so.0 is missing" in done.stdout
+    assert "yes  Pillow" in done.stdout
+
+
+def test_what_every_interpreter_needs_comes_first():
+    numpy = {"name": "NumPy", "works": False, "mend": "mend it"}
+    first, *others = advise(machine(), found("litert"), [numpy])
+    assert first == "NumPy comes first: mend it."
+    assert not any("LiteRT" in sentence for sentence in others)
+    assert said("", package="pillow", version=None) == "not installed; `pip install pillow`"

@@ -103,3 +103,12 @@ def test_wrong_usage_of_sign(edgecifar, model, tmp_path):
     assert edgecifar("sign", "--key", tmp_path / "k.pem").exit_code == 2
     both = ("--key", tmp_path / "k.pem", "--new-key", tmp_path / "n.pem")
     assert edgecifar("sign", model, *both).exit_code == 2
+
+
+def test_json_has_no_number_for_a_difference_from_nan(edgecifar, model, monkeypatch):
+    decode = Classifier.probabilities
+    monkeypatch.setattr(Classifier, "probabilities", lambda self, s: decode(self, s) * float("nan"))
+    result = edgecifar("verify", model, "--json")
+    text = result.stdout[: result.stdout.rindex("}") + 1]
+    told = json.loads(text, parse_constant=pytest.fail)
+    assert told["golden"]["largest_difference"] is None

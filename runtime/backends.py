@@ -1,0 +1,90 @@
+"""The libraries that do the work; none is imported before it is asked for.
+
+Nor is NumPy, so that `doctor` can speak where that is broken.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A library: how to import it and which pip command brings it.
+
+    ``kind`` are the files that it runs.
+    """
+
+    name: str
+    kind: str
+    distributions: tuple[str, ...]
+    load: Callable[[], Any]
+
+    @property
+    def version(self) -> str:
+        """Version of the installed distribution, "unknown" if it has none."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        for distribution in self.distributions:
+            try:
+                return version(distribution)
+            except PackageNotFoundError:
+                continue
+        return "unknown"
+
+
+def _numpy() -> Any:
+    import numpy
+
+    return numpy
+
+
+def _pillow() -> Any:
+    from PIL import Image
+
+    return Image
+
+
+def _litert() -> Any:
+    from ai_edge_litert.interpreter import Interpreter as LiteRT
+
+    return LiteRT
+
+
+def _tflite_runtime() -> Any:
+    from tflite_runtime.interpreter import Interpreter as TfliteRuntime
+
+    return TfliteRuntime
+
+
+def _tensorflow() -> Any:
+    import tensorflow as tf
+
+    return tf.lite.Interpreter
+
+
+def _onnxruntime() -> Any:
+    import onnxruntime
+
+    return onnxruntime
+
+
+BACKENDS = {  # in the order in which they are tried
+    backend.name: backend
+    for backend in (
+        Backend("litert", "tflite", ("ai-edge-litert", "ai-edge-litert-nightly"), _litert),
+        Backend("tflite-runtime", "tflite", ("tflite-runtime",), _tflite_runtime),
+        Backend(
+            "tensorflow", "tflite", ("tensorflow", "tensorflow-cpu", "tf-nightly"), _tensorflow
+        ),
+        Backend("onnxruntime", "onnx", ("onnxruntime", "onnxruntime-gpu"), _onnxruntime),
+    )
+}
+
+NEEDED = {  # whatever the interpreter
+    backend.name: backend
+    for backend in (
+        Backend("NumPy", "none", ("numpy",), _numpy),
+        Backend("Pillow", "none", ("pillow",), _pillow),
+    )
+}
