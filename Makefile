@@ -31,5 +31,5 @@ clean:
 $(VENV)/installed: setup.cfg runtime/setup.cfg pyproject.toml runtime/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ./runtime --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable ./runtime --editable '.[dev,lite0]'
 	touch $@

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecifar.train.data.options import data_options
+from edgecifar.train.recipe import LARGEST_SEED
 
 if TYPE_CHECKING:
     from edgecifar.benchmarks.recipe import Recipe
@@ -135,7 +136,9 @@ def _carry_out_study(name: str, dataset: "Dataset", out: Path, **how) -> None:
     help="Folder for all results.  [runs/RECIPE, runs/RECIPE-seedN]",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), help="Of all random numbers; by default the recipe's, 0."
+    "--seed",
+    type=click.IntRange(0, LARGEST_SEED),
+    help="Of all random numbers; by default the recipe's, 0.",
 )
 @click.option("--force", is_flag=True, help=_REMADE)
 @click.option("--quick", is_flag=True, help="One epoch a stage: does all of it work?")

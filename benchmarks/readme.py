@@ -179,7 +179,7 @@ def measured(models: Iterable[Shipped], studies: Iterable[Mapping[str, Any]] = (
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for architecture, name, validation, figures in (*_of_models(models), *_of_studies(studies)):
         if validation > best.get(architecture, (-1.0,))[0]:
-            kept = {key: figures[key] for key in ("top1", "low", "high", "macs")}
+            kept = {key: figures[key] for key in ("top1", "low", "high", "seeds", "macs")}
             best[architecture] = validation, {"model": name, **kept}
     listed = {architecture: figures for architecture, (_, figures) in sorted(best.items())}
     return json.dumps({"dataset": _REFERENCE, "architectures": listed}, indent=2) + "\n"
@@ -193,7 +193,7 @@ def _of_models(models: Iterable[Shipped]) -> Iterator[_Found]:
         run = model.info["float"]["run"]
         if run["dataset"]["name"] == _REFERENCE:
             validation = model.info["float"]["metrics"]["validation"]["top1"]
-            figures = model.test("float") | {"macs": run["macs"]}
+            figures = model.test("float") | {"seeds": 1, "macs": run["macs"]}
             yield model.architecture, model.name, validation, figures
 
 
@@ -204,7 +204,7 @@ def _of_studies(studies: Iterable[Mapping[str, Any]]) -> Iterator[_Found]:
             mean, first = member["mean"]["float"], member["runs"][0]
             if mean["seeds"] == 1:
                 files = {file["role"]: file["accuracy"] for file in first["files"]}
-                mean = files["float"]
+                mean = files["float"] | {"seeds": 1}
             architecture = first["stages"][0]["architecture"]
             figures = mean | {"macs": member["features"]["macs"]}
             yield architecture, member["recipe"], study_result.on_validation(member), figures

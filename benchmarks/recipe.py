@@ -13,7 +13,7 @@ from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.sparsify import Sparsification
 from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import Training, did_you_mean, from_mapping, read_toml
+from edgecifar.train.recipe import Training, did_you_mean, from_mapping, read_toml, require_seed
 from edgecifar.train.transfer import Transfer
 
 _FOLDER = files("edgecifar.benchmarks") / "recipes"
@@ -94,6 +94,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require_formats(self.export)
+        require_seed(self.seed)
         if self.threads < 1:
             raise EdgecifarError(f"threads is {self.threads}: it must be 1 or more")
         if self.transfer and self.teachers:

@@ -15,7 +15,7 @@ import click
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import did_you_mean, from_mapping
+from edgecifar.train.recipe import did_you_mean, from_mapping, require_seed
 from edgecifar.train.run import RunDiffersError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Member:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise EdgecifarError(f"seeds of {self.recipe} are {self.seeds}: give each once")
+        for seed in self.seeds:
+            require_seed(seed)
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ def _attempt(task: Task, dataset: "Dataset") -> str | None:
         return f"{error} (`{task.anew}`)"
     except EdgecifarError as error:
         return str(error)
+    except Exception as error:  # memory, a full disk: the others may do with less
+        return f"{task.folder.name}: {type(error).__name__} ({' '.join(str(error).split())[:300]})"
     return None
 
 

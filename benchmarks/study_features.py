@@ -23,7 +23,7 @@ def features(recipe: Recipe, dataset: "Dataset") -> dict[str, str | int]:
 
     model = _build(recipe, dataset)
     size = {"parameters": model.count_params(), "macs": count_macs(model)}
-    return size | of_network(model) | of_training(recipe)
+    return size | of_network(model) | of_images(recipe, dataset) | of_training(recipe)
 
 
 def of_network(model: "keras.Model") -> dict[str, str]:
@@ -50,12 +50,21 @@ def of_network(model: "keras.Model") -> dict[str, str]:
     }
 
 
+def of_images(recipe: Recipe, dataset: "Dataset") -> dict[str, str]:
+    """Describe the pixels that a network sees."""
+    size = dataset.image_size
+    told = "x".join(map(str, size))
+    enlarged = recipe.transfer.for_images(size).backbone_size if recipe.transfer else 0
+    return {"input": f"{told}, enlarged to {enlarged}x{enlarged}" if enlarged else told}
+
+
 def of_training(recipe: Recipe) -> dict[str, str]:
     """Describe how a network is trained."""
     train = recipe.train
     stop = f", stops after {train.early_stopping} without gain" if train.early_stopping else ""
     return {
         "start": _start(recipe),
+        "phases": _phases(recipe),
         "augmentation": _augmentation(recipe),
         "optimizer": f"{train.optimizer}, {train.learning_rate:g} {train.schedule}",
         "batch": str(train.batch_size),
@@ -67,6 +76,16 @@ def of_training(recipe: Recipe) -> dict[str, str]:
         if recipe.fine_tune_int8
         else "after training",
     }
+
+
+def _phases(recipe: Recipe) -> str:
+    if not recipe.transfer or recipe.transfer.weights == "none":
+        return "one"
+    head, layers = recipe.transfer.head, recipe.transfer.unfreeze
+    return (
+        f"a head by adam, {head.learning_rate:g}, batch {head.batch_size}, {head.epochs} epochs; "
+        f"then, as below, the last {layers} layers too"
+    )
 
 
 def _start(recipe: Recipe) -> str:

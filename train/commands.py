@@ -8,6 +8,7 @@ import click
 from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
+from edgecifar.train.recipe import LARGEST_SEED
 
 
 @click.command()
@@ -44,7 +45,7 @@ from edgecifar.train.devices import STRATEGIES
     show_default=True,
     help="mirrored divides each batch among all GPUs.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--tensorboard", is_flag=True, help="Log for TensorBoard in the run's folder.")
 @click.option("--force", is_flag=True, help="Start over if the run exists.")
 def train(
@@ -106,6 +107,8 @@ def _trainer(architecture: str, changes: dict, asked: dict):
     if "weights" not in asked:
         raise click.UsageError("--backbone-size and --unfreeze need --weights")
     settings, how = transfer.usual(architecture)
+    if asked["weights"] == "none":  # from random weights, which those are too slow for
+        settings = override(Training(), models.find(architecture).training)
     return partial(
         transfer.train, settings=override(settings, changes), transfer=override(how, asked)
     )

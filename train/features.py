@@ -1,6 +1,8 @@
 """A head on frozen features: what a backbone makes of the images, computed once and kept."""
 
 import shutil
+import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
+@dataclass(frozen=True)
+class HeadFit:
+    """What the fit came to, and the seconds that the features took, few if they were there."""
+
+    fit: "Fit"
+    feature_seconds: float
+
+
 def fit_head(
     backbone: "Backbone | Trunk",
     model: "keras.Model",
@@ -31,7 +41,7 @@ def fit_head(
     folder: Path,
     *,
     seed: int,
-) -> "Fit":
+) -> HeadFit:
     """Fit the head of `model` alone, in place, on what its backbone makes of the images.
 
     Features and checkpoints go to `folder/head`, the history to `folder/history.csv` too, where
@@ -44,10 +54,12 @@ def fit_head(
     place = folder / "head"
     remove_partial(place)
     pooled = keras.Model(model.input, model.get_layer(backbone.pooled).output)
+    start = time.perf_counter()
     tables = [
         cached_features(pooled, split, place / f"features-{name}.npy", name=name)
         for name, split in (("train", dataset.train), ("validation", dataset.validation))
     ]
+    feature_seconds = time.perf_counter() - start
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(tables[0].shape[1:])
     alone = keras.Model(inputs, backbone.head(inputs, len(dataset.classes)))
@@ -56,7 +68,7 @@ def fit_head(
     for layer in alone.layers[1:]:
         model.get_layer(layer.name).set_weights(layer.get_weights())
     write_whole(folder / "history.csv", partial(shutil.copy, place / "history.csv"))
-    return result
+    return HeadFit(result, feature_seconds)
 
 
 def cached_features(

@@ -70,7 +70,10 @@ class Lite0Weights:
         if file.suffix != ".pth":
             load_keras_weights(model, file)
             return file
-        set_lite0_weights(model, read_tensors(file))
+        try:
+            set_lite0_weights(model, read_tensors(file))
+        except (KeyError, ValueError) as error:
+            raise _another_network(file, error) from error
         return file
 
     def find(self) -> Path:
@@ -103,9 +106,11 @@ def load_keras_weights(model: "keras.Model", path: Path) -> None:
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        raise EdgecifarError(
-            f"{path} doesn't hold this network's weights: {first_line(error)}"
-        ) from error
+        raise _another_network(path, error) from error
+
+
+def _another_network(path: Path, error: Exception) -> EdgecifarError:
+    return EdgecifarError(f"{path} doesn't hold this network's weights: {first_line(error)}")
 
 
 def set_lite0_weights(model: "keras.Model", tensors: dict[str, np.ndarray]) -> None:

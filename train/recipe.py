@@ -12,6 +12,8 @@ from edgecifar.runtime.errors import EdgecifarError
 
 T = TypeVar("T")
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -175,6 +177,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         {int: "a whole number", str: "a text", float: "a number", bool: "true or false"}[hint],
     )
     return value
+
+
+def require_seed(seed: int) -> None:
+    """Raise EdgecifarError unless it is a seed that every random generator takes."""
+    _require(0 <= seed <= LARGEST_SEED, "seed", seed, f"0 to {LARGEST_SEED}")
 
 
 def _require(condition: bool, key: str, value: Any, expected: str) -> None:

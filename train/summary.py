@@ -17,6 +17,8 @@ def print_run(run: Run) -> None:
     table.add_row(
         "training", f"{info['train_seconds']:.0f} s, {info['images_per_second']:.0f} images/s"
     )
+    if "top1" in (head := info.get("head") or {}):
+        table.add_row("its head alone", f"{head['top1']:.2f} % of the validation images")
     for split, figures in run.metrics.items():
         table.add_row(split, describe_accuracy(figures))
     table.add_row("folder", str(run.path))

@@ -145,8 +145,15 @@ def train(
     run = start_run(out, dataset, settings, force=force, transfer=origin, **how)
     if transfer.weights != "none":
         head = transfer.head.settings(len(dataset.train))
-        result = fit_head(known.backbone, model, dataset, head, run.path, seed=seed)
-        run.update(head={"epochs": len(result.history), "train_seconds": round(result.seconds, 1)})
+        fitted = fit_head(known.backbone, model, dataset, head, run.path, seed=seed)
+        result = fitted.fit
+        told = {
+            "epochs": len(result.history),
+            "train_seconds": round(result.seconds, 1),
+            "feature_seconds": round(fitted.feature_seconds, 1),
+            "top1": round(100 * max(row["val_accuracy"] for row in result.history), 2),
+        }
+        run.update(head=run.info.get("head") or told)  # that of a run that goes on is told
     if transfer.weights == "none" or transfer.unfreeze:
         weights = model.get_weights()
 

@@ -1,6 +1,8 @@
 """The report of a study: many runs side by side, from one result file."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def _details(study: StudyData, images: np.ndarray | None) -> dict[str, Any]:
     runs = [run for _, run in marked]
     benches = [bench_view(bench, f"b{i}") for i, bench in enumerate(study.benches)]
     parities = {
-        file.raw["name"]: file.raw["parity"]
+        f"{system.label}: {file.raw['name']}": file.raw["parity"]
         for _, system in known
         for file in system.first.files.values()
         if file.raw.get("parity")
@@ -160,8 +162,24 @@ def _standing_plots(study: StudyData) -> list[Plot]:
     plots = [many.standings(systems, "standings")] if any(s.ours for s in systems) else []
     for cost, unit in (("latency", "µs"), ("size", "kB")):
         floats, small = (_points(study, cost, original) for original in (True, False))
-        plots.append(many.pairs(floats, small, cost, unit, f"all-{cost}"))
-    return [plot for plot in plots if plot]
+        if plot := many.pairs(floats, small, cost, unit, f"all-{cost}"):
+            plots.append(replace(plot, caption=f"{plot.caption}{_where(study, cost)}"))
+    return plots
+
+
+def _where(study: StudyData, cost: str) -> str:
+    """Say of which bench latencies are, where there are several."""
+    if cost != "latency" or len(study.benches) < 2:
+        return ""
+    index = _fullest(study)
+    return f" Of bench {index + 1} alone, {words.machine(study.benches[index].environment)}."
+
+
+def _fullest(study: StudyData) -> int:
+    """Return which bench has timed most systems: only what one has timed can be compared."""
+    files = (file for s in study.members if s.first for file in s.first.files.values())
+    timed = Counter(file.bench for file in files if file.median)
+    return max(timed, key=lambda index: (timed[index], -index), default=0)
 
 
 def _standing(index: int, system: System) -> Standing:
@@ -183,7 +201,9 @@ def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
     for index, system in enumerate(study.members):
         files = system.first.files if system.first else {}
         file = files.get("float") if original else system.small()
-        value = file and (file.median if cost == "latency" else file.raw["file_bytes"] / 1e3)
+        if not file or (cost == "latency" and file.bench != _fullest(study)):
+            continue
+        value = file.median if cost == "latency" else file.raw["file_bytes"] / 1e3
         if value:
             name, top1 = f"{system.label}, {file.raw['name']}", file.accuracy["top1"]
             points.append(Point(index, name, value, top1, None, file.interval))

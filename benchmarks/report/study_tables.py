@@ -21,7 +21,7 @@ def standings(study: StudyData) -> Table:
         "System", "Reported", "Ours, float32", "Ours, int8", "int8 after training",
         "Same answers", "Size", "Latency", "Speed",
     )  # fmt: skip
-    rows = tuple(_standing(index, system) for index, system in enumerate(study.members))
+    rows = tuple(_standing(study, index, system) for index, system in enumerate(study.members))
     return Table(f"Top-1 on {study.raw['data']['n']:,} test images", columns, rows)
 
 
@@ -101,7 +101,7 @@ def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
     return next((stage for stage in one.raw["stages"] if stage["name"] == name), None)
 
 
-def _standing(index: int, system: System) -> tuple[Cell, ...]:
+def _standing(study: StudyData, index: int, system: System) -> tuple[Cell, ...]:
     reported = system.raw["reported"]
     name = Cell(system.label, system.raw["note"], index)
     mean = system.mean("float")
@@ -119,7 +119,7 @@ def _standing(index: int, system: System) -> tuple[Cell, ...]:
         _mean(system, "int8_post"),
         _agreement(system),
         _two(system, lambda file: words.size(file.raw["file_bytes"])),
-        _two(system, lambda file: words.microseconds(file.median)),
+        _two(system, lambda file: _latency(study, file)),
         _speed(system),
     )
 
@@ -153,14 +153,18 @@ def _two(system: System, tell) -> Cell:
     return Cell(tell(small) if small else words.NOTHING, tell(original) if original else "")
 
 
+def _latency(study: StudyData, file: File) -> str:
+    several = file.median and len(study.benches) > 1
+    return words.microseconds(file.median) + (f" [{file.bench + 1}]" if several else "")
+
+
 def _speed(system: System) -> Cell:
     small, original = system.small(), system.first.files.get("float")
     if not (small and original and small.median and original.median):
         return _EMPTY
     if small.bench != original.bench:
         return Cell(words.NOTHING, "two benches")
-    other = f"bench {small.bench + 1}" if small.bench else ""
-    return Cell(words.times(original.median / small.median), other)
+    return Cell(words.times(original.median / small.median))
 
 
 def _feature(value: Any) -> str:
@@ -173,6 +177,9 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
     place = stage.get("best_epoch", 0) - 1
     tuned = fine_tuning(one)
     speed = stage.get("images_per_second")
+    told = [f"{speed:,.0f} images/s"] if speed else []
+    if one.raw["recipe"].get("transfer") and "feature_seconds" not in stage.get("head", {}):
+        told.append("without its head's")  # which was not timed once
     small = system.small(one)
     return (
         Cell(system.label, f"seed {one.raw['seed']}"),
@@ -182,11 +189,18 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
         Cell(words.percent(small.accuracy["top1"])) if small else _EMPTY,
         Cell(words.percent(100 * test["ece"])) if "ece" in test else _EMPTY,
         Cell(str(stage.get("epochs", words.NOTHING)), f"epoch {place + 1} kept"),
-        Cell(words.duration(stage.get("train_seconds")), f"{speed:,.0f} images/s" if speed else ""),
+        Cell(words.duration(_seconds(one)), "\n".join(told)),
         Cell(words.duration(tuned.get("train_seconds")), words.number(tuned["epochs"], "epoch"))
         if tuned
         else _EMPTY,
     )
+
+
+def _seconds(one: Repetition) -> float | None:
+    """Return the time of both phases of transfer learning, of other trainings their only one's."""
+    stage = one.raw["stages"][0]
+    seconds, head = stage.get("train_seconds"), stage.get("head") or {}
+    return seconds and seconds + head.get("train_seconds", 0) + head.get("feature_seconds", 0)
 
 
 def _at(history: Mapping[str, Any], column: str, place: int, scale: float) -> float | None:

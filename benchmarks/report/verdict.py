@@ -14,7 +14,7 @@ _AS_FAST = 0.005  # a difference that the word "times" would round away
 _SAME_SIZE = 1.05  # a ratio of sizes within this of one is no news
 RULE = (
     f"Rule: the fastest file that loses at most {MAX_LOSS:g} point of top-1 against the first; "
-    "where latency intervals overlap, the smallest of those."
+    "where latency intervals overlap, the smallest of those. Judged on the images measured here."
 )
 
 
@@ -23,7 +23,8 @@ class Row:
     """One file or run beside the first; `gap` is the difference in top-1 in points.
 
     `difference` is there where both kept their answers image by image. `own_word` is the
-    split of an accuracy that the file says of itself and this bench did not measure.
+    split of an accuracy that the file says of itself and this bench did not measure, `validation`
+    a run's top-1 on validation images.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Row:
     size_ratio: float | None = None
     own_word: str = ""
     error: str | None = None
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,16 @@ def reference(rows: Sequence[Row]) -> Row:
 
 def run_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
     """Compare runs with the first: paired where the test images are the same."""
-    rows = [Row(i, run.name, "Keras float32", run.accuracy) for i, run in enumerate(runs)]
+    rows = [
+        Row(
+            index,
+            run.name,
+            "Keras float32",
+            run.accuracy,
+            validation=run.metrics.get("validation", {}).get("top1"),
+        )
+        for index, run in enumerate(runs)
+    ]
     return tuple(
         _against(row, rows[0]) if _comparable(run, runs[0]) else row
         for row, run in zip(rows, runs, strict=True)
@@ -116,14 +127,15 @@ def decide(rows: Sequence[Row]) -> Verdict:
     """Choose the file to ship by `RULE` and say how each compares with the first."""
     first = reference(rows)
     measured = [row for row in rows if row.latency]
-    chosen = _choose(first, measured) if measured else max(rows, key=_top1)
+    chosen = _choose(first, measured) if measured else max(rows, key=_on_validation)
     others = tuple(
         Statement(row.name, compare(row, first)) for row in rows if row not in (first, chosen)
     )
     if len(rows) == 1:
         return Verdict("", chosen, first, _absolute(chosen))
     if not measured:
-        return Verdict("Most accurate:", chosen, first, _reason(chosen, first), "", others)
+        rule = "Chosen on validation images." if chosen.validation is not None else ""
+        return Verdict("Most accurate:", chosen, first, _reason(chosen, first), rule, others)
     if any(row.accuracy is None for row in measured):
         rule = "Chosen by speed alone: accuracy was not measured for every file."
         return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
@@ -218,7 +230,10 @@ def _choose(first: Row, measured: Sequence[Row]) -> Row:
     return min(equals, key=lambda row: (row.file_bytes or float("inf"), row.latency.median))
 
 
-def _top1(row: Row) -> float:
+def _on_validation(row: Row) -> float:
+    """Return what runs are chosen by: the test images are for telling how good the chosen is."""
+    if row.validation is not None:
+        return row.validation
     return row.accuracy.top1 if row.accuracy else float("-inf")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from edgecifar.train.data.options import data_options
+from edgecifar.train.recipe import LARGEST_SEED
 
 
 @click.command()
@@ -52,7 +53,7 @@ from edgecifar.train.data.options import data_options
     help="Folder for trials, runs and the drawing of the front.",
 )
 @click.option("--storage", metavar="URL", help="Database that several machines share.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 def search(
     *,
     max_latency,

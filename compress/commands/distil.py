@@ -11,6 +11,7 @@ from edgecifar.compress.commands.options import (
 )
 from edgecifar.train.adopt.options import open_all, pixels_option, say
 from edgecifar.train.data.options import data_options
+from edgecifar.train.recipe import LARGEST_SEED
 
 
 @click.command()
@@ -32,7 +33,7 @@ from edgecifar.train.data.options import data_options
     help="Any setting of `edgecifar train`, such as augment.cutout=8; repeat as needed.",
 )
 @distillation_options
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @force_option
 def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **options):
     """Train a small network on what the run TEACHER says of the images, or several on average.

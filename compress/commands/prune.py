@@ -13,6 +13,7 @@ from edgecifar.compress.commands.options import (
 )
 from edgecifar.train.adopt.options import run_argument, say
 from edgecifar.train.data.options import data_options
+from edgecifar.train.recipe import LARGEST_SEED
 
 
 @click.command()
@@ -36,7 +37,7 @@ from edgecifar.train.data.options import data_options
 @click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TAUGHT)
 @distillation_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the new run; RUN-p50, say.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @force_option
 def prune(run, pixels, out, teachers, seed, force, data, image_size, skip_corrupt, **options):
     """Make the model of RUN smaller, or sparser, and fine-tune it.

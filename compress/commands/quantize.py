@@ -13,6 +13,7 @@ from edgecifar.compress.commands.options import (
 )
 from edgecifar.train.adopt.options import run_argument, say
 from edgecifar.train.data.options import data_options
+from edgecifar.train.recipe import LARGEST_SEED
 
 
 @click.command()
@@ -26,7 +27,7 @@ from edgecifar.train.data.options import data_options
 )
 @click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TAUGHT)
 @distillation_options
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @force_option
 def quantize(run, pixels, out, epochs, learning_rate, keep_float, teachers, seed, force, **options):
     """Fine-tune the model of RUN with quantization in the loop.

@@ -1,5 +1,6 @@
 """Studies from their recipes to the result and the README's table, on digits."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -74,6 +75,25 @@ def test_a_recipe_that_fails_stops_no_other(small_study, result):
     assert seeds_of(result) == {"first": [0], "second": [0, 1], "broken": []}
     assert [*small_study.failures] == ["broken"]
     assert "batch" in small_study.failures["broken"]
+
+
+def test_nor_does_one_that_fails_in_another_way(folder, digits, monkeypatch):
+    def full(*_):
+        raise MemoryError("no room\nfor this")
+
+    edit(folder / "first.toml", "0.05", "0.06")
+    monkeypatch.setattr(pipeline, "run_recipe", full)
+    outcome, _ = again(folder, digits, out="elsewhere")
+    assert "MemoryError (no room for this)" in next(iter(outcome.failures.values()))
+    assert len(outcome.failures) > 1
+
+
+def test_seeds_that_no_generator_takes():
+    for seed in (-1, 2**32):
+        with pytest.raises(EdgecifarError, match=r"seed is .*: it must be 0 to 4294967295"):
+            Member("demo", "d", seeds=(seed,))
+        with pytest.raises(EdgecifarError, match="seed is "):
+            replace(recipes.read("demo"), seed=seed)
 
 
 def test_every_file_has_its_role_and_its_parity(result):
@@ -259,6 +279,35 @@ def test_the_tables_of_the_page(small_study):
     assert len(study_csv(study).splitlines()) == 1 + 3  # files of the first seeds
 
 
+def test_latencies_of_several_benches_are_told_apart(small_study):
+    study = load_study(small_study.result)
+    assert "s [1]" not in study_page(study)
+    first, *others = study.members
+    file = first.repetitions[0].files["float"]
+    moved = replace(
+        first.repetitions[0],
+        files=first.repetitions[0].files | {"float": replace(file, bench=1)},
+    )
+    several = replace(
+        study,
+        members=(replace(first, repetitions=(moved,)), *others),
+        benches=(*study.benches, *study.benches),
+    )
+    page = study_page(several)
+    assert "s [1]" in page
+    assert "s [2]" in page
+    assert "Of bench 1 alone" in page
+
+
+def test_parity_keeps_systems_of_one_architecture_apart(small_study):
+    study = load_study(small_study.result)
+    first, *_ = study.members
+    twin = replace(first, raw=first.raw | {"label": "Its twin"})
+    page = study_page(replace(study, members=(first, twin))).replace("<wbr>", "")
+    assert "Its twin: edge-8-s16-float32" in page
+    assert "First, ours: edge-8-s16-float32" in page
+
+
 def test_steps_that_were_not_run_are_named_beneath_the_ablation(small_study):
     study = load_study(small_study.result)
     first, second, *others = study.steps
@@ -301,11 +350,39 @@ def test_many_rates_of_dropout_are_told_as_a_range():
 def test_the_study_that_ships_changes_one_thing_a_row():
     study = studies.read("seed-study")
     steps = [recipes.read(step.recipe) for step in study.ablation]
-    for step, before, after in zip(study.ablation[1:], steps, steps[1:], strict=False):
-        ours, theirs = before.as_json(), after.as_json()
-        changed = {key for key in ours if ours[key] != theirs[key]} - {"title"}
-        assert step.int8 or len(changed) == 1 or step.recipe.endswith("-advanced"), step
+    together = [  # what one change is made of, where it is more than one key
+        set(),
+        {"train.augment.flip", "train.augment.rotation", "train.augment.shift"},
+        set(),
+        {"train.optimizer", "train.learning_rate"},
+        {"train.schedule", "train.warmup"},
+        set(),
+        {"train.batch_size", "train.learning_rate"},
+        {"train.augment.crop", "train.augment.rotation", "train.augment.shift"},
+        *[set()] * 5,
+    ]
+    pairs = zip(study.ablation, together, strict=True)
+    changes = [leaves(before) ^ leaves(after) for before, after in itertools.pairwise(steps)]
+    for (step, parts), change in zip(list(pairs)[1:], changes, strict=True):
+        changed = {key for key, _ in change} - {"title"}
+        if step.recipe.endswith("-advanced") and not step.int8:
+            assert "architecture" in changed
+        else:
+            assert step.int8 or changed == parts or len(changed) == 1, (step, changed)
     assert {member.system for member in study.members} >= {"Advanced", "EfficientNetV2-B0"}
+
+
+def leaves(recipe):
+    """The settings of a recipe as pairs of a dotted key and its value."""
+
+    def walk(value, key):
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield from walk(inner, f"{key}.{name}".lstrip("."))
+        else:
+            yield key, repr(value)
+
+    return set(walk(recipe.as_json(), ""))
 
 
 @pytest.mark.parametrize(

@@ -118,3 +118,11 @@ def test_files_of_one_name_are_told_apart(tmp_path, bench_result):
     path.write_text(json.dumps(seal(bench_result | {"models": models})))
     names = [row.name for row in bench_rows(load_bench(path))]
     assert names == ["mlp32-float32.tflite", "mlp32-int8", "mlp32-float32.onnx"]
+
+
+def test_runs_are_chosen_on_validation_images():
+    """The test images say how good the chosen one is; chosen by them, it would look better."""
+    lucky = Row(0, "lucky", accuracy=Accuracy(90.0, 89.0, 91.0, 1000), validation=88.0)
+    better = Row(1, "better", accuracy=Accuracy(89.0, 88.0, 90.0, 1000), validation=89.0)
+    verdict = decide([lucky, better])
+    assert (verdict.chosen, verdict.rule) == (better, "Chosen on validation images.")

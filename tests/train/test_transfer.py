@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import features, models
 from edgecifar.train.checkpoint import newest_checkpoint
+from edgecifar.train.commands import _trainer
 from edgecifar.train.commands import train as command
 from edgecifar.train.data import Split
-from edgecifar.train.recipe import override
+from edgecifar.train.recipe import Training, override
 from edgecifar.train.transfer import FINE_TUNING, Head, Transfer, freeze, train
 
 NAME = "efficientnet_lite0"
@@ -86,6 +87,10 @@ def test_a_frozen_backbone_ends_after_the_head(few, weights, tmp_path):
     assert run.complete
     assert not (run.path / "checkpoints").exists()
     np.testing.assert_array_equal(history(run.path), history(run.path / "head"))
+    told = run.info["head"]
+    assert told["epochs"] == 3
+    assert told["feature_seconds"] > 0
+    assert told["top1"] == pytest.approx(run.metrics["validation"]["top1"], abs=0.01)
 
     again = Transfer(str(run.path), backbone_size=32, unfreeze=0, head=Head(epochs=1))
     second = train(NAME, few, QUICK, again, tmp_path / "second")
@@ -181,3 +186,11 @@ def test_options_of_transfer_need_weights():
     result = CliRunner().invoke(command, [NAME, "--unfreeze", "3"])
     assert result.exit_code == 2
     assert "--backbone-size and --unfreeze need --weights" in result.output
+
+
+def test_random_weights_are_trained_as_without_transfer():
+    """The second phase's 1e-5 would leave them as they are."""
+    settings = _trainer(NAME, {"epochs": 3}, {"weights": "none"}).keywords["settings"]
+    assert settings == override(Training(), {"epochs": 3})
+    pretrained = _trainer(NAME, {}, {"weights": "imagenet"}).keywords["settings"]
+    assert pretrained == FINE_TUNING

@@ -94,8 +94,8 @@ def catalogue(
     """Yield name, summary, input, parameters and MACs of `chosen` architectures, else of all.
 
     `backbone_size` is what a network made for ImageNet enlarges the images to, None for others;
-    `measured` the best top-1 of the architecture that edgecifar has measured on CIFAR-10, with the
-    MACs of that model, or None.
+    `measured` the best top-1 of the architecture that edgecifar has measured on CIFAR-10, the mean
+    of so many `seeds`, with the MACs of that model, or None.
     Each is built when its turn comes, which takes seconds for the largest.
     """
     from edgecifar.train import zoo

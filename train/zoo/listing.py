@@ -59,7 +59,7 @@ def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = "architectures, with the top-1 % of the best float model on CIFAR-10's test images"
+    title = "architectures, with the top-1 % of the best recipe (float, CIFAR-10's test images)"
     table = Table(title=title, box=box.SIMPLE_HEAD)
     table.add_column("name", no_wrap=True)
     table.add_column("input", no_wrap=True)
