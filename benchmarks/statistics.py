@@ -185,6 +185,26 @@ def confused_pairs(confusion: np.ndarray, *, top: int = 5) -> tuple[ConfusedPair
     )
 
 
+def confident_mistakes(
+    probabilities: np.ndarray, labels: np.ndarray, *, pairs: int = 6, each: int = 6
+) -> dict[tuple[int, int], tuple[int, ...]]:
+    """Return which images were most confidently taken for another class.
+
+    `probabilities` float [n, C], `labels` int [n]. For each of the most frequent `pairs` of (true,
+    predicted) class up to `each` positions from 0 to n - 1, the most confident first.
+    """
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    confusion = np.zeros((classes, classes), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    found = {}
+    for pair in confused_pairs(confusion, top=pairs):
+        which = np.flatnonzero((labels == pair.true) & (predicted == pair.predicted))
+        order = np.argsort(-probabilities[which, pair.predicted], kind="stable")[:each]
+        found[pair.true, pair.predicted] = tuple(which[order].tolist())
+    return found
+
+
 def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if first.shape != second.shape or first.ndim != 1 or not len(first):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecifar.benchmarks.statistics import calibration
+from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.compress.steps import run_name
 from edgecifar.runtime import results
 from edgecifar.train.files import read_json
@@ -36,7 +36,7 @@ def read_entry(task: "Task") -> dict[str, Any]:
         "stages": _stages(task, trained),
         "history": _history(trained),
         "metrics": trained.metrics,
-        "reliability": _reliability(trained),
+        **_of_predictions(trained),
         "files": _files(task, results.read(task.bench)),
     }
 
@@ -60,12 +60,20 @@ def _history(run: Run) -> dict[str, list[float | None]]:
     return {key: _plain(values) for key, values in columns.items()}
 
 
-def _reliability(run: Run) -> dict[str, Any] | None:
+def _of_predictions(run: Run) -> dict[str, Any]:
     path = run.path / "predictions-test.npz"
     if not path.exists():
-        return None
+        return {"reliability": None, "mistakes": []}
     with np.load(path, allow_pickle=False) as arrays:
-        found = calibration(arrays["probabilities"], arrays["labels"])
+        told = arrays["probabilities"], arrays["labels"]
+    mistakes = confident_mistakes(*told).items()
+    return {
+        "reliability": _reliability(calibration(*told)),
+        "mistakes": [[*pair, list(places)] for pair, places in mistakes],
+    }
+
+
+def _reliability(found: Calibration) -> dict[str, Any]:
     return {
         "edges": _plain(found.edges),
         "confidence": _plain(found.confidence),

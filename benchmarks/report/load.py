@@ -5,13 +5,13 @@ Only what identifies an input is required; every other part may be missing and i
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks.statistics import Calibration, calibration
+from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
@@ -151,19 +151,19 @@ class Run:
     """One run folder.
 
     `history` has a float array for each column of history.csv; `metrics` one entry a split;
-    `probabilities` float [n, C] and `labels` int [n] belong to the test images, if kept; so do
-    `calibration`, and `correct`, bool [n].
+    `labels` int [n] belong to the test images, if kept; so do `calibration`, `correct`, bool [n],
+    and `mistakes`, those of `confident_mistakes`.
     """
 
     path: Path
     info: Mapping[str, Any]
     history: Mapping[str, np.ndarray]
     metrics: Mapping[str, Mapping[str, Any]]
-    probabilities: np.ndarray | None
     labels: np.ndarray | None
     exports: tuple[Export, ...]
     calibration: Calibration | None = None
     correct: np.ndarray | None = None
+    mistakes: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -214,10 +214,14 @@ def load_run(path: Path) -> Run:
     probabilities, labels = _predictions(path / "predictions-test.npz")
     exports = tuple(_export(file) for file in sorted((path / "exports").glob("[!.]*.*")))
     history = load_history(path / "history.csv")
-    judged = correct = None
+    known = {}
     if probabilities is not None:
-        judged, correct = calibration(probabilities, labels), probabilities.argmax(axis=1) == labels
-    return Run(path, info, history, metrics, probabilities, labels, exports, judged, correct)
+        known = {
+            "calibration": calibration(probabilities, labels),
+            "correct": probabilities.argmax(axis=1) == labels,
+            "mistakes": confident_mistakes(probabilities, labels),
+        }
+    return Run(path, info, history, metrics, labels, exports, **known)
 
 
 def load_bench(path: Path) -> Bench:

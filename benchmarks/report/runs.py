@@ -13,11 +13,10 @@ from edgecifar.benchmarks.report.origins import Facts, run_origin
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.tables import Table
 from edgecifar.benchmarks.report.verdict import Row, run_rows
-from edgecifar.benchmarks.statistics import confused_pairs
+from edgecifar.benchmarks.statistics import ConfusedPair, confused_pairs
 from edgecifar.runtime.errors import EdgecifarError
 
 _PAIRS = 6
-_EXAMPLES = 6  # images beside a confused pair
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,10 @@ def _matrices(matrix: np.ndarray, names: Sequence[str], key: str) -> tuple[Plot,
 def _pairs(
     run: Run, matrix: np.ndarray, names: Sequence[str], images: np.ndarray | None
 ) -> tuple[Pair, ...]:
-    if images is not None and run.labels is not None and len(images) != len(run.labels):
+    count = run.metrics.get("test", {}).get("n")
+    if images is not None and run.mistakes and len(images) != count:
         raise EdgecifarError(
-            f"{len(images)} images for {len(run.labels)} predictions of {run.name}: "
+            f"{len(images)} images for {count} predictions of {run.name}: "
             "give the test images that it was evaluated on"
         )
     return tuple(
@@ -112,20 +112,17 @@ def _pairs(
             names[pair.predicted],
             pair.count,
             words.percent(100 * pair.rate),
-            _examples(run, pair.true, pair.predicted, images),
+            _examples(run, pair, images),
         )
         for pair in confused_pairs(matrix, top=_PAIRS)
     )
 
 
-def _examples(run: Run, true: int, predicted: int, images: np.ndarray | None) -> tuple[str, ...]:
+def _examples(run: Run, pair: ConfusedPair, images: np.ndarray | None) -> tuple[str, ...]:
     """Give the images that were confused with the most confidence, as PNG data URIs."""
-    if images is None or run.probabilities is None or run.split != "test":
+    if images is None or run.split != "test":
         return ()
-    confused = (run.labels == true) & (run.probabilities.argmax(axis=1) == predicted)
-    which = np.flatnonzero(confused)
-    order = np.argsort(-run.probabilities[which, predicted], kind="stable")
-    return tuple(data_uri(images[i]) for i in which[order][:_EXAMPLES])
+    return tuple(data_uri(images[i]) for i in run.mistakes.get((pair.true, pair.predicted), ()))
 
 
 def data_uri(image: np.ndarray, most: tuple[int, int] = (96, 96)) -> str:

@@ -101,7 +101,7 @@ class StudyData:
 
 
 def load_study(path: Path, folders: Sequence[Path] = ()) -> StudyData:
-    """Read a sealed result; run folders add the predictions that it doesn't hold."""
+    """Read a sealed result; run folders add what older ones don't hold."""
     raw = study_result.read(path)
     kept = {_identity(run.info): run for run in map(load_run, folders)}
     return StudyData(
@@ -137,14 +137,14 @@ def _repetition(
         info=info,
         history={key: _array(values) for key, values in entry["history"].items()},
         metrics=entry["metrics"],
-        probabilities=None,
         labels=None,
         exports=(),
         calibration=_calibration(entry["reliability"]),
         correct=files["float"].correct if "float" in files else None,
+        mistakes={(t, p): tuple(places) for t, p, places in entry.get("mistakes", ())},
     )
     if found := kept.get(_identity(info)):
-        run = replace(run, probabilities=found.probabilities, labels=found.labels)
+        run = replace(run, labels=found.labels, mistakes=found.mistakes)
     return Repetition(entry, run, files)
 
 

@@ -12,7 +12,6 @@ from edgecifar.benchmarks.report import many, study_tables, tables, words
 from edgecifar.benchmarks.report.benches import Tile, bench_view
 from edgecifar.benchmarks.report.figures import Point
 from edgecifar.benchmarks.report.grid import SampleRow
-from edgecifar.benchmarks.report.load import Run
 from edgecifar.benchmarks.report.many import Standing
 from edgecifar.benchmarks.report.origins import bench_origin, device_name, run_origin
 from edgecifar.benchmarks.report.page import digits_notice, render
@@ -39,9 +38,9 @@ def build_study_report(
 ) -> Path:
     """Write one self-contained HTML page on a study's result; return its path.
 
-    `folders` are runs of the study, whose predictions together with `images`, the test images as
-    for `build_report`, give examples of confused pairs. Without them and `samples` the page holds
-    no image of the data set, and the result alone is enough.
+    `images`, the test images as for `build_report`, give examples of confused pairs; `folders` are
+    runs of the study whose pairs an older result doesn't hold. Without `images` and `samples` the
+    page holds no image of the data set.
 
     Raises EdgecifarError if the result is damaged, or `out` exists without `force`.
     """
@@ -129,7 +128,7 @@ def _details(study: StudyData, images: np.ndarray | None) -> dict[str, Any]:
     }
     return {
         "side": many.side_by_side(marked, "s") if len(runs) > 1 else None,
-        "runs": [run_view(run, f"r{i}", _fitting(run, images)) for i, run in enumerate(runs)],
+        "runs": [run_view(run, f"r{i}", images) for i, run in enumerate(runs)],
         "benches": benches,
         "parity": tables.parity(parities, "Exported files against Keras") if parities else None,
         "origins": [bench_origin(bench, device_name(bench)) for bench in study.benches]
@@ -208,7 +207,3 @@ def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
             name, top1 = f"{system.label}, {file.raw['name']}", file.accuracy["top1"]
             points.append(Point(index, name, value, top1, None, file.interval))
     return points
-
-
-def _fitting(run: Run, images: np.ndarray | None) -> np.ndarray | None:
-    return images if run.labels is not None else None

@@ -4,6 +4,7 @@ from scipy.stats import binomtest
 
 from edgecifar.benchmarks.statistics import (
     calibration,
+    confident_mistakes,
     confused_pairs,
     mcnemar,
     paired_difference,
@@ -103,3 +104,13 @@ def test_confused_pairs_are_the_largest_errors():
     assert pairs[0].rate == pytest.approx(9 / 50)
     assert confused_pairs(np.diag([3, 4])) == ()
     assert matrix[0, 0] == 50, "the caller's matrix is left alone"
+
+
+def test_the_most_confident_mistakes():
+    probabilities = np.array(
+        [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9], [0.7, 0.3], [0.45, 0.55]]
+    )
+    labels = np.array([0, 0, 0, 0, 1, 0])
+    found = confident_mistakes(probabilities, labels, each=3)
+    assert found == {(0, 1): (3, 1, 2), (1, 0): (4,)}
+    assert confident_mistakes(probabilities, labels, pairs=1).keys() == {(0, 1)}

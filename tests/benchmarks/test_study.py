@@ -269,6 +269,15 @@ def test_the_table_of_the_readme(small_study, tmp_path):
     assert "These latencies are not valid: it throttled." in study_table(doubtful)
 
 
+def test_examples_of_mistakes_need_no_run_folder(small_study, digits):
+    study = load_study(small_study.result)
+    assert "data:image/png" not in study_page(study)
+    page = study_page(study, images=digits.test.images)
+    assert page.count("data:image/png") >= 6
+    with pytest.raises(EdgecifarError, match=r"10 images for \d+ predictions"):
+        study_page(study, images=digits.test.images[:10])
+
+
 def test_the_tables_of_the_page(small_study):
     study = load_study(small_study.result)
     text = study_markdown(study)
