@@ -4,7 +4,8 @@ from pathlib import Path
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench
-from edgecifar.benchmarks.report.study_load import File, StudyData, System, load_study
+from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
+from edgecifar.benchmarks.report.study_tables import latency
 
 _COLUMNS = ("system", "reported", "ours, float32", "ours, int8", "size", "latency")
 NOT_RUN = "not run yet"
@@ -37,17 +38,8 @@ def _row(system: System, study: StudyData) -> tuple[str, ...]:
         _accuracy(system, "float"),
         _accuracy(system, system.int8) + how,
         words.size(small.raw["payload_bytes"]) if small else words.NOTHING,
-        _latency(small, study),
+        latency(small, study) if small else words.NOTHING,
     )
-
-
-def _latency(small: File | None, study: StudyData) -> str:
-    """Return such as `195 µs [2]`: only what one bench has measured can be compared."""
-    if not small:
-        return words.NOTHING
-    told = words.microseconds(small.median)
-    several = len(study.benches) > 1 and small.bench is not None
-    return f"{told} [{small.bench + 1}]" if several else told
 
 
 def _accuracy(system: System, role: str) -> str:

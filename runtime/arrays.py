@@ -8,8 +8,6 @@ adds `split`, `name` and `dataset_fingerprint`), and Keras's `x_train`, `y_train
 from __future__ import annotations
 
 import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.folders import PART_NAMES, WHOLE
+from edgecifar.runtime.folders import DAMAGED, PART_NAMES, WHOLE
 
 _KERAS_PARTS = {"x_train": "train", "x_val": "validation", "x_valid": "validation"}
 _KERAS_PARTS["x_test"] = "test"
 _RGB = 3
-# What NumPy and Python raise for files that are cut, encrypted, huge or no archives of arrays.
-_DAMAGED = (
-    OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, MemoryError,
-    zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
+_DAMAGED = (*DAMAGED, ValueError, AttributeError, TypeError, struct.error)  # NumPy raises more
 
 
 @dataclass(frozen=True)

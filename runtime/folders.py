@@ -33,7 +33,7 @@ PART_NAMES = {
 """Folder and zip names, in lower case, and the part of a data set that each stands for."""
 
 # What Python raises for members that are cut, encrypted, packed in ways it doesn't know, or huge.
-_DAMAGED = (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _MAX_FILE_BYTES = 512 << 20
 _MAC_LEFTOVERS = "__MACOSX"
 
@@ -85,7 +85,7 @@ class EntryReader:
             if entry.member is None:
                 return entry.container.read_bytes()
             return self._archives[entry.container].read(entry.member)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise ImageError(
                 f"{entry.name} is truncated or damaged ({error})", "replace it"
             ) from None

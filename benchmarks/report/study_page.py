@@ -159,18 +159,18 @@ def _tiles(study: StudyData) -> tuple[Tile, ...]:
 def _standing_plots(study: StudyData) -> list[Plot]:
     systems = [_standing(index, system) for index, system in enumerate(study.members)]
     plots = [many.standings(systems, "standings")] if any(s.ours for s in systems) else []
-    for cost, unit in (("latency", "µs"), ("size", "kB")):
-        floats, small = (_points(study, cost, original) for original in (True, False))
+    bench = _fullest(study)
+    for cost, unit, of_bench in (("latency", "µs", bench), ("size", "kB", None)):
+        floats, small = (_points(study, cost, original, of_bench) for original in (True, False))
         if plot := many.pairs(floats, small, cost, unit, f"all-{cost}"):
-            plots.append(replace(plot, caption=f"{plot.caption}{_where(study, cost)}"))
+            plots.append(replace(plot, caption=f"{plot.caption}{_where(study, of_bench)}"))
     return plots
 
 
-def _where(study: StudyData, cost: str) -> str:
+def _where(study: StudyData, index: int | None) -> str:
     """Say of which bench latencies are, where there are several."""
-    if cost != "latency" or len(study.benches) < 2:
+    if index is None or len(study.benches) < 2:
         return ""
-    index = _fullest(study)
     return f" Of bench {index + 1} alone, {words.machine(study.benches[index].environment)}."
 
 
@@ -195,12 +195,12 @@ def _step_standing(index: int, step: System) -> Standing:
     return Standing(index, study_tables.numbered(index, step), None, ours)
 
 
-def _points(study: StudyData, cost: str, original: bool) -> list[Point]:
+def _points(study: StudyData, cost: str, original: bool, bench: int | None) -> list[Point]:
     points = []
     for index, system in enumerate(study.members):
         files = system.first.files if system.first else {}
         file = files.get("float") if original else system.small()
-        if not file or (cost == "latency" and file.bench != _fullest(study)):
+        if not file or (bench is not None and file.bench != bench):
             continue
         value = file.median if cost == "latency" else file.raw["file_bytes"] / 1e3
         if value:

@@ -94,6 +94,13 @@ def step_file(step: System) -> File | None:
     return files.get("int8" if step.raw["int8"] else "float")
 
 
+def latency(file: File, study: StudyData) -> str:
+    """Return such as `195 µs [2]`: only what one bench has measured can be compared."""
+    told = words.microseconds(file.median)
+    several = len(study.benches) > 1 and file.bench is not None
+    return f"{told} [{file.bench + 1}]" if several else told
+
+
 def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
     """Return what is told of the fine-tuning for int8 of the float model itself."""
     kept = tuple(one.raw["recipe"]["quantize"]["keep_float"])
@@ -119,7 +126,7 @@ def _standing(study: StudyData, index: int, system: System) -> tuple[Cell, ...]:
         _mean(system, "int8_post"),
         _agreement(system),
         _two(system, lambda file: words.size(file.raw["file_bytes"])),
-        _two(system, lambda file: _latency(study, file)),
+        _two(system, lambda file: latency(file, study)),
         _speed(system),
     )
 
@@ -151,11 +158,6 @@ def _agreement(system: System) -> Cell:
 def _two(system: System, tell) -> Cell:
     small, original = system.small(), system.first.files.get("float")
     return Cell(tell(small) if small else words.NOTHING, tell(original) if original else "")
-
-
-def _latency(study: StudyData, file: File) -> str:
-    several = file.median and len(study.benches) > 1
-    return words.microseconds(file.median) + (f" [{file.bench + 1}]" if several else "")
 
 
 def _speed(system: System) -> Cell:
