@@ -118,7 +118,9 @@ def test_a_recipe_can_t_teach_itself(digits, folder):
 
 def test_the_zoo_is_taught_by_larger_models():
     nano, small, base = (recipes.read(f"zoo-{name}") for name in ("nano", "small", "base"))
-    assert (nano.teachers, small.teachers, base.teachers) == (("advanced",), ("zoo-base",), ())
+    assert nano.teachers == ("advanced",)
+    assert small.teachers == ("zoo-base", "advanced")
+    assert base.teachers == ()
     assert [r.architecture for r in (nano, small, base)] == ["nano", "small", "base"]
     # Else a student would never begin: see `Teacher.require_fit`.
     assert nano.train.label_smoothing == small.train.label_smoothing == 0
@@ -126,11 +128,15 @@ def test_the_zoo_is_taught_by_larger_models():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "taught_by"), [("nano", "advanced-quick/advanced"), ("small", "zoo-base-quick/base")]
+    ("model", "taught_by"),
+    [
+        ("nano", ["advanced-quick/advanced"]),
+        ("small", ["zoo-base-quick/base", "advanced-quick/advanced"]),
+    ],
 )
 def test_a_quick_zoo(digits, tmp_path, model, taught_by):
     recipe = recipes.read(f"zoo-{model}").shortened()
     outcome = run_recipe(recipe, digits, tmp_path / f"zoo-{model}-quick")
     assert outcome.report.exists()
     assert outcome.files[-1].name == f"{model}-qat-int8.tflite"
-    assert (tmp_path / taught_by / "model.h5").exists()
+    assert all((tmp_path / teacher / "model.h5").exists() for teacher in taught_by)
