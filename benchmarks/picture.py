@@ -28,6 +28,7 @@ _LEGEND: dict[Kind, str] = {  # of points
     "ours": "edgecifar, int8",
     "peer": "MLPerf Tiny",
     "measured": "seed report, measured",
+    "stand-in": "stand-in for one of it",
 }
 
 
@@ -144,7 +145,7 @@ def _glyph(kind: Kind, x: float, y: float) -> str:
             f'<rect class="peer-line" stroke-width="2.5" x="{x - side / 2:.1f}" '
             f'y="{y - side / 2:.1f}" width="{side}" height="{side}"/>'
         )
-    if kind == "measured":
+    if kind in ("measured", "stand-in"):
         return (
             f'<path class="muted" d="M{x:.1f} {y - _RADIUS:.1f}l{_RADIUS} {_RADIUS} -{_RADIUS} '
             f'{_RADIUS} -{_RADIUS} -{_RADIUS}z"/>'
@@ -186,7 +187,7 @@ def _symbol(mark: Mark, scales: Scales) -> list[str]:
     if mark.latency is None:
         return [_glyph(mark.kind, _RIGHT + 8 + _RADIUS, y)]
     x, (low, high) = scales.x(mark.latency), map(scales.y, mark.interval)
-    role = "muted" if mark.kind == "measured" else mark.kind
+    role = mark.kind if mark.kind in _COLOURS else "muted"
     bar = f'<path class="{role}-line" stroke-width="1.5" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
     return [bar, _glyph(mark.kind, x, y)]
 

@@ -10,7 +10,7 @@ from edgecifar.benchmarks.study import Member, Study
 from edgecifar.benchmarks.study_result import on_validation
 from edgecifar.train.zoo import Shipped
 
-Kind = Literal["ours", "peer", "measured", "reported"]
+Kind = Literal["ours", "peer", "measured", "stand-in", "reported"]
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,23 @@ def _systems(
     done = {member["recipe"]: member for member in results if member["mean"].get("float")}
     systems: dict[str, list[Member]] = {}
     for member in (member for member in study.members if member.reported is not None):
-        systems.setdefault(member.system or member.label, []).append(member)
-    for members in systems.values():
+        systems.setdefault(member.system or _short(member.label), []).append(member)
+    for system, members in systems.items():
         known = [done[name] for name in (Path(m.recipe).stem for m in members) if name in done]
         if known:
-            yield _ours(result, max(known, key=on_validation))
+            yield _ours(result, system, max(known, key=on_validation))
         else:
             yield Mark("reported", _short(members[0].label), members[0].reported)
 
 
-def _ours(result: Mapping[str, Any], member: Mapping[str, Any]) -> Mark:
+def _ours(result: Mapping[str, Any], system: str, member: Mapping[str, Any]) -> Mark:
     files = (file for file in member["runs"][0]["files"] if file["role"] == "float")
     row = next(filter(None, (row_of(result, file["sha256"]) for file in files)), None)
     label = _short(member["label"])
+    kind: Kind = "measured" if label == system else "stand-in"
     if row:
-        return _measured("measured", label, row)
-    return Mark("measured", label, member["mean"]["float"]["top1"])
+        return _measured(kind, label, row)
+    return Mark(kind, label, member["mean"]["float"]["top1"])
 
 
 def _short(label: str) -> str:

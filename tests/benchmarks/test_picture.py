@@ -69,8 +69,8 @@ def test_a_system_that_was_measured_is_no_longer_as_reported():
     study = Study(
         "s",
         (
-            Member("a", "a, as reported", 90.0, system="A"),
-            Member("b", "b, ours", 90.0, system="A"),
+            Member("a", "a, as reported", 90.0, system="b"),
+            Member("b", "b, ours", 90.0, system="b"),
             Member("c", "c", 90.0),  # the same number, another system
         ),
     )
@@ -93,6 +93,8 @@ def test_a_system_that_was_measured_is_no_longer_as_reported():
     mark, _ = marks({"models": [row]}, (), study, {"members": done})
     assert (mark.kind, mark.top1, mark.latency) == ("measured", 91.5, 9.0)
     assert draw([mark]).count('<path class="muted"') == 2  # in the legend and in the drawing
+    mark, _ = marks({"models": []}, (), study, {"members": done[:1]})
+    assert (mark.kind, mark.label) == ("stand-in", "a")  # which is not called b
 
 
 def test_the_same_figures_give_the_same_bytes():
