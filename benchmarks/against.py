@@ -34,7 +34,7 @@ class Versus:
     @property
     def latency(self) -> Estimate:
         """Our latency over the peer's."""
-        return quotient(*(_multiple(row) for row in (self.ours, self.peer)))
+        return quotient(multiple(self.ours), multiple(self.peer))
 
     @property
     def peer_name(self) -> str:
@@ -66,7 +66,7 @@ def compared(ours: Row, peer: Row) -> Versus:
     return Versus(ours, peer, paired_difference(*right))
 
 
-def _multiple(row: Row) -> Estimate:
+def multiple(row: Row) -> Estimate:
     """Return a latency as a multiple of that of the result's first file."""
     ratio = row["ratio"]
     return Estimate(ratio["value"], ratio["low"], ratio["high"])

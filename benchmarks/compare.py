@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecifar.benchmarks.against import multiple
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
@@ -63,14 +64,16 @@ def compare(
 ) -> Comparison:
     """Compare the result files `old` and `new`.
 
-    Files are matched by name (and interpreter, threads and batch where one name is there several
-    times); two results with one file each are matched whatever its name. Raises EdgecifarError if
-    a result was edited or is of another schema, and if the two can't be compared: other images,
-    and unless `accuracy_only` another device, interpreter, number of threads or an invalid run.
+    Files are matched by name (and interpreter, threads, batch and path where one name is there
+    several times); two results with one file each are matched whatever its name. Where both begin
+    with the same file, it is what the others are measured by and has no slowdown itself. Raises
+    EdgecifarError if a result was edited or is of another schema, and if the two can't be
+    compared: other images or none in one of them, and unless `accuracy_only` another device,
+    interpreter, number of threads or of images a call, or an invalid run.
     """
     limits = limits or Limits()
     before, after = results.read(old), results.read(new)
-    _require_same_images(before, after)
+    _require_same_images((old, before), (new, after))
     if not accuracy_only:
         _require_same_device(before, after)
         for path, result in ((old, before), (new, after)):
@@ -86,17 +89,28 @@ def compare(
         )
     changes, shared = [], _share_first(before["models"], after["models"])
     for name, first, second in pairs:
+        slowdown = None
         if not accuracy_only:
-            _require_same_interpreter(name, first, second)
-        timed = None if accuracy_only else _slowdown(first, second, shared)
-        changes.append(_change(name, (first, second), timed, (before, after), limits))
+            _require_same_call(name, first, second)
+            yardstick = shared and first is before["models"][0]
+            slowdown = None if yardstick else _slowdown(first, second, shared)
+        changes.append(_change(name, (first, second), slowdown, (before, after), limits))
+    if not any(change.accuracy or change.slowdown or change.regressions for change in changes):
+        missing = "accuracies" if accuracy_only else "accuracies or latencies"
+        raise EdgecifarError(f"{old} and {new} have no {missing} in common: bench with --data")
     return Comparison(tuple(changes), only_old, only_new)
 
 
-def _require_same_images(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    first, second = old.get("data"), new.get("data")
-    if first is None or second is None:
+def _require_same_images(*both: tuple[Path, Mapping[str, Any]]) -> None:
+    first, second = (result.get("data") for _, result in both)
+    without = [path for path, result in both if result.get("data") is None]
+    if len(without) == 2:
         return
+    if without:
+        raise EdgecifarError(
+            f"{without[0]} knows no accuracy and the other result does: measure both with the "
+            "same --data"
+        )
     for key, what in (("fingerprint", "other images"), ("n", "another number of images")):
         if first[key] != second[key]:
             raise EdgecifarError(
@@ -127,7 +141,16 @@ def _require_same_device(old: Mapping[str, Any], new: Mapping[str, Any]) -> None
         )
 
 
-def _require_same_interpreter(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _require_same_call(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if "error" in old or "error" in new:
+        return
+    for option in ("threads", "batch"):
+        first, second = old.get(option, 1), new.get(option, 1)
+        if first != second:
+            raise EdgecifarError(
+                f"{name} ran with --{option} {first} and with {second}: measure both alike, or "
+                "compare with --accuracy-only"
+            )
     first, second = old.get("backend"), new.get("backend")
     if first and second and first != second:
         raise EdgecifarError(
@@ -157,6 +180,10 @@ def _keyed(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], Mapping[s
         if names.count(row["name"]) > 1:
             backend = str(row.get("backend", "")).split(" ")[0]
             key += [backend, f"{row.get('threads', 1)} threads", f"batch {row.get('batch', 1)}"]
+            if tuple(key) in found:
+                key.append(str(row["file"]))
+        if tuple(key) in found:
+            raise EdgecifarError(f"a result has {row['file']} twice: bench each file once")
         found[tuple(key)] = row
     return found
 
@@ -177,17 +204,15 @@ def _slowdown(old: Mapping[str, Any], new: Mapping[str, Any], shared: bool) -> E
     Where both runs began with the same file, each latency is taken as a multiple of that file's,
     so that a machine which is slower today doesn't count as a slower model.
     """
-    first, second = _multiple(old, shared), _multiple(new, shared)
-    if first is None or second is None:
+    if not (old.get("latency_us") and new.get("latency_us")):
         return None
-    return quotient(second, first)
+    in_units = multiple if shared and old.get("ratio") and new.get("ratio") else _microseconds
+    return quotient(in_units(new), in_units(old))
 
 
-def _multiple(row: Mapping[str, Any], shared: bool) -> Estimate | None:
-    ratio, latency = row.get("ratio"), row.get("latency_us")
-    if shared and ratio and ratio["low"] < ratio["high"]:
-        return Estimate(ratio["value"], ratio["low"], ratio["high"])
-    return latency and Estimate(latency["median"], latency["low"], latency["high"])
+def _microseconds(row: Mapping[str, Any]) -> Estimate:
+    latency = row["latency_us"]
+    return Estimate(latency["median"], latency["low"], latency["high"])
 
 
 def _change(

@@ -49,23 +49,44 @@ def draw(count: int, settings: Augmentation, seed):
     )
 
 
-def vary(numbers: Draw, settings: Augmentation, seed, *, repeat):
+def vary(numbers: Draw, settings: Augmentation, seed, *, repeat, width: int):
     """Change the draw of a view for its repetitions by what hardly changes a teacher's answer.
 
-    In every second one (`repeat` counts them, an int tensor, 0 the view itself) images are
-    mirrored, and in all of them moved by a pixel at most, if `settings` mirror and move at all. So
-    a student doesn't learn a few views by heart.
+    In every second one (`repeat` counts them, an int tensor, 0 the view itself) the augmented
+    images, of `width` pixels, are mirrored, and in all of them moved by a pixel at most, if
+    `settings` mirror and move at all. So a student doesn't learn a few views by heart.
     """
     import tensorflow as tf
 
-    flip, crop = numbers.flip, numbers.crop
     if settings.flip != "none":
-        flip = tf.math.logical_xor(flip, repeat % 2 == 1)
+        mirrored = repeat % 2 == 1
+        numbers = Draw(
+            *(
+                tf.where(mirrored, *pair)
+                for pair in zip(_mirror(numbers, width), numbers, strict=True)
+            )
+        )
     if settings.crop:
         mixed = tf.random.fold_in(seed, 5)
-        moved = tf.random.stateless_uniform(tf.shape(crop), mixed, -1, 2, tf.int32)
-        crop += tf.where(repeat > 0, moved, 0)
-    return numbers._replace(flip=flip, crop=crop)
+        moved = tf.random.stateless_uniform(tf.shape(numbers.crop), mixed, -1, 2, tf.int32)
+        numbers = numbers._replace(crop=numbers.crop + tf.where(repeat > 0, moved, 0))
+    return numbers
+
+
+def _mirror(numbers: Draw, width: int) -> Draw:
+    """Return the draw that gives the mirror images of what `numbers` gives."""
+    import tensorflow as tf
+
+    def turned(pairs, across):
+        return tf.stack([pairs[:, 0], across], axis=1)
+
+    return Draw(
+        flip=tf.math.logical_not(numbers.flip),
+        crop=turned(numbers.crop, -numbers.crop[:, 1]),
+        shift=turned(numbers.shift, -numbers.shift[:, 1]),
+        angle=-numbers.angle,
+        cutout=turned(numbers.cutout, 1 - 1 / width - numbers.cutout[:, 1]),
+    )
 
 
 def augment(images, numbers: Draw, settings: Augmentation):

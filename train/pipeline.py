@@ -75,7 +75,8 @@ def training_batches(
         numbers = draw(count, settings.augment, epoch_seed)
         if views:
             varied_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
-            numbers = vary(numbers, settings.augment, varied_seed, repeat=epoch // views)
+            how = {"repeat": epoch // views, "width": split.images.shape[2]}
+            numbers = vary(numbers, settings.augment, varied_seed, **how)
         batches = Draw(*(tf.gather(table, order) for table in numbers))
         step_seeds = tf.random.stateless_uniform([steps, 2], epoch_seed, None, None, tf.int32)
         return tf.data.Dataset.from_tensor_slices((order, batches, step_seeds))

@@ -10,16 +10,17 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgecifar.benchmarks.devices.parcel import Parcel, unpack
+from edgecifar.benchmarks.devices.parcel import Parcel, parse_message, unpack
 from edgecifar.benchmarks.devices.rootfs import ARM64, ARMHF, Architecture, prepare, python_of
 from edgecifar.runtime import results
 from edgecifar.runtime.agent import REQUEST, RESULT, settings_from
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
 
 _SYSTEM_FOLDERS = ("bin", "etc", "lib", "opt", "sbin", "usr", "var")
 _FEATURES_64 = "fp asimd evtstrm crc32 cpuid"
@@ -129,7 +130,7 @@ class EmulatedDevice:
             if (root / name).exists():
                 _link(overlay / name, root / name)
         (overlay / "proc").mkdir(exist_ok=True)
-        _write_whole(overlay / "proc" / "cpuinfo", self._board.cpuinfo)
+        replace_file(overlay / "proc" / "cpuinfo", self._board.cpuinfo.encode())
         libraries = self._board.architecture.libraries
         found = ":".join(str(root / part) for part in libraries.split(":") if part)
         options = [
@@ -146,8 +147,7 @@ class EmulatedDevice:
             f'{shlex.join(options)} "$@"\n'
         )
         path = overlay / "python"
-        _write_whole(path, script)
-        path.chmod(0o755)
+        replace_file(path, script.encode(), mode=0o755)
         return path
 
     def _modules(self, root: Path) -> str:
@@ -172,13 +172,13 @@ def _fill(folder: Path, parcel: Parcel) -> None:
             shutil.copyfile(path, partial)
             partial.rename(store / name)
     request = {**parcel.request, "settings": asdict(settings)}
-    _write_whole(folder / REQUEST, json.dumps(request))
+    replace_file(folder / REQUEST, json.dumps(request).encode())
 
 
 def _run_agent(python: Path, folder: Path, on_progress: Callable[[str], object]) -> str | None:
     """Run the agent; return what it says is wrong."""
     command = [str(python), "-u", "-m", "edgecifar.runtime.agent", str(folder), str(python)]
-    last: dict[str, Any] = {}
+    ends: dict[str, Any] = {}
     # A file: a pipe that nobody empties stops whoever fills it.
     with (
         tempfile.TemporaryFile() as stderr,
@@ -187,33 +187,23 @@ def _run_agent(python: Path, folder: Path, on_progress: Callable[[str], object])
         ) as process,
     ):
         try:
-            for message in _messages(process.stdout):
-                last = message
-                if "progress" in last:
-                    on_progress(last["progress"])
+            for message in map(parse_message, process.stdout):
+                if "progress" in message:
+                    on_progress(message["progress"])
+                else:
+                    ends.update(message)
             process.wait()
         except BaseException:
             process.terminate()
             raise
         stderr.seek(0)
         said = stderr.read().decode(errors="replace").strip().splitlines()
-    if "error" in last:
-        return last["error"]
-    if process.returncode or "done" not in last:
+    if "error" in ends:
+        return ends["error"]
+    if process.returncode or "done" not in ends:
         why = said[-1] if said else f"exit status {process.returncode}"
         return f"the emulated Python failed ({why})"
     return None
-
-
-def _messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield what the agent tells, without an interpreter's own words."""
-    for line in lines:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(message, dict):
-            yield message
 
 
 def _link(path: Path, target: Path) -> None:
@@ -223,10 +213,4 @@ def _link(path: Path, target: Path) -> None:
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
-    partial.rename(path)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    partial.write_text(text)
     partial.rename(path)

@@ -1,5 +1,6 @@
 """One bench on several devices: those that fail say why, and the others go on."""
 
+import contextlib
 import hashlib
 import re
 import tempfile
@@ -11,7 +12,7 @@ from edgecifar.benchmarks.devices.emulated import EmulatedDevice
 from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.devices.parcel import Parcel, pack
 from edgecifar.benchmarks.devices.ssh import SshDevice
-from edgecifar.runtime import results
+from edgecifar.runtime import modelfile, results
 from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
@@ -51,7 +52,8 @@ def bench_on(
     the device's. Where some of those exist, an interrupted call goes on with the others.
 
     Raises:
-        EdgecifarError: a device's name is wrong, the images can't be read, or all results exist.
+        EdgecifarError: a device's name is wrong, the images can't be read, all results exist, or
+            one that exists is of another bench.
 
     """
     devices = [device(spec) for spec in specs]
@@ -61,17 +63,45 @@ def bench_on(
     finished = {path for path in outputs if path and path.exists() and not force}
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
         parcel = None
-        if any(one.remote for one in devices):
+        if finished or any(one.remote for one in devices):
             on_progress("reading models and images")
             parcel = pack(files, data, settings, Path(folder))
+        known = {path: _earlier(path, parcel, settings) for path in finished}
         outcomes = []
         for one, path in zip(devices, outputs, strict=True):
             how = {"data": data, "settings": settings, "parcel": parcel}
             if path in finished:
-                outcomes.append(Outcome(one.name, results.read(path), output=path))
+                on_progress(f"{one.name}: measured before, in {path}")
+                outcomes.append(Outcome(one.name, known[path], output=path))
             else:
                 outcomes.append(_measure(one, tuple(files), path, on_progress, **how))
     return outcomes
+
+
+def _earlier(path: Path, parcel: Parcel, settings: Settings) -> dict[str, Any]:
+    """Read a stored result; EdgecifarError if it is of other files, images or settings."""
+    result = results.read(path)
+    data, asked = result.get("data") or {}, parcel.request["data"] or {}
+    files = {row["sha256"] for row in result["models"] if "sha256" in row}
+    named = {Path(row["file"]).name for row in result["models"]}
+    for what, same in (
+        ("files", files <= _digests(parcel) and named == {p.name for p in parcel.originals}),
+        ("images", all(data.get(key) == asked.get(key) for key in ("fingerprint", "n"))),
+        ("settings", result["settings"] == settings.as_json()),
+    ):
+        if not same:
+            raise EdgecifarError(
+                f"{path} is of other {what}: give --json another name, or replace it with --force"
+            )
+    return result
+
+
+def _digests(parcel: Parcel) -> set[str]:
+    found = set()
+    for path in parcel.originals:
+        with contextlib.suppress(EdgecifarError):  # a damaged file has only an error in a result
+            found.add(modelfile.read(path).sha256)
+    return found
 
 
 def _measure(
@@ -105,7 +135,10 @@ def _measure_remote(
     result = one.measure(parcel, on_progress)
     if output:
         store(output, result)
-    one.forget(parcel)  # only now: a kill before this line loses nothing
+    try:
+        one.forget(parcel)  # only now: a kill before this line loses nothing
+    except EdgecifarError as error:
+        on_progress(f"what the bench left there is still there: {error}")
     return result
 
 

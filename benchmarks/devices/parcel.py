@@ -74,6 +74,15 @@ def unpack(parcel: Parcel, result: Mapping[str, Any], device: str) -> dict[str, 
     return seal({**result, "device": device, "models": rows})
 
 
+def parse_message(line: str) -> dict[str, Any]:
+    """Return what the agent tells in a line; nothing if those are an interpreter's own words."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
 def runtime_wheel(folder: Path) -> Path:
     """Build a wheel of the installed runtime in `folder`; equal sources give an equal name.
 
@@ -133,6 +142,7 @@ def _images(models: Sequence[Path], data: Path, settings: Settings, folder: Path
         stored.append(name)
     return {
         "stored": stored,
+        "n": len(labelled.labels),
         "classes": list(labelled.classes),
         "fingerprint": labelled.fingerprint,
         "name": labelled.name,

@@ -5,6 +5,7 @@ All that is copied lies below ~/.cache/edgecifar/device on the device: files nam
 result is stored here. A lost connection is made again, and the agent goes on with the next round.
 """
 
+import hashlib
 import json
 import shlex
 import tempfile
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgecifar.benchmarks.devices.parcel import Parcel, runtime_wheel, unpack
+from edgecifar.benchmarks.devices.parcel import Parcel, parse_message, runtime_wheel, unpack
 from edgecifar.benchmarks.devices.transport import Connection, Target, UnreachableError, parse
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import parse as parse_result
@@ -69,7 +70,13 @@ class SshDevice:
     def forget(self, parcel: Parcel) -> None:
         """Delete what the bench left there; called once the result is stored here."""
         with Connection(self._target) as connection:
-            connection.run(f"rm -rf {_CACHE}/bench-{parcel.key}")
+            connection.run(f"rm -rf {_CACHE}/{_bench_name(parcel, self._target)}")
+
+
+def _bench_name(parcel: Parcel, target: Target) -> str:
+    """Return the folder of a bench on the device: what one Python measured is not another's."""
+    digest = hashlib.sha256(f"{parcel.key} {target.python or ''}".encode()).hexdigest()
+    return f"bench-{digest[:24]}"
 
 
 class _Job:
@@ -80,6 +87,7 @@ class _Job:
     ):
         self._connection, self._parcel, self._tell = connection, parcel, on_progress
         self._folder = ""  # on the device, as are the others
+        self._bench = ""
         self._python = ""
         self._modules = ""
         self._settled = False
@@ -88,6 +96,7 @@ class _Job:
         """Make the first contact, whose failure is final."""
         self._tell("connecting")
         self._folder = self._connection.run(f"echo {_CACHE}").strip()
+        self._bench = f"{self._folder}/{_bench_name(self._parcel, self._connection.target)}"
 
     def finish(self) -> dict[str, Any]:
         """Go through all steps, skipping what is done."""
@@ -95,14 +104,13 @@ class _Job:
             self._send_files()
             self._prepare_python()
             self._settled = True
-        bench = f"{self._folder}/bench-{self._parcel.key}"
-        self._run_agent(bench)
-        text = self._connection.run(f"cat {shlex.quote(bench)}/result.json")
+        self._run_agent(self._bench)
+        text = self._connection.run(f"cat {shlex.quote(self._bench)}/result.json")
         return parse_result(text.encode(), "the device's result")
 
     def _send_files(self) -> None:
         store = shlex.quote(f"{self._folder}/store")
-        bench = shlex.quote(f"{self._folder}/bench-{self._parcel.key}")
+        bench = shlex.quote(self._bench)
         made = self._connection.run(
             f'mkdir -p {store} {bench} && cd {store} && for f in *; do echo "$f"; done'
         )
@@ -114,7 +122,7 @@ class _Job:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as request:
             json.dump(self._parcel.request, request)
             request.flush()
-            self._put(Path(request.name), f"{self._folder}/bench-{self._parcel.key}/request.json")
+            self._put(Path(request.name), f"{self._bench}/request.json")
 
     def _put(self, source: Path, there: str) -> None:
         """Copy a file; it only gets its name when it is whole."""
@@ -182,14 +190,11 @@ class _Job:
         ends: dict[str, Any] = {}
 
         def on_line(line: str) -> None:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                return  # an interpreter's own words
-            if isinstance(message, dict):
-                ends.update({k: v for k, v in message.items() if k != "progress"})
-                if "progress" in message:
-                    self._tell(message["progress"])
+            message = parse_message(line)
+            if "progress" in message:
+                self._tell(message["progress"])
+            else:
+                ends.update(message)
 
         command = f"{shlex.quote(self._python)} -u -m edgecifar.runtime.agent {shlex.quote(bench)}"
         modules = shlex.quote(self._modules)

@@ -65,9 +65,7 @@ def tiles(verdict: Verdict) -> tuple[Tile, ...]:
         found.append(
             _speed_tile(chosen, first)
             if versus and chosen.speedup
-            else Tile(
-                words.microseconds(chosen.latency.median), "median latency", "one image, one call"
-            )
+            else Tile(words.microseconds(chosen.latency.median), "median latency", _call(chosen))
         )
     if chosen.file_bytes:
         found.append(
@@ -129,6 +127,12 @@ def _both(low: float | None, high: float | None) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
+def _call(row: Row) -> str:
+    return "one image, one call" if row.batch == 1 else f"{row.batch} images a call"
+
+
 def _threads(bench: Bench) -> str:
     threads = bench.settings.get("threads", 1)
+    if isinstance(threads, list):
+        return f"{' or '.join(map(str, threads))} threads"
     return "one thread" if threads == 1 else f"{threads} threads"

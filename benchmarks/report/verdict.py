@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.benchmarks.report import words
-from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Run, Speedup
-from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
+from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Measured, Run, Speedup
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
+from edgecifar.runtime.statistics import Estimate
 
 MAX_LOSS = 1.0  # points of top-1 that a file may lose against the first and still be recommended
 _AS_FAST = 0.005  # a difference that the word "times" would round away
@@ -22,9 +23,10 @@ RULE = (
 class Row:
     """One file or run beside the first; `gap` is the difference in top-1 in points.
 
-    `difference` is there where both kept their answers image by image. `own_word` is the
-    split of an accuracy that the file says of itself and this bench did not measure, `validation`
-    a run's top-1 on validation images.
+    `latency` is that of a call with `batch` images, `speedup` is by the image. `difference` is
+    there where both kept their answers image by image. `own_word` is the split of an accuracy that
+    the file says of itself and this bench did not measure, `validation` a run's top-1 on
+    validation images.
     """
 
     index: int
@@ -32,6 +34,7 @@ class Row:
     kind: str = ""
     accuracy: Accuracy | None = None
     latency: Latency | None = None
+    batch: int = 1
     speedup: Speedup | None = None
     file_bytes: int | None = None
     peak_bytes: int | None = None
@@ -74,9 +77,10 @@ class Verdict:
 
 
 def bench_rows(bench: Bench) -> tuple[Row, ...]:
-    """Compare the files of a bench with its first."""
+    """Compare the files of a bench with the first that could be measured."""
     rows = []
     names = _distinct_names(bench)
+    base = next((model for model in bench.models if not model.error), bench.models[0])
     for index, model in enumerate(bench.models):
         accuracy, own_word = model.accuracy, ""
         if accuracy is None and not model.error:
@@ -88,7 +92,8 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
                 model.kind,
                 accuracy,
                 model.latency,
-                model.speedup if index else None,
+                _batch(model),
+                None if model is base else _speedup(model, base),
                 model.file_bytes,
                 model.raw.get("peak_memory_bytes"),
                 model.energy,
@@ -103,6 +108,25 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
 def reference(rows: Sequence[Row]) -> Row:
     """Return the row that the others are compared with: the first that could be measured."""
     return next((row for row in rows if not row.error), rows[0])
+
+
+def _batch(model: Measured) -> int:
+    return model.raw.get("batch") or 1
+
+
+def _speedup(model: Measured, first: Measured) -> Speedup | None:
+    """Return how many times faster an image is classified than by `first`.
+
+    Both know their speed-up over the first file of the bench, which may have failed since.
+    """
+    if not (model.speedup and first.speedup):
+        return None
+    ours, theirs = (
+        Estimate(s.value, s.low or s.value, s.high or s.value)
+        for s in (model.speedup, first.speedup)
+    )
+    found, images = quotient(ours, theirs), _batch(model) / _batch(first)
+    return Speedup(images * found.value, images * found.low, images * found.high)
 
 
 def run_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
@@ -126,7 +150,8 @@ def run_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
 def decide(rows: Sequence[Row]) -> Verdict:
     """Choose the file to ship by `RULE` and say how each compares with the first."""
     first = reference(rows)
-    measured = [row for row in rows if row.latency]
+    # More images a call are faster an image, and slower for whoever waits for one.
+    measured = [r for r in rows if r.latency and not r.error and r.batch == first.batch]
     chosen = _choose(first, measured) if measured else max(rows, key=_on_validation)
     others = tuple(
         Statement(row.name, compare(row, first)) for row in rows if row not in (first, chosen)
@@ -147,6 +172,8 @@ def compare(row: Row, first: Row) -> str:
     if row.error:
         return f"could not be measured: {row.error}"
     speed, small = _speed(row), _size(row)
+    if speed and row.batch != first.batch:
+        speed += " an image"
     costs = " and ".join(part for part in (speed, small) if part)
     if not costs:
         return f"{accuracy_words(row)}, against {first.name}."

@@ -100,6 +100,36 @@ def test_a_failed_file_is_told_and_the_next_is_compared_with(tmp_path, bench_res
     assert verdict.others[0].text == "could not be measured: it is truncated"
 
 
+def test_speed_is_told_against_the_file_that_is_named(bench_file, tmp_path, bench_result):
+    """The bench's ratios refer to its first file even if its answers couldn't be judged."""
+    models = [dict(model) for model in bench_result["models"]]
+    models[0] |= {"accuracy": None, "error": "it doesn't know the class 'cat'"}
+    path = tmp_path / "broken-first.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
+    rows = bench_rows(load_bench(path))
+    assert rows[1].speedup is None
+    told = [model["ratio"]["value"] for model in models]
+    assert rows[2].speedup.value == pytest.approx(told[1] / told[2])
+    assert rows[2].speedup.low <= rows[2].speedup.value <= rows[2].speedup.high
+    verdict = decide(rows)
+    assert verdict.first.name == "mlp32-int8"
+    assert verdict.chosen.name != "mlp32-float32", "what failed is not recommended"
+
+
+def test_more_images_a_call_are_judged_by_the_image(tmp_path, bench_result):
+    one = bench_result["models"][0] | {"batch": 1}
+    times = {"value": 4.0, "low": 3.9, "high": 4.1}
+    eight = one | {"batch": 8, "ratio": times}
+    eight["latency_us"] = {key: 4 * value for key, value in one["latency_us"].items()}
+    path = tmp_path / "batches.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": [one, eight]})))
+    rows = bench_rows(load_bench(path))
+    assert rows[1].speedup.value == pytest.approx(2)
+    verdict = decide(rows)
+    assert verdict.chosen is rows[0], "who waits for one image waits longer with the other"
+    assert "faster an image" in verdict.others[0].text
+
+
 def test_accuracy_by_its_own_word_is_marked(tmp_path, bench_result):
     model = dict(bench_result["models"][0])
     own = {"this": {"top1": 88.0, "low": 87.0, "high": 89.0, "n": 1000, "split": "validation"}}

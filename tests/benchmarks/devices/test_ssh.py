@@ -130,9 +130,9 @@ def test_a_full_disk(sshd, small_disk, tiny_models, tiny_data, tmp_path):
     (small_disk / "filler").write_bytes(bytes(48 * 1024))
     outcome = _bench(tiny_models, tiny_data, tmp_path / "r.json")
     assert "its disk is full" in outcome.error
-    assert not [name for name in (sshd.cache / "store").iterdir() if name.suffix == ".onnx"] or all(
-        path.stat().st_size for path in (sshd.cache / "store").iterdir()
-    )
+    whole = {path.stat().st_size for path in tiny_models}
+    stored = [path for path in (sshd.cache / "store").iterdir() if path.suffix != ".npz"]
+    assert all(path.stat().st_size in whole for path in stored), "half a file under its name"
 
 
 def test_a_dropped_connection_loses_no_round(sshd, tiny_models, tiny_data, tmp_path):
@@ -153,7 +153,7 @@ def test_a_dropped_connection_loses_no_round(sshd, tiny_models, tiny_data, tmp_p
     rounds = [int(text.split("round ")[1].split()[0]) for text in told if ": round " in text]
     assert rounds[-1] == 40
     assert rounds.count(1) == 1, "a finished round was measured again"
-    assert results.read(tmp_path / "r.json")["sessions"] >= 1
+    assert results.read(tmp_path / "r.json")["sessions"] == 2
 
 
 def test_a_device_that_stays_away(sshd, tiny_models, tiny_data, tmp_path):
@@ -188,6 +188,35 @@ def test_one_unreachable_device_does_not_stop_the_others(sshd, tiny_models, tmp_
     )
     assert again[1].result == outcomes[1].result, "what is finished isn't measured again"
     assert not any("local: round" in text for text in told)
+    assert any("local: measured before" in text for text in told)
+    for what, models, settings in (
+        ("files", tiny_models[:1], QUICK),
+        ("settings", tiny_models, LONG),
+    ):
+        with pytest.raises(EdgecifarError, match=rf"r-local\.json is of other {what}"):
+            bench_on(specs, models, tmp_path / "r.json", data=None, settings=settings)
+
+
+def test_what_can_t_be_deleted_there_costs_no_result(sshd, tiny_models, tmp_path, monkeypatch):
+    def fail(*_):
+        raise EdgecifarError("the connection broke")
+
+    monkeypatch.setattr(ssh.SshDevice, "forget", fail)
+    told = []
+    outcome = _bench(tiny_models, None, tmp_path / "r.json", on_progress=told.append)
+    assert outcome.errors == []
+    assert outcome.result["request"] == results.read(tmp_path / "r.json")["request"]
+    assert "the connection broke" in told[-1]
+
+
+def test_each_python_of_a_host_has_a_folder_of_its_own(sshd, tiny_models, tmp_path, monkeypatch):
+    """Else one would be given what the other has measured."""
+    other = tmp_path / "python"
+    other.symlink_to(sys.executable)
+    monkeypatch.setattr(ssh.SshDevice, "forget", lambda *_: None)
+    for spec in (HERE, f"ssh://device?python={other}"):
+        assert _bench(tiny_models[:1], None, None, spec).errors == []
+    assert len(list(sshd.cache.glob("bench-*"))) == 2
 
 
 @pytest.mark.parametrize(
