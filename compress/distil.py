@@ -144,13 +144,14 @@ def taught_feed(
     """Return the training images with their labels and what `teacher` says of each view.
 
     Its answers are computed before the first step into the folder of `run`, unless they are there
-    or in that of `parent`.
+    or in that of `parent`, which then has learned those views: they are varied from the first on.
     """
     import tensorflow as tf
 
     from edgecifar.train.pipeline import Feed, image_feed, training_batches
 
     views = min(teacher.recipe.views, settings.epochs)
+    learned = parent.path / _ANSWERS if parent else None
     answers = answer_views(
         teacher.runs,
         dataset,
@@ -158,13 +159,14 @@ def taught_feed(
         teacher.answers or run.path / _ANSWERS,
         views=views,
         seed=seed,
-        earlier=parent.path / _ANSWERS if parent else None,
+        earlier=learned,
     )
     classes = len(dataset.classes)
+    how = {"seed": seed, "views": views, "seen": int(answers.folder == learned)}
 
     def training(first_epoch: int) -> tf.data.Dataset:
         labelled = training_batches(
-            dataset.train, classes, settings, seed=seed, first_epoch=first_epoch, views=views
+            dataset.train, classes, settings, first_epoch=first_epoch, **how
         )
         return tf.data.Dataset.zip(labelled, answers.batches(first_epoch)).map(
             lambda labelled, answer: (labelled[0], tf.concat([labelled[1], answer], axis=1))

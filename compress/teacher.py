@@ -34,6 +34,11 @@ class Answers:
 
     files: tuple[Path, ...]
 
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+        return self.files[0].parent
+
     def batches(self, first_epoch: int) -> "tf.data.Dataset":
         """Return endless float32 [batch, classes] from `first_epoch` on, repeating the files."""
         import tensorflow as tf

@@ -21,7 +21,7 @@ class Feed:
     Targets are one-hot, [batch, classes], and compared by cross-entropy, unless there are `goals`.
     """
 
-    training: Callable[[int], "tf.data.Dataset"]  # endless, from the given epoch on
+    training: Callable[[int], "tf.data.Dataset"]  # from the given epoch to the last
     validation: "tf.data.Dataset"
     steps: int  # batches in an epoch
     goals: "Goals | None" = None
@@ -55,13 +55,15 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     views: int | None = None,
+    seen: int = 0,
 ) -> "tf.data.Dataset":
-    """Return endless batches (images, one-hot targets) from `first_epoch` on.
+    """Return batches (images, one-hot targets) from `first_epoch` to the last of `settings`.
 
     Images are float32 [batch, height, width, 3], augmented and normalised; targets float32
     [batch, classes]. What an epoch holds depends on (seed, epoch) alone, so that a resumed run
     continues exactly. Every epoch has `steps_per_epoch` full batches. With `views` all epochs from
-    that number on repeat the first ones, batch by batch, but for `vary`.
+    that number on repeat the first ones, batch by batch, but for `vary`, to which the first ones
+    are the repetition that `seen` counts.
     """
     import tensorflow as tf
 
@@ -75,7 +77,7 @@ def training_batches(
         numbers = draw(count, settings.augment, epoch_seed)
         if views:
             varied_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
-            how = {"repeat": epoch // views, "width": split.images.shape[2]}
+            how = {"repeat": seen + epoch // views, "width": split.images.shape[2]}
             numbers = vary(numbers, settings.augment, varied_seed, **how)
         batches = Draw(*(tf.gather(table, order) for table in numbers))
         step_seeds = tf.random.stateless_uniform([steps, 2], epoch_seed, None, None, tf.int32)

@@ -6,7 +6,13 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from edgecifar.compress.distil import Distillation, Teacher, distil, distillation_goals
+from edgecifar.compress.distil import (
+    Distillation,
+    Teacher,
+    distil,
+    distillation_goals,
+    taught_feed,
+)
 from edgecifar.compress.judge import judge, verdict_of
 from edgecifar.compress.latency import race
 from edgecifar.compress.quantize import Quantization, quantize
@@ -81,6 +87,20 @@ def test_answers_are_those_to_the_batches_that_the_student_sees(
         expected = model.predict_on_batch(images)
         # float16 keeps three digits of the logarithm.
         np.testing.assert_allclose(np.exp(answers.astype(np.float32)), expected, atol=0.01)
+
+
+def test_fine_tuning_varies_views_that_were_learned(
+    digits, settings, teacher, student, digits_run, tmp_path
+):
+    def first_images(parent, run):
+        feed = taught_feed(teacher, digits, settings, run, seed=0, parent=parent)
+        return next(iter(feed.training(0)))[0].numpy()
+
+    (view, _) = next(iter(training_batches(digits.train, 10, settings, seed=0)))
+    new = dataclasses.replace(student, path=tmp_path)
+    assert np.abs(first_images(student, new) - view).max() > 0
+    assert not (tmp_path / "teacher").exists(), "the parent's answers serve"
+    np.testing.assert_array_equal(first_images(digits_run, new), view)
 
 
 def test_answers_follow_the_epochs(digits, settings, digits_run, student):

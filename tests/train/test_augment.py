@@ -87,18 +87,40 @@ def test_an_image_s_fate_depends_on_seed_and_epoch_alone(images):
 
 @pytest.mark.parametrize("repeat", [0, 1, 2])
 def test_repeated_views_are_mirrored_and_moved_by_a_pixel(images, repeat):
-    settings = Augmentation(flip="alternating", crop=2, cutout=3)
-    numbers = draw(len(images), settings, tf.constant([0, 1]))
-    varied = vary(numbers, settings, tf.constant([0, 1 + 4 * repeat]), repeat=tf.constant(repeat))
-    np.testing.assert_array_equal(varied.flip, numbers.flip.numpy() ^ (repeat == 1))
-    moved = np.abs(varied.crop - numbers.crop)
-    assert moved.max() == (repeat > 0)
-    np.testing.assert_array_equal(varied.cutout, numbers.cutout)
+    settings = Augmentation(flip="alternating", crop=2)
+    numbers, view = apply(images, settings, epoch=1)
+    seed = tf.constant([0, 1 + 4 * repeat])
+    width = images.shape[2]
+    varied = vary(numbers, settings, seed, repeat=tf.constant(repeat), width=width)
+    found = augment(images, varied, settings).numpy()
+    expected = view[:, :, ::-1] if repeat == 1 else view
+    # Edges come from beyond the view.
+    moves = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)] if repeat else [(0, 0)]
+    for one, other in zip(found, expected, strict=True):
+        moved = (np.roll(other, move, axis=(0, 1))[1:-1, 1:-1] for move in moves)
+        assert any(np.array_equal(one[1:-1, 1:-1], each) for each in moved)
+    assert repeat == 0 or (found != expected).any()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augmentation(flip="random", crop=0, cutout=3),
+        Augmentation(flip="random", crop=0, shift=0.2, rotation=20, cutout=3),
+    ],
+)
+def test_all_of_a_repeated_view_is_mirrored(images, settings):
+    """The teacher has judged the view: with other holes and angles its answer would be another."""
+    numbers, view = apply(images, settings)
+    width = images.shape[2]
+    once = vary(numbers, settings, tf.constant([0, 4]), repeat=tf.constant(1), width=width)
+    mirrored = augment(images, once, settings).numpy()
+    np.testing.assert_allclose(mirrored, view[:, :, ::-1], atol=0.01)
 
 
 def test_what_settings_leave_alone_is_not_varied(images):
     numbers = draw(len(images), NOTHING, tf.constant([0, 1]))
-    varied = vary(numbers, NOTHING, tf.constant([0, 5]), repeat=tf.constant(1))
+    varied = vary(numbers, NOTHING, tf.constant([0, 5]), repeat=tf.constant(1), width=32)
     np.testing.assert_array_equal(augment(images, varied, NOTHING), images)
 
 
