@@ -20,6 +20,7 @@ from edgecifar.compress.steps import (
     take,
 )
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunDiffersError, RunFinishedError, is_finished, open_run
 
 if TYPE_CHECKING:
@@ -258,5 +259,10 @@ def _describe(step: Step) -> str:
         return f"fine-tuning with quantization in the loop, {step.epochs} epochs"
     if isinstance(step, Pruning):
         return f"pruning to {100 * step.share:.0f} % of its {step.target}, {step.rounds} rounds"
-    epochs = step.ramp + step.epochs
-    return f"making {100 * step.sparsity:.0f} % of its weights zero, {epochs} epochs"
+    epochs = step.ramp_settings(Training()).epochs + step.epochs
+    which = (
+        "two of four neighbouring"
+        if step.pattern == "2:4"
+        else f"{100 * step.sparsity:.0f} % of its"
+    )
+    return f"making {which} weights zero, {epochs} epochs"

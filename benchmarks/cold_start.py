@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 
+from edgecifar.benchmarks.program import Program
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.golden import draw
 from edgecifar.runtime.shipped import default_model
@@ -73,14 +74,19 @@ def _compiling(cache: Path) -> dict[str, str]:
 
 def _milliseconds(command: Sequence[str], environment: dict[str, str]) -> float:
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise EdgecifarError(
+            f"{command[0]} is missing: install edgecifar-runtime in this environment"
+        ) from error
     taken = time.perf_counter() - start
     if done.returncode:
         raise EdgecifarError(f"{command[0]} failed ({done.stderr.strip()[-200:]}): mend that first")
     return 1000 * taken
 
 
-@click.command()
+@click.command(cls=Program)
 @click.option("--model", type=click.Path(path_type=Path), help="By default the one that ships.")
 @click.option("--rounds", default=20, show_default=True)
 def main(model: Path | None, rounds: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from edgecifar.benchmarks.program import Program
 from edgecifar.runtime import environment
 from edgecifar.runtime.candidates import Candidate, load, loader_of
 from edgecifar.runtime.errors import EdgecifarError
@@ -110,7 +111,7 @@ def _told(estimates: tuple[Estimate, ...]) -> str:
     )
 
 
-@click.command()
+@click.command(cls=Program)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--runs", default=20, show_default=True, help="Benches of each kind.")
 @click.option("--slowdown", default=0.05, show_default=True, help="Share of work to add.")

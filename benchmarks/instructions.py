@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
+from edgecifar.benchmarks.program import Program
 from edgecifar.runtime import modelfile, results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
@@ -136,7 +137,7 @@ def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (model["file"], *(f"{each / 1e6:.2f} M" for each in counts))
 
 
-@click.command()
+@click.command(cls=Program)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option("--board", "boards", multiple=True, type=click.Choice(list(BOARDS)),
               default=["pi4", "pi5"], show_default=True)  # fmt: skip
@@ -147,13 +148,10 @@ def main(files: Sequence[Path], boards: Sequence[str], out: Path | None, force: 
 
     With --json a run that was killed goes on where it stood.
     """
-    try:
-        if out:
-            refuse_existing(out, force=force)
-        journal = journal_of(out) if out else None
-        result = measure(files, boards, journal=journal, on_progress=partial(click.echo, err=True))
-    except EdgecifarError as error:
-        raise click.ClickException(str(error)) from error
+    if out:
+        refuse_existing(out, force=force)
+    journal = journal_of(out) if out else None
+    result = measure(files, boards, journal=journal, on_progress=partial(click.echo, err=True))
     click.echo(table(("instructions of one inference", *boards), list(rows(result))))
     if out:
         store(out, result)

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from edgecifar.benchmarks.program import Program
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.golden import draw
 from edgecifar.runtime.shipped import default_model
@@ -103,7 +104,7 @@ def _problems(name: str, found: Overhead) -> list[str]:
     return [f"{name}: {text}" for text, failed in checks.items() if failed]
 
 
-@click.command()
+@click.command(cls=Program)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option("--rounds", default=40, show_default=True)
 @click.option("--memory/--no-memory", default=True, help="Also make 100,000 predictions.")

@@ -18,6 +18,7 @@ import click
 from edgecifar.benchmarks import instructions, picture, study, study_result, systems
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
+from edgecifar.benchmarks.program import Program
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.study_table import study_table
 from edgecifar.benchmarks.targets import read_targets, targets_table
@@ -216,15 +217,12 @@ def _studies(folder: Path) -> list[dict[str, Any]]:
     return [study_result.read(path) for path in found]
 
 
-@click.command()
+@click.command(cls=Program)
 @click.option("--check", is_flag=True, help="Change nothing, fail if the figures differ.")
 def main(check: bool) -> None:
     """Write tables, picture and model cards from benchmarks/results and train/zoo."""
     root = Path.cwd()
-    try:
-        paths = list(_stale(root)) if check else write_documents(root)
-    except EdgecifarError as error:
-        raise click.ClickException(str(error)) from error
+    paths = list(_stale(root)) if check else write_documents(root)
     names = ", ".join(str(path.relative_to(root)) for path in paths)
     if check and paths:
         raise click.ClickException(f"not up to date: {names}: run this without --check")

@@ -182,10 +182,7 @@ def read(name: str) -> Recipe:
 
     A recipe with a `base`, a name or a file beside it, states what differs from that one.
     """
-    recipe = from_mapping(Recipe, _completed(_settings(name)))
-    path = Path(name)
-    beside = (str(path.parent / t) if t.endswith(".toml") else t for t in recipe.teachers)
-    return replace(recipe, teachers=tuple(beside))
+    return from_mapping(Recipe, _completed(_settings(name)))
 
 
 def stated(name: str, kind: str, known: tuple[str, ...]) -> dict[str, Any]:
@@ -210,13 +207,34 @@ def _settings(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in heirs:
         raise EdgecifarError(f"the recipe {name} is based on itself: take out its base")
     own = stated(name, "recipe", names())
+    if isinstance(teachers := own.get("teachers"), list):
+        own["teachers"] = [_beside(name, t) if isinstance(t, str) else t for t in teachers]
     base = own.pop("base", None)
-    if base is None:
-        return own
-    if not isinstance(base, str):
+    if base is not None and not isinstance(base, str):
         raise EdgecifarError(f"base of {name} is {base!r}: give a recipe's name or file")
-    base = str(Path(name).parent / base) if base.endswith(".toml") else base
-    return _merged(_settings(base, (*heirs, name)), own)
+    known = _settings(_beside(name, base), (*heirs, name)) if base else {}
+    _require_effect(name, own, settings := _merged(known, own))
+    return settings
+
+
+def _beside(name: str, other: str) -> str:
+    """Return a recipe's name as it is, and a file's that the recipe `name` states by its path."""
+    return str(Path(name).parent / other) if other.endswith(".toml") else other
+
+
+def _require_effect(name: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise EdgecifarError for a table that `name` states and that nothing heeds."""
+    variants = [v for v in settings.get("variants", ()) if isinstance(v, dict)]
+    taught = settings.get("teachers") or settings.get("self_distil")
+    if "distil" in own and not taught and not any(v.get("distil") for v in variants):
+        raise EdgecifarError(
+            f"{name} has [distil] and nobody teaches: state teachers or self_distil = true"
+        )
+    quantizes = "quantize" in own or any(
+        "quantize" in variant for variant in own.get("variants", ())
+    )
+    if quantizes and settings.get("fine_tune_int8") is False:
+        raise EdgecifarError(f"{name} has [quantize] and fine_tune_int8 = false: leave one out")
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:

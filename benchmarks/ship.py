@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.program import Program
 from edgecifar.runtime import modelfile, results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.modelfile import ModelFile
@@ -224,7 +225,7 @@ def _asked(run: Run, finished: Finished) -> dict[str, Any]:
     return run.info | {"teacher": taught | ({"models": None} if itself else {})}
 
 
-@click.command()
+@click.command(cls=Program)
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option(
     "--repeat",
@@ -239,12 +240,9 @@ def main(run: Path, repeats: tuple[Path, ...], below_goal: bool) -> None:
     from edgecifar.benchmarks.readme import write_documents
 
     root = Path.cwd()
-    try:
-        places = root / "runtime" / "models", root / "train" / "zoo"
-        written = [ship(run, repeats, *places, below_goal=below_goal)]
-        written += write_documents(root)
-    except EdgecifarError as error:
-        raise click.ClickException(str(error)) from error
+    places = root / "runtime" / "models", root / "train" / "zoo"
+    written = [ship(run, repeats, *places, below_goal=below_goal)]
+    written += write_documents(root)
     for path in written:
         click.echo(f"wrote {path.relative_to(root)}")
 

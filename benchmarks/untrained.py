@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from edgecifar.benchmarks.program import Program
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
@@ -53,7 +54,7 @@ def write_untrained(
     return out
 
 
-@click.command()
+@click.command(cls=Program)
 @click.argument("architecture")
 @click.option("--image-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--classes", type=click.IntRange(2), default=_CLASSES, show_default=True)
@@ -66,10 +67,7 @@ def main(architecture: str, image_size: int, classes: int, kind: str, out: Path 
     if kind not in FORMATS:
         raise click.BadParameter(f"{kind!r} is not one of {', '.join(FORMATS)}")
     out = out or Path(f"{architecture}-{image_size}-{kind}{FORMATS[kind].suffix}")
-    try:
-        write_untrained(architecture, out, image_size=image_size, classes=classes, kind=kind)
-    except EdgecifarError as error:
-        raise click.ClickException(str(error)) from error
+    write_untrained(architecture, out, image_size=image_size, classes=classes, kind=kind)
     click.echo(f"wrote {out}, {out.stat().st_size:,} bytes")
 
 

@@ -85,7 +85,9 @@ def prune(
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
     last = recipe.settings(settings, epochs=recipe.epochs)
     model = parent.load_model()
-    target = find_target(model, dataset, recipe)
+    # What was begun had a target that could be met: on a busier machine it may seem not to.
+    begun = not force and (out / "run.json").exists()
+    target = None if begun else find_target(model, dataset, recipe)
     run = start_run(
         out,
         dataset,
@@ -103,6 +105,7 @@ def prune(
     for number in range(1, recipe.rounds + 1):
         start = run.path / "rounds" / f"{number}.h5"
         if not start.exists():
+            target = target or find_target(model, dataset, recipe)
             smaller = _remove(model, dataset, recipe, target, part=number / recipe.rounds)
             write_whole(start, partial(save_model, smaller))
         model = load_model(start)

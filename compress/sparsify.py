@@ -48,6 +48,10 @@ class Sparsification:
                 f"--sparsity {self.sparsity:g} leaves fewer zeros than can be told from those of "
                 f"chance: use {LEAST_SHARE:g} or more"
             )
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            raise EdgecifarError(
+                f"sparsity is {self.sparsity:g}: 2:4 makes half of the weights zero, give 0.5"
+            )
         if self.ramp < 1:
             raise EdgecifarError(f"ramp is {self.ramp}: it must be 1 or more")
         self.settings(Training())

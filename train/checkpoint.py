@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json, remove_partial, write_json, write_rows, write_whole
 
 if TYPE_CHECKING:
@@ -50,8 +51,13 @@ class Checkpoints:
         newest = newest_checkpoint(self.folder)
         if newest is None:
             return 0
-        self._state.read(str(newest / "state")).assert_consumed()
         record = read_json(newest / "progress.json")
+        try:
+            self._state.read(str(newest / "state")).assert_consumed()
+        except (AssertionError, LookupError, ValueError, tf.errors.OpError) as error:
+            raise EdgecifarError(
+                f"the checkpoint {newest} is damaged: delete it, and the run begins anew"
+            ) from error
         self.history, self.best_epoch = record["history"], record["best_epoch"]
         return len(self.history)
 

@@ -1,7 +1,9 @@
 """The commands `train`, `evaluate` and `models`."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +11,10 @@ from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
 from edgecifar.train.recipe import LARGEST_SEED
+
+if TYPE_CHECKING:
+    from edgecifar.train.data import Dataset
+    from edgecifar.train.recipe import Training
 
 
 @click.command()
@@ -62,6 +68,9 @@ def train(
 ):
     """Train ARCHITECTURE; the same command takes an interrupted run up again.
 
+    Training images are mirrored at random: where that makes another class of them, as with digits
+    and signs, say --set augment.flip=none.
+
     With --weights the settings are those of the second phase; --set transfer.head.epochs=10 and
     the like are for the first. The weights of a run bring its architecture and the size of its
     images unless you give them.
@@ -85,6 +94,7 @@ def train(
     train_run = _trainer(architecture, changes, _given(asked))
     start_tensorflow()
     dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
+    train_run.keywords["settings"] = suited(train_run.keywords["settings"], changes, dataset)
     print_run(
         train_run(
             architecture, dataset, out=out or Path("runs") / architecture.replace(":", "-"), **how
@@ -112,6 +122,26 @@ def _trainer(architecture: str, changes: dict, asked: dict):
     return partial(
         transfer.train, settings=override(settings, changes), transfer=override(how, asked)
     )
+
+
+def suited(settings: "Training", changes: Mapping, dataset: "Dataset") -> "Training":
+    """Return `settings` for the number of images, told in a line if it isn't the usual way.
+
+    A batch size among the user's `changes` stays as it is.
+    """
+    from edgecifar.train.recipe import for_few_images
+
+    if "batch_size" in changes:
+        return settings
+    count, own_rate = len(dataset.train), "learning_rate" in changes
+    found = for_few_images(settings, count, rate_given=own_rate)
+    if found != settings:
+        click.echo(
+            f"{count:,} training images: batches of {found.batch_size} at a rate of up to "
+            f"{found.learning_rate:g}, unless you give batch_size and learning_rate",
+            err=True,
+        )
+    return found
 
 
 def _given(options: dict) -> dict:

@@ -19,12 +19,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file or folder beside `path`, then give it its name.
 
     The temporary name keeps the suffix, which libraries read as the format. A folder replaces an
-    older one of the same name.
+    older one of the same name. All of it is on the disk before it has the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     try:
         write(partial)
+        _sync(partial)
         if path.is_dir():
             shutil.rmtree(path)
         partial.rename(path)
@@ -67,6 +68,13 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def _sync(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())
 
 
 def _remove(path: Path) -> None:

@@ -149,7 +149,12 @@ def _optimizer(model: "keras.Model", settings: Training, total_steps: int):
 
 
 def require_batches(dataset: "Dataset", settings: Training) -> None:
-    """Raise EdgecifarError if the training images don't fill one batch."""
+    """Raise EdgecifarError if the images don't fill one batch, or are smaller than their moves."""
+    size, crop = min(dataset.image_size), settings.augment.crop
+    if crop + 1 >= size:  # repeated views move by a pixel more
+        raise EdgecifarError(
+            f"augment.crop is {crop}: images of {size} pixels can be moved by {size - 2} at most"
+        )
     count = len(dataset.train.labels)
     if count < settings.batch_size:
         raise EdgecifarError(

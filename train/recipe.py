@@ -13,6 +13,9 @@ from edgecifar.runtime.errors import EdgecifarError
 T = TypeVar("T")
 
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
+MOST_FOR_ADAM = 0.05  # its steps don't shrink with the gradient
+_STEPS = 20  # an epoch has at least so many, where there are few images
+_LEAST_BATCH = 8  # fewer images tell batch normalisation little
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Training:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        if self.optimizer != "sgd" and self.learning_rate > MOST_FOR_ADAM:
+            raise EdgecifarError(
+                f"learning_rate is {self.learning_rate:g}, which suits SGD: with {self.optimizer} "
+                f"give {MOST_FOR_ADAM:g} or less, such as 0.001"
+            )
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a fraction from 0 to 1")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to 1")
@@ -80,6 +88,20 @@ class Training:
             schedule="cosine",
             early_stopping=0,
         )
+
+
+def for_few_images(settings: Training, count: int, *, rate_given: bool = False) -> Training:
+    """Return `settings` with batches so small that an epoch of `count` images has 20 steps.
+
+    The rate of SGD falls with them, unless it is the user's own. Batches of 8 are the smallest.
+    """
+    most = max(_LEAST_BATCH, 2 ** (max(1, count // _STEPS).bit_length() - 1))
+    if settings.batch_size <= most:
+        return settings
+    rate = settings.learning_rate
+    if settings.optimizer == "sgd" and not rate_given:
+        rate *= most / settings.batch_size
+    return dataclasses.replace(settings, batch_size=most, learning_rate=rate)
 
 
 def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, where: str = "") -> T:

@@ -10,6 +10,7 @@ from edgecifar.compress.commands.options import (
     force_option,
 )
 from edgecifar.train.adopt.options import open_all, pixels_option, say
+from edgecifar.train.commands import suited
 from edgecifar.train.data.options import data_options
 from edgecifar.train.recipe import LARGEST_SEED
 
@@ -53,6 +54,7 @@ def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **o
     start_tensorflow()
     out = out or Path("runs") / f"{student}-distilled"
     runs, dataset = open_all(teachers, pixels, options, beside=out)
+    settings = suited(settings, changes, dataset)
     teacher = Teacher(runs, distillation)
     how = {"seed": seed, "force": force, "report": say}
     run, verdict = distil_and_judge(teacher, student, dataset, settings, out, **how)

@@ -3,8 +3,9 @@
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from edgecifar.benchmarks import cold_start, overhead
+from edgecifar.benchmarks import cold_start, harness, overhead
 from edgecifar.benchmarks.overhead import Overhead
 from edgecifar.compress.export import export
 
@@ -29,6 +30,22 @@ def test_bytecode_is_kept(tmp_path, monkeypatch):
     cache = tmp_path / "bytecode"
     cold_start._milliseconds([sys.executable, "-c", "import ours"], cold_start._compiling(cache))
     assert list(cache.rglob("ours.*.pyc"))
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        (overhead.main, ["nowhere.tflite"]),
+        (harness.main, ["nowhere.tflite"]),
+        (cold_start.main, ["--model", "nowhere.tflite", "--rounds", "1"]),
+    ],
+)
+def test_a_missing_file_is_one_line(program, options):
+    done = CliRunner().invoke(program, options)
+    assert done.exit_code == 1
+    assert "Error: " in done.stderr
+    assert "nowhere.tflite" in done.stderr
+    assert "Traceback" not in done.output
 
 
 def test_overhead(model):

@@ -210,6 +210,16 @@ def test_a_recipe_of_the_user_s_own(tmp_path):
     assert _read(text, tmp_path).train.epochs == 3
 
 
+def test_files_are_looked_for_beside_the_recipe_that_names_them(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "base.toml").write_text(
+        'architecture = "nano"\ntitle = "t"\nteachers = ["teacher.toml"]'
+    )
+    heir = tmp_path / "heir.toml"
+    heir.write_text('base = "old/base.toml"')
+    assert recipes.read(str(heir)).teachers == (str(tmp_path / "old" / "teacher.toml"),)
+
+
 def test_variants_state_only_what_differs(tmp_path):
     text = CHAIN + '[[variants]]\nprune = { share = 0.5 }\nexport = ["float32"]\n'
     first, second = _read(text, tmp_path).variants
@@ -287,6 +297,14 @@ def test_the_folder_names_recipe_and_seed():
         (
             'architecture = "a"\ntitle = "t"\nteachers = ["b"]\n[transfer]',
             "leave out transfer or teachers",
+        ),
+        (
+            'architecture = "a"\ntitle = "t"\n[distil]\nviews = 3',
+            r"mine\.toml has \[distil\] and nobody teaches: state teachers or self_distil",
+        ),
+        (
+            'architecture = "a"\ntitle = "t"\nfine_tune_int8 = false\n[quantize]\nepochs = 3',
+            r"mine\.toml has \[quantize\] and fine_tune_int8 = false: leave one out",
         ),
     ],
 )

@@ -70,6 +70,8 @@ def test_a_few_zeros_are_refused():
     """Later steps couldn't tell them from zeros of chance, and would let them go."""
     with pytest.raises(EdgecifarError, match=r"--sparsity 0\.04 leaves fewer .*: use 0\.1 or more"):
         Sparsification(sparsity=0.04)
+    with pytest.raises(EdgecifarError, match=r"2:4 makes half of the weights zero, give 0\.5"):
+        Sparsification(sparsity=0.9, pattern="2:4")
 
 
 def test_bad_input_is_found_before_work_starts(digits, digits_run, tmp_path):

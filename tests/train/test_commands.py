@@ -45,6 +45,15 @@ def test_models_as_json():
     assert rows["resnet8"]["parameters"] == 78_666
 
 
+def test_few_images_get_small_batches_and_the_user_is_told(tmp_path):
+    result = run("train", "baseline", "--epochs", 1, "--data", "digits", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    recipe = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]
+    batch, rate = recipe["batch_size"], recipe["learning_rate"]
+    assert batch < 256
+    assert f"training images: batches of {batch} at a rate of up to {rate:g}" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -53,6 +62,11 @@ def test_models_as_json():
         (["resnet8", "--precision", "int4"], "precision is 'int4': it must be one of auto"),
         (["resnet8", "--set", "augment.flop=none"], "did you mean flip?"),
         (["resnet8", "--set", "epochs"], "'epochs' is not of the form key=value"),
+        (
+            ["resnet8", "--batch-size", 64, "--set", "augment.crop=40"],
+            "augment.crop is 40: images of 32 pixels can be",
+        ),
+        (["resnet8", "--set", "optimizer=adam"], "which suits SGD: with adam give 0.05 or less"),
         (["resnet8", "--batch-size", 9999], "don't fill a batch of 9999: set batch_size to"),
         (["resnet8", "--data", "nowhere"], "nowhere"),
     ],
@@ -92,5 +106,7 @@ def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(run_module, "write_json", full)
-    result = run("train", "baseline", "--data", "digits", "--out", tmp_path / "run")
+    result = run(
+        "train", "baseline", "--batch-size", 64, "--data", "digits", "--out", tmp_path / "run"
+    )
     assert "no space left on the disk" in failed(result)

@@ -129,6 +129,17 @@ def test_the_last_checkpoint_replaces_the_others(digits_run, quick_training):
     assert [path.name for path in kept] == [f"epoch-{quick_training.epochs:05d}"]
 
 
+def test_a_damaged_checkpoint_is_named(digits, tmp_path):
+    train("baseline", digits, dataclasses.replace(SHORT, epochs=1), tmp_path / "run")
+    run = tmp_path / "run"
+    for made in ("metrics.json", "model.h5"):  # as if it had been killed
+        (run / made).unlink()
+    (state,) = (run / "checkpoints").glob("epoch-*/state.data*")
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(EdgecifarError, match=r"checkpoints/epoch-00001 is damaged: delete it"):
+        train("baseline", digits, dataclasses.replace(SHORT, epochs=1), run)
+
+
 def test_too_few_images_for_a_batch(digits, tmp_path):
     with pytest.raises(EdgecifarError, match="don't fill a batch of 100000: set batch_size to"):
         train("baseline", digits, Training(batch_size=100_000), tmp_path / "run")

@@ -55,6 +55,14 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def test_a_corrected_entry_reaches_the_cache(digits_zoo):
+    entry = json.loads((digits_zoo / "tiny.json").read_text())
+    assert zoo.find("tiny").open_run().info["seed"] == 0
+    entry["float"]["run"]["seed"] = 7
+    (digits_zoo / "tiny.json").write_text(json.dumps(entry))
+    assert zoo.find("tiny").open_run().info["seed"] == 7
+
+
 def test_every_model_has_its_files():
     assert set(zoo.names()) == set(shipped.names())
     for model in zoo.entries():

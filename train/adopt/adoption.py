@@ -18,7 +18,7 @@ from edgecifar.train.adopt.rewrite import (
     for_our_pixels,
     with_probabilities,
 )
-from edgecifar.train.recipe import Augmentation, Training, from_mapping
+from edgecifar.train.recipe import Augmentation, Training, for_few_images, from_mapping
 from edgecifar.train.run import Run, is_finished, open_run, start_run
 from edgecifar.train.stem import Preprocessing
 
@@ -34,7 +34,6 @@ _COMPARED = 1000  # validation images on which the model is compared before and 
 # rounding differs, in a model that computes in 16 bits by more than in others.
 _AGREEMENT = 95.0
 _BATCH = 100
-_STEPS = 20  # an epoch of fine-tuning has at least so many, where there are few images
 
 
 @dataclass(frozen=True)
@@ -181,14 +180,13 @@ def fine_tuning_recipe(dataset: "Dataset") -> Training:
     Adam, since nets without batch normalisation don't bear our SGD; no decay, and of all
     augmentation small crops: what is mirrored may be another class. Few images get small batches.
     """
-    most = max(1, len(dataset.train) // _STEPS)
-    return Training(
-        batch_size=min(Training().batch_size, 2 ** (most.bit_length() - 1)),
+    settings = Training(
         optimizer="adam",
         learning_rate=1e-3,
         weight_decay=0.0,
         augment=Augmentation(flip="none", crop=min(dataset.image_size) // 16),
     )
+    return for_few_images(settings, len(dataset.train))
 
 
 def compared(comparison: dict[str, float]) -> str:

@@ -84,7 +84,7 @@ def read(path: Path) -> tuple[tuple[str, ...], dict[str, Part]]:
 
 def _batches_folder(path: Path) -> Path | None:
     """Return the folder with the batches: the path itself or the only one below it."""
-    for folder in (path, *sorted(path.glob("cifar-*"))):
+    for folder in (path, *(p for p in sorted(path.glob("cifar-*")) if p.is_dir())):
         files = {child.name for child in folder.iterdir() if child.is_file()}
         if any(known.test in files and files & set(known.train) for known in _LAYOUTS):
             return folder

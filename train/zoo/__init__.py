@@ -76,7 +76,9 @@ class Shipped:
             )
         run = Original(cache_root() / "zoo" / digest[:16] / self.name)
         stored = run.path / "model.h5"
-        if not run.complete or stored.read_bytes() != model:
+        # After an upgrade the same model may have another entry.
+        same = run.complete and run.info == pinned["run"] and stored.read_bytes() == model
+        if not same or not pinned["metrics"].items() <= run.metrics.items():
             write_whole(run.path, lambda partial: self._lay_out(Run(partial), model))
         return run
 

@@ -104,6 +104,12 @@ def test_archive_of_something_else(helpers, tmp_path):
         cifar.read(path)
 
 
+def test_an_archive_beside_other_images_is_no_batches_folder(helpers, tmp_path):
+    helpers.tar(tmp_path / "cifar-10-python.tar.gz", {"readme": b"text"})
+    with pytest.raises(EdgecifarError, match="holds no CIFAR batches: give an archive of"):
+        cifar.read(tmp_path)
+
+
 def test_full_set_with_other_images_is_altered(containers, monkeypatch):
     monkeypatch.setattr(cache, "_CIFAR10_IMAGES", 400)
     with pytest.raises(EdgecifarError, match=r"cifar-10-python\.tar\.gz is altered"):

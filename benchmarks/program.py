@@ -1,0 +1,16 @@
+"""What the programs of this package have in common: `python -m edgecifar.benchmarks.NAME`."""
+
+import click
+
+from edgecifar.runtime.errors import EdgecifarError
+
+
+class Program(click.Command):
+    """A command whose errors are one line and exit status 1, as those of `edgecifar` are."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except EdgecifarError as error:
+            raise click.ClickException(str(error)) from error
