@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.wrappers import input_quantizer
-from edgecifar.train.files import read_json, remove_partial, write_json, write_whole
+from edgecifar.train.files import alone_in, read_json, remove_partial, write_json, write_whole
 from edgecifar.train.precision import quickest_policy, recast
 from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run
@@ -70,24 +70,26 @@ def answer_views(
 
     The mean of their probabilities goes to `folder`, view by view: what a killed process has
     finished is kept, and what other models, settings or data gave is replaced. The folder
-    `earlier` serves instead if it holds answers to the same questions.
+    `earlier` serves instead if it holds answers to the same questions. Raises EdgecifarError if
+    another process is filling the folder.
     """
     from edgecifar.train.progress import progress
 
     key = _key(runs, dataset, settings, seed)
     if earlier and _is_for(earlier, key):
         folder = earlier
-    remove_partial(folder)
-    _require_same(folder, key)
     files = tuple(folder / f"view-{number:03d}.npy" for number in range(views))
-    missing = [number for number, path in enumerate(files) if not path.exists()]
-    if missing:
+    if _is_for(folder, key) and all(path.exists() for path in files):
+        return Answers(files)
+    with alone_in(folder), progress() as bar:
+        remove_partial(folder)
+        _require_same(folder, key)
+        missing = [number for number, path in enumerate(files) if not path.exists()]
+        task = bar.add_task("teacher", total=views, completed=views - len(missing))
         ask = _Panel(runs, dataset, settings, seed)
-        with progress() as bar:
-            task = bar.add_task("teacher", total=views, completed=views - len(missing))
-            for number in missing:
-                write_whole(files[number], partial(np.save, arr=ask(number)))
-                bar.advance(task)
+        for number in missing:
+            write_whole(files[number], partial(np.save, arr=ask(number)))
+            bar.advance(task)
     return Answers(files)
 
 

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from edgecifar.runtime.errors import EdgecifarError
 
@@ -45,6 +46,22 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def try_lock(stream: IO) -> bool:
+    """Lock an open file for this process; False if another holds it.
+
+    The lock goes with the file's closing, or with the process however it ends.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

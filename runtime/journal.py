@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import try_lock
 
 _WAIT_SECONDS = 600  # for a process that lost its connection and still measures
 
@@ -100,18 +101,12 @@ def _read(stream: Any, key: str) -> tuple[list[dict[str, Any]], int]:
 
 
 def _lock(stream: Any, path: Path, on_wait: Callable[[str], object]) -> None:
-    """Let one process at a time write; the lock goes with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
+    """Let one process at a time write."""
     import time
 
     for second in range(_WAIT_SECONDS):
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(stream):
             return
-        except BlockingIOError:
-            on_wait("waiting for an earlier run of this bench" if second else "")
-            time.sleep(1)
+        on_wait("waiting for an earlier run of this bench" if second else "")
+        time.sleep(1)
     raise EdgecifarError(f"{path}: another process measures the same: end it, or wait for it")

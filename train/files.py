@@ -1,16 +1,17 @@
 """Files that are either whole or not there: written under a temporary name, then renamed."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import replace_file
+from edgecifar.runtime.files import replace_file, try_lock
 
 _PARTIAL = ".partial-"
 
@@ -31,6 +32,22 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         partial.rename(path)
     finally:
         _remove(partial)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in `folder`; EdgecifarError if one does already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    with path.open("w") as stream:
+        if not try_lock(stream):
+            raise EdgecifarError(
+                f"another process is at work in {folder}: wait until it ends, or end it"
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def remove_partial(folder: Path) -> None:

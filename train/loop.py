@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import Checkpoints
+from edgecifar.train.files import alone_in
 from edgecifar.train.pipeline import Feed, Goals, image_feed
 from edgecifar.train.recipe import Training
 
@@ -56,8 +57,8 @@ def fit_to(
     """Fit `model` in place and leave it with the weights of the best validated epoch.
 
     Checkpoints and history.csv go to `folder`, one an epoch; if some are there, training goes on
-    after the newest. Raises EdgecifarError when the loss stops being finite; the last checkpoint
-    stays.
+    after the newest. Raises EdgecifarError when the loss stops being finite (the last checkpoint
+    stays), and if another process is fitting into `folder`.
     """
     import tf_keras as keras
 
@@ -68,39 +69,40 @@ def fit_to(
     compile_for(model, settings, steps=feed.steps, goals=feed.goals)
     average = WeightAverage(settings.ema) if settings.ema else None
     checkpoints = Checkpoints(folder, model, average)
-    first_epoch = checkpoints.restore()
-    stop = EarlyStop(checkpoints, settings.early_stopping)
-    bar = ProgressBar(settings.epochs, feed.steps, first_epoch)
-    # Keras calls these in order: the clock completes the logs that the checkpoint then records.
-    watchers = [
-        *([average] if average else []),
-        *callbacks,
-        DivergenceGuard(),
-        EpochClock(images=feed.steps * settings.batch_size),
-        checkpoints.callback(),
-        stop,
-        bar,
-    ]
-    if tensorboard:
-        watchers.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
-    if first_epoch < settings.epochs and not stop.is_due():
-        try:
-            model.fit(
-                feed.training(first_epoch),
-                epochs=settings.epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=feed.steps,
-                validation_data=feed.validation,
-                callbacks=watchers,
-                verbose=0,
-            )
-        except KeyboardInterrupt:
-            done = len(checkpoints.history)
-            bar.say(f"{done} of {settings.epochs} epochs are kept: the same command goes on")
-            raise
-        finally:
-            bar.close()
-    return checkpoints.finish()
+    with alone_in(folder):
+        first_epoch = checkpoints.restore()
+        stop = EarlyStop(checkpoints, settings.early_stopping)
+        bar = ProgressBar(settings.epochs, feed.steps, first_epoch)
+        # Keras calls these in order: the clock completes the logs that the checkpoint then records.
+        watchers = [
+            *([average] if average else []),
+            *callbacks,
+            DivergenceGuard(),
+            EpochClock(images=feed.steps * settings.batch_size),
+            checkpoints.callback(),
+            stop,
+            bar,
+        ]
+        if tensorboard:
+            watchers.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+        if first_epoch < settings.epochs and not stop.is_due():
+            try:
+                model.fit(
+                    feed.training(first_epoch),
+                    epochs=settings.epochs,
+                    initial_epoch=first_epoch,
+                    steps_per_epoch=feed.steps,
+                    validation_data=feed.validation,
+                    callbacks=watchers,
+                    verbose=0,
+                )
+            except KeyboardInterrupt:
+                done = len(checkpoints.history)
+                bar.say(f"{done} of {settings.epochs} epochs are kept: the same command goes on")
+                raise
+            finally:
+                bar.close()
+        return checkpoints.finish()
 
 
 def compile_for(

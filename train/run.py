@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import read_json, write_json, write_whole
+from edgecifar.train.files import alone_in, read_json, write_json, write_whole
 from edgecifar.train.keras_files import load_model, save_model
 
 if TYPE_CHECKING:
@@ -184,6 +184,8 @@ def start_run(
     }
     _require_replaceable(run, identity, parent)
     if force and path.exists():
+        with alone_in(path):
+            pass  # nobody is
         shutil.rmtree(path)
     if not (path / "run.json").exists():
         write_json(path / "run.json", identity | _provenance())

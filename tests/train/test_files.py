@@ -1,7 +1,10 @@
+import subprocess
+import sys
+
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import read_json, write_json, write_rows, write_whole
+from edgecifar.train.files import alone_in, read_json, write_json, write_rows, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -27,6 +30,18 @@ def test_a_folder_replaces_an_older_one(tmp_path):
 
         write_whole(tmp_path / "state", fill)
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["new"]
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path):
+    with alone_in(tmp_path / "run"):
+        other = "import sys, pathlib; from edgecifar.train.files import alone_in\n"
+        other += "with alone_in(pathlib.Path(sys.argv[1])): pass"
+        command = [sys.executable, "-c", other, str(tmp_path / "run")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert f"another process is at work in {tmp_path / 'run'}: wait" in done.stderr
+    with alone_in(tmp_path / "run"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_rows_become_csv(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import newest_checkpoint
+from edgecifar.train.files import alone_in
 from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.session import train
 
@@ -129,11 +130,13 @@ def test_the_last_checkpoint_replaces_the_others(digits_run, quick_training):
     assert [path.name for path in kept] == [f"epoch-{quick_training.epochs:05d}"]
 
 
-def test_a_damaged_checkpoint_is_named(digits, tmp_path):
+def test_a_busy_folder_and_a_damaged_checkpoint_are_named(digits, tmp_path):
     train("baseline", digits, dataclasses.replace(SHORT, epochs=1), tmp_path / "run")
     run = tmp_path / "run"
     for made in ("metrics.json", "model.h5"):  # as if it had been killed
         (run / made).unlink()
+    with alone_in(run), pytest.raises(EdgecifarError, match="another process is at work"):
+        train("baseline", digits, dataclasses.replace(SHORT, epochs=1), run)
     (state,) = (run / "checkpoints").glob("epoch-*/state.data*")
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(EdgecifarError, match=r"checkpoints/epoch-00001 is damaged: delete it"):
