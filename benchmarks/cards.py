@@ -92,7 +92,7 @@ def _limits(model: Shipped) -> str:
         [
             f"- It knows {len(classes)} classes and calls everything one of them; a picture of "
             "anything else gets a wrong name, often with confidence. `--min-confidence` helps a "
-            "little.",
+            f"little{_caution(model)}.",
             f"- It was trained on {width}x{height} pictures that one thing fills. Larger images "
             "are scaled down, so that small things in them are lost.",
             f"- Its weakest classes are {named}. It takes most often {_confusions(pairs, classes)} "
@@ -101,6 +101,17 @@ def _limits(model: Shipped) -> str:
             "- Not for decisions about people, or on which safety depends.",
         ]
     )
+
+
+def _caution(model: Shipped) -> str:
+    """Say what thresholds come to where the probabilities are too low for their accuracy.
+
+    Too high they can be by no more than there are errors.
+    """
+    figures = model.test("float")
+    if 100 * figures["ece"] <= 100 - figures["top1"]:
+        return ""
+    return "; its probabilities are mostly too low: choose the threshold on images of your own"
 
 
 def _confusions(pairs: Iterable[ConfusedPair], classes: Sequence[str]) -> str:
@@ -120,7 +131,7 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
             "validation top-1 % (Keras)",
             *(f"{model.info[w]['metrics']['validation']['top1']:.2f}" for w in ("float", "int8")),
         ),
-        ("expected calibration error", f"{100 * float_test['ece']:.1f} points", ""),
+        ("confidence off by, on average", f"{100 * float_test['ece']:.1f} points", ""),
         ("bytes without metadata", "", f"{model.info['int8']['payload_bytes']:,}"),
     ]
     for repeat in model.info["repeats"]:
@@ -188,6 +199,11 @@ def _training(model: Shipped) -> str:
     )
     if taught := original.get("teacher"):
         told += f" It learnt from {' and '.join(taught['runs'])}: {_settings(taught)}."
+    again = quantized.get("teacher")
+    if again and again != taught:
+        own = again["models"] == [model.info["float"]["sha256"]]
+        whom = "its own float original" if own else " and ".join(again["runs"])
+        told += f" In fine-tuning it learnt from {whom}: {_settings(again)}."
     lines = [
         f"{told}\n",
         f"- float: {_settings(original['recipe'])}",
