@@ -72,6 +72,20 @@ def test_a_card_tells_of_teachers_and_other_seeds(result, resnet8):
     assert "| top-1 % with seed 7 | 89.07 (88.44 to 89.67) | 88.96" in text
 
 
+def test_a_card_tells_who_taught_the_fine_tuning(result, resnet8):
+    assert "In fine-tuning it learnt from its own float original" in card(resnet8, result)
+    assert "In fine-tuning" not in card(zoo.find("nano"), result), "its teacher is named already"
+
+
+@pytest.mark.parametrize(("ece", "told"), [(0.184, True), (0.1, False)])
+def test_a_card_warns_of_probabilities_that_are_too_low(result, resnet8, ece, told):
+    """By more than there are errors they can't be too high."""
+    info = json.loads(json.dumps(resnet8.info))
+    info["float"]["metrics"]["test"]["ece"] = ece
+    text = card(Shipped(info, resnet8.folder), result)
+    assert ("its probabilities are mostly too low" in text) == told
+
+
 def test_only_what_was_measured_is_in_the_table(result, resnet8):
     assert "[`resnet8`](train/zoo/resnet8.md)" in paired(result, [resnet8])
     assert "resnet8" not in paired(result | {"models": []}, [resnet8])
