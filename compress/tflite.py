@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from edgecifar.compress.conversion import converting
+from edgecifar.compress.layers import CONVERTED
 from edgecifar.runtime.encoding import STEPS_A_PIXEL
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
@@ -67,8 +68,10 @@ def to_tflite(
 def converter_of(model: "keras.Model") -> "tf.lite.TFLiteConverter":
     """Return a converter for one image at a time, its options left as TensorFlow has them."""
     import tensorflow as tf
+    import tf_keras as keras
 
     shape = (1, *model.input_shape[1:])
+    model = keras.Model(model.input, model.output, name=CONVERTED)
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
     def serve(image):
