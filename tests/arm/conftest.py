@@ -22,6 +22,8 @@ from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.shipped import locate, names
 
 IMAGES = 500
+FEWER = 100  # for models that emulators take minutes for; `make quiet` shows them all
+_LIGHT = 200_000  # bytes
 RUNTIME = Path(__file__).parents[2] / "runtime"
 
 
@@ -73,10 +75,30 @@ def wheel(tmp_path_factory):
     return next(folder.glob("*.whl"))
 
 
-@pytest.fixture(scope="session", params=names())
-def model(request):
+def _cases():
+    """Yield each int8 file that ships with the runtime, and how many images it is shown."""
+    for path in map(locate, names()):
+        light = path.stat().st_size < _LIGHT
+        yield pytest.param((path, IMAGES if light else FEWER), id=path.stem)
+        if not light:
+            yield pytest.param((path, IMAGES), id=f"{path.stem}-all", marks=pytest.mark.long)
+
+
+@pytest.fixture(scope="session", params=_cases())
+def case(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def model(case):
     """Each int8 file that ships with the runtime, one after the other."""
-    return locate(request.param)
+    return case[0]
+
+
+@pytest.fixture(scope="session")
+def images(case, test_images):
+    """The test images that `model` is shown."""
+    return test_images[: case[1]]
 
 
 @pytest.fixture(scope="session")
