@@ -13,7 +13,7 @@ from edgecifar.runtime.errors import EdgecifarError
 T = TypeVar("T")
 
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
-MOST_FOR_ADAM = 0.05  # its steps don't shrink with the gradient
+_MOST_FOR_ADAM = 0.05  # its steps don't shrink with the gradient
 _STEPS = 20  # an epoch has at least so many, where there are few images
 _LEAST_BATCH = 8  # fewer images tell batch normalisation little
 
@@ -58,10 +58,10 @@ class Training:
         _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        if self.optimizer != "sgd" and self.learning_rate > MOST_FOR_ADAM:
+        if self.optimizer != "sgd" and self.learning_rate > _MOST_FOR_ADAM:
             raise EdgecifarError(
                 f"learning_rate is {self.learning_rate:g}, which suits SGD: with {self.optimizer} "
-                f"give {MOST_FOR_ADAM:g} or less, such as 0.001"
+                f"give {_MOST_FOR_ADAM:g} or less, such as 0.001"
             )
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a fraction from 0 to 1")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")

@@ -80,7 +80,6 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
     """Compare the files of a bench with the first that could be measured."""
     rows = []
     names = _distinct_names(bench)
-    base = next((model for model in bench.models if not model.error), bench.models[0])
     for index, model in enumerate(bench.models):
         accuracy, own_word = model.accuracy, ""
         if accuracy is None and not model.error:
@@ -93,16 +92,19 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
                 accuracy,
                 model.latency,
                 _batch(model),
-                None if model is base else _speedup(model, base),
-                model.file_bytes,
-                model.raw.get("peak_memory_bytes"),
-                model.energy,
+                file_bytes=model.file_bytes,
+                peak_bytes=model.raw.get("peak_memory_bytes"),
+                energy=model.energy,
                 own_word=own_word,
                 error=model.error,
             )
         )
     first = reference(rows)
-    return tuple(_against(row, first) for row in rows)
+    yardstick = bench.models[first.index]
+    return tuple(
+        _against(row if row is first else replace(row, speedup=_speedup(model, yardstick)), first)
+        for row, model in zip(rows, bench.models, strict=True)
+    )
 
 
 def reference(rows: Sequence[Row]) -> Row:
