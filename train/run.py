@@ -193,6 +193,7 @@ def start_run(
     _require_same(run, identity)
     if run.complete:
         raise RunFinishedError(run)
+    _note_updates(run)
     return run
 
 
@@ -255,7 +256,20 @@ def _brief(value: Any) -> str:
 
 def _provenance() -> dict[str, Any]:
     now = datetime.datetime.now(datetime.timezone.utc)
-    return {
-        "created": now.isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in _PACKAGES},
+    return {"created": now.isoformat(timespec="seconds"), "versions": _versions()}
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _note_updates(run: Run) -> None:
+    """Add to the versions with which `run` was begun those with which it goes on."""
+    noted = run.info["versions"]
+    updates = {
+        name: f"{noted[name]}, then {now}"
+        for name, now in _versions().items()
+        if name in noted and noted[name].rpartition(" ")[2] != now
     }
+    if updates:
+        run.update(versions=noted | updates)

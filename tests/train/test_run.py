@@ -48,6 +48,17 @@ def begin(path, dataset, settings, *, force=False, **details):
     return start_run(path, dataset, settings, **how)
 
 
+def test_a_run_notes_that_a_package_was_updated_on_the_way(
+    digits, quick_training, tmp_path, monkeypatch
+):
+    at_first = begin(tmp_path / "base", digits, quick_training).info["versions"]
+    updated = at_first | {"numpy": "99.0"}
+    monkeypatch.setattr("edgecifar.train.run.version", updated.get)
+    for _ in range(2):  # the same version is noted once
+        run = begin(tmp_path / "base", digits, quick_training)
+    assert run.info["versions"] == at_first | {"numpy": f"{at_first['numpy']}, then 99.0"}
+
+
 @pytest.fixture
 def finished(digits, quick_training, tmp_path):
     """What counts as a finished run."""
