@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecifar.benchmarks.search.space import Limits
-from edgecifar.benchmarks.search.study import Trial
+from edgecifar.benchmarks.search.trials import Trial
 from edgecifar.train.files import write_whole
 
 

@@ -12,7 +12,7 @@ import click
 from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.search.cost import Cost, Stopwatch
 from edgecifar.benchmarks.search.space import Limits, draw_shapes
-from edgecifar.benchmarks.search.study import Trial, Trials
+from edgecifar.benchmarks.search.trials import Trial, Trials
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse

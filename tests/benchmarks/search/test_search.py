@@ -18,7 +18,7 @@ from edgecifar.benchmarks.search.space import (
     estimated_bytes,
     parse_latency,
 )
-from edgecifar.benchmarks.search.study import Trials
+from edgecifar.benchmarks.search.trials import Trials
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
@@ -185,7 +185,7 @@ def test_the_front_leaves_out_what_is_slower_and_worse(storage):
 def test_what_a_killed_process_took_is_trained_by_the_next(storage):
     code = (
         "import os, signal\n"
-        "from edgecifar.benchmarks.search.study import Trials\n"
+        "from edgecifar.benchmarks.search.trials import Trials\n"
         f"Trials({storage!r}, 'study', {{}}).take()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
