@@ -115,12 +115,13 @@ def _carry_out(recipe: "Recipe", dataset: "Dataset", out: Path, *, force: bool) 
 
 
 def _carry_out_study(name: str, dataset: "Dataset", out: Path, **how) -> None:
-    from edgecifar.benchmarks import study
+    from edgecifar.benchmarks.study import plan
+    from edgecifar.benchmarks.study.carry_out import carry_out
     from edgecifar.runtime.errors import EdgecifarError
     from edgecifar.train.backend import start_tensorflow
 
     start_tensorflow()
-    outcome = study.carry_out(study.read(name), dataset, out, name=Path(name).stem, **how)
+    outcome = carry_out(plan.read(name), dataset, out, name=Path(name).stem, **how)
     click.echo(f"result: {outcome.result}\nreport: {outcome.report}")
     if outcome.failures:
         told = "; ".join(f"{place}: {why}" for place, why in outcome.failures.items())

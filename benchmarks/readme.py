@@ -15,11 +15,13 @@ from typing import Any
 
 import click
 
-from edgecifar.benchmarks import instructions, picture, study, study_result, systems
+from edgecifar.benchmarks import instructions, picture, systems
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
 from edgecifar.benchmarks.program import Program
 from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.study import plan
+from edgecifar.benchmarks.study import result as study_result
 from edgecifar.benchmarks.study_table import study_table
 from edgecifar.benchmarks.targets import read_targets, targets_table
 from edgecifar.runtime.errors import EdgecifarError
@@ -45,7 +47,7 @@ def documents(root: Path) -> dict[Path, str]:
     readme, folder = root / "README.md", root / "train" / "zoo"
     studied = results / f"{REPORTED}.json"
     outcome = study_result.read(studied) if studied.exists() else None
-    shown = systems.marks(shipped, models, study.read(REPORTED), outcome)
+    shown = systems.marks(shipped, models, plan.read(REPORTED), outcome)
     return {
         readme: fill(readme.read_text(encoding="utf-8"), results, models),
         results / f"{SHIPPED}.svg": picture.draw(shown),

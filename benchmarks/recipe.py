@@ -157,7 +157,7 @@ class Recipe:
 
 def names() -> tuple[str, ...]:
     """Return the names of the recipes that come with edgecifar."""
-    # A study is a table of recipes: see `edgecifar.benchmarks.study`.
+    # A study is a table of recipes: see `edgecifar.benchmarks.study.plan`.
     return tuple(name for name in shipped_names() if not is_study(name))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecifar.benchmarks.against import PEERS, file_stem, peer_rows, row_of
-from edgecifar.benchmarks.study import Member, Study
-from edgecifar.benchmarks.study_result import on_validation
+from edgecifar.benchmarks.study.plan import Member, Study
+from edgecifar.benchmarks.study.result import on_validation
 from edgecifar.train.zoo import Shipped
 
 Kind = Literal["ours", "peer", "measured", "stand-in", "reported"]

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecifar.benchmarks import study_result
 from edgecifar.benchmarks.report.build import load, page, results_csv, results_markdown
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.load import Run, sort_inputs
 from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
+from edgecifar.benchmarks.study.result import is_result
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 
@@ -38,7 +38,7 @@ def publish(
     for path in paths.values():
         refuse_existing(path, force=force)
     folders, files = sort_inputs(inputs)
-    of_study = any(study_result.is_result(path) for path in files)
+    of_study = any(is_result(path) for path in files)
     make = _of_study if of_study else _of_runs
     texts = make(folders, files, paths, title, data)
     for form, path in paths.items():

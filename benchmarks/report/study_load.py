@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks import study_result
 from edgecifar.benchmarks.report.load import Bench, Run, load_run, parse_bench
 from edgecifar.benchmarks.statistics import Calibration
+from edgecifar.benchmarks.study import result as study_result
 from edgecifar.runtime import results
 
 

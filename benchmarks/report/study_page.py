@@ -19,7 +19,7 @@ from edgecifar.benchmarks.report.runs import run_view
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.verdict import bench_rows
-from edgecifar.benchmarks.study_result import on_validation
+from edgecifar.benchmarks.study.result import on_validation
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 

@@ -278,8 +278,9 @@ def small_study(digits, tmp_path_factory):
 
     What is tested elsewhere is left out: long benches, verdicts and the page of each recipe.
     """
-    from edgecifar.benchmarks import study
     from edgecifar.benchmarks.report import build
+    from edgecifar.benchmarks.study import plan
+    from edgecifar.benchmarks.study.carry_out import carry_out
     from edgecifar.compress import judge
     from edgecifar.runtime import benchmark
 
@@ -291,5 +292,5 @@ def small_study(digits, tmp_path_factory):
         patch.setattr(benchmark, "bench", short)
         patch.setattr(judge, "judge", lambda *_: None)
         patch.setattr(build, "build_report", lambda runs, benches, out, **_: out)
-        chosen = study.read(str(folder / "small-study.toml"))
-        return study.carry_out(chosen, digits, folder / "runs" / "small", name="small-study")
+        chosen = plan.read(str(folder / "small-study.toml"))
+        return carry_out(chosen, digits, folder / "runs" / "small", name="small-study")

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from edgecifar.benchmarks.picture import Box, draw
-from edgecifar.benchmarks.study import Member, Study
+from edgecifar.benchmarks.study.plan import Member, Study
 from edgecifar.benchmarks.systems import Mark, marks
 
 MARKS = [

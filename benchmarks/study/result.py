@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.statistics import mean_of
-from edgecifar.benchmarks.study_entry import read_entry
-from edgecifar.benchmarks.study_features import features
+from edgecifar.benchmarks.study.entry import read_entry
+from edgecifar.benchmarks.study.features import features
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
 
 if TYPE_CHECKING:
-    from edgecifar.benchmarks.study import Member, Study, Task
+    from edgecifar.benchmarks.study.plan import Member, Study, Task
     from edgecifar.train.data import Dataset
 
 SCHEMA = 1

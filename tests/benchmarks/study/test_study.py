@@ -8,16 +8,18 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import pipeline, study_result
+from edgecifar.benchmarks import pipeline
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks import study as studies
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
-from edgecifar.benchmarks.study import Member, Step, Study
-from edgecifar.benchmarks.study_entry import read_entry
-from edgecifar.benchmarks.study_features import of_network, of_training
-from edgecifar.benchmarks.study_result import int8_role
+from edgecifar.benchmarks.study import carry_out as carrying_out
+from edgecifar.benchmarks.study import plan
+from edgecifar.benchmarks.study import result as study_result
+from edgecifar.benchmarks.study.entry import read_entry
+from edgecifar.benchmarks.study.features import of_network, of_training
+from edgecifar.benchmarks.study.plan import Member, Step, Study
+from edgecifar.benchmarks.study.result import int8_role
 from edgecifar.benchmarks.study_table import study_table
 from edgecifar.runtime import results
 from edgecifar.runtime.commands import main
@@ -35,7 +37,9 @@ def folder(small_study, tmp_path, monkeypatch):
     """A copy of the finished study, to be carried out again without its page."""
     copy = tmp_path / "study"
     shutil.copytree(small_study.result.parents[2], copy)
-    monkeypatch.setattr(studies, "_report", lambda collection, dataset, out: out / "report.html")
+    monkeypatch.setattr(
+        carrying_out, "_report", lambda collection, dataset, out: out / "report.html"
+    )
     doubt(copy)  # nothing of its times, whatever else this machine did meanwhile
     return copy
 
@@ -50,9 +54,9 @@ def doubt(folder, *doubts):
 
 def again(folder, digits, out="small", **how):
     """Carry out the study in `folder` once more; return its outcome and result."""
-    chosen = studies.read(str(folder / "small-study.toml"))
+    chosen = plan.read(str(folder / "small-study.toml"))
     place = folder / "runs" / out
-    outcome = studies.carry_out(chosen, digits, place, name="small-study", **how)
+    outcome = carrying_out.carry_out(chosen, digits, place, name="small-study", **how)
     return outcome, study_result.read(outcome.result)
 
 
@@ -67,8 +71,8 @@ def edit(path, old, new):
 
 
 def task_of(folder, name):
-    chosen = studies.read(str(folder / "small-study.toml"))
-    return studies.tasks(chosen, folder / "runs")[str(folder / f"{name}.toml")][0]
+    chosen = plan.read(str(folder / "small-study.toml"))
+    return plan.tasks(chosen, folder / "runs")[str(folder / f"{name}.toml")][0]
 
 
 def test_a_recipe_that_fails_stops_no_other(small_study, result):
@@ -180,7 +184,7 @@ def test_doubtful_times_are_taken_again(folder, digits):
 def test_a_recipe_that_does_not_suit_the_images_stops_no_other(small_study, digits, tmp_path):
     recipe = recipes.read("efficientnetv2b0")
     odd = replace(recipe, transfer=replace(recipe.transfer, backbone_size=97))
-    task = studies.Task("efficientnetv2b0", odd, tmp_path)
+    task = plan.Task("efficientnetv2b0", odd, tmp_path)
     with pytest.raises(EdgecifarError):
         study_result.features(odd, digits)
     assert study_result._features(task, digits) == {}
@@ -240,7 +244,7 @@ def test_a_result_of_other_images_is_refused(folder, digits):
 
 def test_the_ablation_is_of_seed_0(folder):
     study = Study("s", (Member("demo", "d", seeds=(1, 2)),), (Step("demo", "c"),))
-    (found,) = studies.tasks(study, folder).values()
+    (found,) = plan.tasks(study, folder).values()
     assert [task.recipe.seed for task in found] == [0, 1, 2]
     assert [task.folder.name for task in found] == ["demo", "demo-seed1", "demo-seed2"]
 
@@ -357,7 +361,7 @@ def test_many_rates_of_dropout_are_told_as_a_range():
 
 
 def test_the_study_that_ships_changes_one_thing_a_row():
-    study = studies.read("seed-study")
+    study = plan.read("seed-study")
     steps = [recipes.read(step.recipe) for step in study.ablation]
     together = [  # what one change is made of, where it is more than one key
         set(),

@@ -14,7 +14,7 @@ from edgecifar.train.files import read_json
 from edgecifar.train.run import Run, open_run
 
 if TYPE_CHECKING:
-    from edgecifar.benchmarks.study import Task
+    from edgecifar.benchmarks.study.plan import Task
 
 _DIGITS = 6  # significant, of what is only drawn
 _TOLD = (
