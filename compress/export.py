@@ -11,19 +11,20 @@ import numpy as np
 
 from edgecifar.compress.buffers import require_zeros
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
-from edgecifar.compress.formats import PARITY_IMAGES, Format
+from edgecifar.compress.formats import FORMATS, PARITY_IMAGES, Format
 from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
+from edgecifar.compress.latency import Timed, call_of, race, told
 from edgecifar.compress.masks import zeros_of
 from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
 from edgecifar.compress.sensitivity import Track
-from edgecifar.compress.speed import Speed, measure_speed
-from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.runtime import golden, modelfile
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
+from edgecifar.runtime.interpreters import open_model
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import read_json, write_json, write_whole
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.run import Run, is_finished
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # Above float32 rounding (1e-6 on nets of this depth), far below what a wrong graph would give.
 _FLOAT_TOLERANCE = 1e-3
 _RECORD = "exports.json"
+_NO_IMAGES = np.empty((0, 0, 0, 3), np.uint8)  # float32 takes no ranges
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Exported:
     parity: Parity
     computes: str = ""  # what its operations compute in, if it is to be int8 or int16x8
     diverging: LayerError | None = None  # looked for where fewer answers agree than should
-    speed: Speed | None = None  # measured if that was asked for
+    timed: Timed | None = None  # against the float32 TFLite file, if that was asked for
 
     @property
     def verdict(self) -> str:
@@ -57,8 +59,11 @@ class Exported:
             where = self.diverging or "rounding adds up, no layer stands out"
             text = f"{text}; less than {LEAST_AGREEMENT:.0f} % agree: {where}"
         text = f"{text}; {self.computes}" if self.computes else text
-        timed = self.speed and self.format not in ("float32", "onnx")
-        return f"{text}; {self.speed.text}" if timed else text
+        if not self.timed or self.format in ("float32", "onnx"):
+            return text
+        ratio = self.timed.ratio
+        faster = f"{1 / ratio.value:.2f}x" if ratio.high < 1 else "not"
+        return f"{text}; {faster} faster than float32 on this machine ({told(ratio)})"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -117,9 +122,11 @@ def _timed(run: Run, exported: list[Exported], report: Report) -> list[Exported]
     if original is None:
         report(f"no times: {run.info['parent']}, which {run.name} was made of, isn't beside it")
         return exported
-    speeds = measure_speed(original, [item.path for item in exported])
+    plain = FORMATS["float32"].convert(original.load_model(), _NO_IMAGES)
+    opened = (open_model(modelfile.read(item.path)) for item in exported)
+    _, *times = race([plain, *map(call_of, opened)])
     exported = [
-        dataclasses.replace(item, speed=speed) for item, speed in zip(exported, speeds, strict=True)
+        dataclasses.replace(item, timed=timed) for item, timed in zip(exported, times, strict=True)
     ]
     for item in exported:
         _record(item, _record_of(run, item.path.parent))

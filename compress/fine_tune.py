@@ -9,25 +9,25 @@ from edgecifar.train.recipe import Training
 if TYPE_CHECKING:
     import tf_keras as keras
 
-    from edgecifar.train.loop import Fit
+    from edgecifar.train.checkpoint import Fit
     from edgecifar.train.pipeline import Feed
 
 
 def fine_tune(
     model: "keras.Model", feed: "Feed", settings: Training, folder: Path, *, seed: int
 ) -> "Fit":
-    """Fit `model`, which is float32, in place as `fit_to` does, in the precision of `settings`.
+    """Fit `model`, which is float32, in place as `fit` does, in the precision of `settings`.
 
     What was pruned of it weight by weight stays zero.
     """
-    from edgecifar.train.loop import fit_to
-    from edgecifar.train.precision import apply_precision, recast
+    from edgecifar.train.loop import fit
+    from edgecifar.train.precision import computing_in, recast
 
-    fitted = recast(model, apply_precision(settings.precision))
-    held = hold(fitted, zeros_of(fitted))
-    result = fit_to(feed, fitted, settings, folder, seed=seed)
+    with computing_in(settings.precision) as policy:
+        fitted = recast(model, policy)
+        held = hold(fitted, zeros_of(fitted))
+        result = fit(feed, fitted, settings, folder, seed=seed)
     require_held(held)
-    apply_precision("float32")
     if fitted is not model:
         model.set_weights(fitted.get_weights())
     return result

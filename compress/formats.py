@@ -11,6 +11,7 @@ from edgecifar.compress.inspect import operations, require_int8
 from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import file_part
 from edgecifar.runtime.encoding import INT16_PIXEL, PIXEL, PIXEL_MINUS_128
+from edgecifar.train.keras_files import is_quantization_aware
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -47,7 +48,7 @@ class Format:
     def takes_ranges(self, model: "keras.Model") -> bool:
         """Whether converting `model` takes calibration images."""
         if self.calibrated == "unless fine-tuned":
-            return not tflite.is_quantization_aware(model)
+            return not is_quantization_aware(model)
         return self.calibrated == "always"
 
     @property

@@ -20,6 +20,7 @@ from edgecifar.compress.onnx_int8 import quantized_layers as quantized_in_onnx
 from edgecifar.compress.onnx_int8 import to_onnx_int8
 from edgecifar.compress.onnx_kernels import require_integer_kernels
 from edgecifar.compress.selective import (
+    quantize_but,
     quantized_layers,
     ranged,
     require_float_only,
@@ -27,8 +28,8 @@ from edgecifar.compress.selective import (
     units_with,
 )
 from edgecifar.compress.sensitivity import Track
-from edgecifar.compress.tflite import is_quantization_aware, to_tflite
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def int8_but(layers: tuple[str, ...], name: str = NAME) -> Format:
 def _tflite_but(layers: tuple[str, ...]) -> dict[str, Any]:
     return {
         "tolerances": _TOLERANCES,
-        "convert": lambda model, images: to_tflite(model, NAME, images, keep_float=layers),
+        "convert": lambda model, images: quantize_but(layers, model, images),
         "inspect": lambda payload, model, name: require_float_only(
             layers, model, payload, name=name
         ),

@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two models, one thread, timed in turns on this machine."""
-
-    before: Latency
-    after: Latency
-    ratio: Estimate  # of the medians; below 1 the second is faster
-
-
-@dataclass(frozen=True)
 class Timed:
-    """A file's latency, and the ratio of its median to the first file's."""
+    """A model's latency in microseconds, and the ratio of its median to the first one's."""
 
     latency: Latency
     ratio: Estimate
 
 
-def race(payloads: Sequence[bytes | tuple[bytes, ...]]) -> list[Timed]:
-    """Time the bytes of TFLite files of ours in turns: one image at a time, on one thread.
+def race(
+    models: Sequence[bytes | tuple[bytes, ...] | Callable[[], object]],
+    plan: TimingPlan | None = None,
+) -> list[Timed]:
+    """Time models in turns: one image at a time, on one thread.
 
-    Several in a tuple count as one, run one after the other.
+    Each is the bytes of a TFLite file of ours, several in a tuple, which count as one and run one
+    after the other, or a call.
     """
-    rounds = time_interleaved([_call(payload) for payload in payloads])
+    rounds = time_interleaved([_call(model) for model in models], plan)
     return [Timed(latency(each), ratio(each, rounds[0])) for each in rounds]
+
+
+def told(times: Estimate) -> str:
+    """Return a ratio of latencies in words, with its interval."""
+    return f"{times.value:.2f}x the time, {times.low:.2f} to {times.high:.2f}"
 
 
 class Int8Race:
@@ -59,21 +59,20 @@ class Int8Race:
         """Return the int8 TFLite bytes of a model."""
         return to_tflite(model, "int8", self._calibration)
 
-    def compare(self, payload: bytes, plan: TimingPlan | None = None) -> Comparison:
+    def time(self, payload: bytes, plan: TimingPlan | None = None) -> Timed:
         """Time the bytes of a model against the first model's."""
-        first, second = time_interleaved([self._first, _call(payload)], plan)
-        return Comparison(latency(first), latency(second), ratio(second, first))
+        return race([self._first, payload], plan)[1]
 
     def ratio(self, model: "keras.Model") -> float:
         """Return how many times the first model's latency a model takes."""
-        return self.compare(self.convert(model)).ratio.value
+        return self.time(self.convert(model)).ratio.value
 
 
-def _call(payload: bytes | tuple[bytes, ...]) -> Callable[[], object]:
-    if isinstance(payload, tuple):
-        calls = [_call(each) for each in payload]
+def _call(model: bytes | tuple[bytes, ...] | Callable[[], object]) -> Callable[[], object]:
+    if isinstance(model, tuple):
+        calls = [_call(each) for each in model]
         return lambda: [call() for call in calls]
-    return call_of(open_bare(payload))
+    return call_of(open_bare(model)) if isinstance(model, bytes) else model
 
 
 def call_of(interpreter: "Interpreter") -> Callable[[], object]:

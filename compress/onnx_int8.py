@@ -17,8 +17,8 @@ from edgecifar.compress.conversion import converting
 from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.compress.onnx import quiet_converters, require_known_operations
 from edgecifar.compress.selective import fused_with
-from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.compress.unwrap import unwrap
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
 
 if TYPE_CHECKING:

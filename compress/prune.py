@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
     from edgecifar.compress.distil import Teacher
+    from edgecifar.train.checkpoint import Fit
     from edgecifar.train.data import Dataset
-    from edgecifar.train.loop import Fit
     from edgecifar.train.pipeline import Feed
 
 Report = Callable[[str], object]
@@ -79,7 +79,6 @@ def prune(
     there and a target that can't be met.
     """
     from edgecifar.compress.distil import fine_tuning_feed, taught_settings
-    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, inherited
 
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
@@ -99,7 +98,6 @@ def prune(
         pruning=dataclasses.asdict(recipe) | {"learning_rate": last.learning_rate},
         teacher=teacher.identity() if teacher else None,
     )
-    apply_precision("float32")
     feed = partial(fine_tuning_feed, teacher, dataset, run=run, seed=seed, parent=parent)
     seconds = 0.0
     for number in range(1, recipe.rounds + 1):

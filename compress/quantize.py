@@ -71,15 +71,13 @@ def quantize(
     a `teacher` it learns from that as in distillation.
     """
     from edgecifar.compress.distil import fine_tuning_feed, taught_settings
-    from edgecifar.train.loop import fit_to
-    from edgecifar.train.precision import apply_precision
+    from edgecifar.train.loop import fit
     from edgecifar.train.session import finish, inherited
 
     settings = taught_settings(teacher, dataset, recipe.settings(inherited(parent, dataset)))
     model = parent.load_model()
     images = calibration_images(dataset, _CALIBRATION_IMAGES)
-    apply_precision(settings.precision)
-    prepared = _wrap(model, recipe.keep_float)
+    prepared = prepare(model, images, keep_float=recipe.keep_float)
     _require_same_work(prepared, parent)
     held = hold(prepared, zeros_of(model))
     run = start_run(
@@ -93,9 +91,8 @@ def quantize(
         keep_float=list(recipe.keep_float),
         teacher=teacher.identity() if teacher else None,
     )
-    _calibrate(prepared, images)
     feed = fine_tuning_feed(teacher, dataset, settings, run, seed=seed, parent=parent)
-    result = fit_to(feed, prepared, settings, run.path, seed=seed)
+    result = fit(feed, prepared, settings, run.path, seed=seed)
     require_held(held)
     # The counts are of the network itself, without the bookkeeping of its quantizers.
     finish(run, prepared, dataset, result, **{key: parent.info[key] for key in _COUNTS})
@@ -123,13 +120,6 @@ def prepare(
     with those that TFLite fuses with them. Raises EdgecifarError for a model that the toolkit
     can't take, and for layers that aren't there.
     """
-    prepared = _wrap(model, keep_float)
-    _calibrate(prepared, images)
-    return prepared
-
-
-def _wrap(model: "keras.Model", keep_float: Collection[str]) -> "keras.Model":
-    """Return `model` in the toolkit's wrappers, which as yet know no ranges but the input's."""
     import tensorflow_model_optimization as tfmot
 
     require_quantizable(model)
@@ -139,6 +129,7 @@ def _wrap(model: "keras.Model", keep_float: Collection[str]) -> "keras.Model":
         prepared = release(prepared, fused_with(model, keep_float))
     _fix_input_range(prepared)
     _drop_nothing(prepared)
+    _calibrate(prepared, images)
     return prepared
 
 

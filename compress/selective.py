@@ -9,9 +9,10 @@ import numpy as np
 from edgecifar.compress.conversion import converting
 from edgecifar.compress.inspect import Operation, operations, require_int8
 from edgecifar.compress.layers import Owners, owners_in
-from edgecifar.compress.tflite import NOISE, converter_of, is_quantization_aware, samples
+from edgecifar.compress.tflite import NOISE, converter_of, samples
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.quiet import quiet_stderr
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.recipe import did_you_mean
 
 if TYPE_CHECKING:

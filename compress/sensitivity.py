@@ -13,9 +13,9 @@ import numpy as np
 from edgecifar.compress.bare import probabilities
 from edgecifar.compress.calibration import CALIBRATION_IMAGES, calibration_images
 from edgecifar.compress.selective import Ranged, Unit, ranged
-from edgecifar.compress.tflite import is_quantization_aware
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json, write_whole
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:

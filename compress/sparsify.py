@@ -93,7 +93,6 @@ def sparsify(
     """
     from edgecifar.compress.distil import fine_tuning_feed, taught_settings
     from edgecifar.compress.fine_tune import fine_tune
-    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, inherited
 
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
@@ -111,7 +110,6 @@ def sparsify(
         sparsification=dataclasses.asdict(recipe) | {"learning_rate": last.learning_rate},
         teacher=teacher.identity() if teacher else None,
     )
-    apply_precision("float32")
     report(f"raising sparsity in {len(shares)} layers")
     feed = partial(fine_tuning_feed, teacher, dataset, run=run, seed=seed, parent=parent)
     ramp = recipe.ramp_settings(settings)
@@ -179,7 +177,7 @@ def _ramp(
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
-    from edgecifar.train.loop import fit_to
+    from edgecifar.train.loop import fit
 
     wrapped = _wrap(model, recipe, settings.epochs * feed.steps)
     stored = folder / "latest.h5"
@@ -192,7 +190,7 @@ def _ramp(
         tfmot.sparsity.keras.UpdatePruningStep(),
         keras.callbacks.LambdaCallback(on_epoch_end=store),
     )
-    seconds = fit_to(feed, wrapped, settings, folder, seed=seed, callbacks=callbacks).seconds
+    seconds = fit(feed, wrapped, settings, folder, seed=seed, callbacks=callbacks).seconds
     return load_model(stored), seconds
 
 

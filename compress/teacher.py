@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.compress.wrappers import input_quantizer
 from edgecifar.train.files import alone_in, read_json, remove_partial, write_json, write_whole
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.precision import quickest_policy, recast
 from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run
@@ -121,8 +121,7 @@ def _quickened(model: "keras.Model") -> "keras.Model":
 
     Not one that simulates int8, whose rounding needs the full mantissa.
     """
-    simulates = any(isinstance(layer, input_quantizer()) for layer in model.layers)
-    return model if simulates else recast(model, quickest_policy())
+    return model if is_quantization_aware(model) else recast(model, quickest_policy())
 
 
 def _key(runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int) -> dict:

@@ -1,6 +1,5 @@
 """Conversion of Keras models to TFLite bytes, raw pixels in and probabilities out."""
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,6 +8,7 @@ from edgecifar.compress.conversion import converting
 from edgecifar.compress.layers import CONVERTED
 from edgecifar.runtime.encoding import STEPS_A_PIXEL
 from edgecifar.runtime.quiet import quiet_stderr
+from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
 
 if TYPE_CHECKING:
@@ -23,28 +23,17 @@ Kind = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
 INTEGER_KINDS = ("int8", "int16x8")
 
 
-def to_tflite(
-    model: "keras.Model",
-    kind: Kind,
-    calibration: np.ndarray,
-    *,
-    keep_float: Collection[str] = (),
-) -> bytes:
+def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> bytes:
     """Convert `model`, which takes normalised images, to a file for one raw image.
 
     float files take float32 pixels 0..255; int8 files int8 `pixel - 128`, which is the
     normalisation itself (see `edgecifar.train.normalisation`), and int16x8 files, of 16-bit
     activations and 8-bit weights, int16 `242 (pixel - 120)` likewise. `calibration` are uint8
     training images [n, height, width, 3]; integer files use them unless the model was fine-tuned
-    with quantization in the loop, which brings its own ranges. Layers in `keep_float` stay in
-    float in an int8 file, with those that are fused with them.
+    with quantization in the loop, which brings its own ranges.
     """
     import tensorflow as tf
 
-    if keep_float and kind == "int8":
-        from edgecifar.compress.selective import quantize_but
-
-        return quantize_but(keep_float, model, calibration)
     converter = converter_of(model if kind in INTEGER_KINDS else with_raw_pixels(model))
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -78,13 +67,6 @@ def converter_of(model: "keras.Model") -> "tf.lite.TFLiteConverter":
         return model(image, training=False)
 
     return tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
-
-
-def is_quantization_aware(model: "keras.Model") -> bool:
-    """Tell whether `model` was fine-tuned with quantization in the loop."""
-    from tensorflow_model_optimization.quantization.keras import QuantizeWrapper
-
-    return any(isinstance(layer, QuantizeWrapper) for layer in model.layers)
 
 
 def with_raw_pixels(model: "keras.Model") -> "keras.Model":

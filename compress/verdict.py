@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecifar.compress.latency import told
 from edgecifar.runtime.statistics import Estimate
 
 
@@ -59,7 +60,7 @@ class Verdict:
         accuracy = self._accuracy()
         if self.step == "sparsify":
             gain = "no speed-up is to be expected: int8 kernels multiply zeros like other weights"
-            return f"{size}, {accuracy}; {gain} (measured {self._times()})"
+            return f"{size}, {accuracy}; {gain} (measured {told(self.latency_ratio)})"
         text = f"{self._speed()}, {size}, {accuracy}"
         return f"{text}; {self._fine_tuning()}" if self.beside else text
 
@@ -77,14 +78,9 @@ class Verdict:
 
     def _speed(self) -> str:
         against = _AGAINST.get(self.step, "")
-        if self.latency_ratio.high < 1:
-            faster = 1 / self.latency_ratio.value
-            return f"int8 {faster:.2f}x faster{against} on this machine ({self._times()})"
-        return f"int8 is not faster{against} on this machine ({self._times()})"
-
-    def _times(self) -> str:
         ratio = self.latency_ratio
-        return f"{ratio.value:.2f}x the time, {ratio.low:.2f} to {ratio.high:.2f}"
+        faster = f"{1 / ratio.value:.2f}x" if ratio.high < 1 else "is not"
+        return f"int8 {faster} faster{against} on this machine ({told(ratio)})"
 
     def _accuracy(self) -> str:
         said = describe_change(

@@ -1,6 +1,7 @@
 """Checkpoints: one whole folder an epoch, from which a killed run goes on exactly."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,16 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
     from edgecifar.train.ema import WeightAverage
-    from edgecifar.train.loop import Fit
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting ended with. `history` holds a dict an epoch, as history.csv does."""
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int  # counted from 1
+    seconds: float  # of all epochs, those before an interruption included
+    images_per_second: float
 
 
 class Checkpoints:
@@ -67,10 +77,8 @@ class Checkpoints:
 
         return keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: self._epoch_end(logs))
 
-    def finish(self) -> "Fit":
+    def finish(self) -> Fit:
         """Give the model its best weights and return the record of the fit."""
-        from edgecifar.train.loop import Fit
-
         for weight, best in zip(self.model.weights, self._best, strict=True):
             weight.assign(best)
         write_rows(self.folder / "history.csv", self.history)  # a kill may have come before it

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tf_keras as keras
 
+    from edgecifar.train.checkpoint import Fit
     from edgecifar.train.data import Dataset, Split
-    from edgecifar.train.loop import Fit
     from edgecifar.train.pipeline import Feed
     from edgecifar.train.trunk import Trunk
 
@@ -49,7 +49,7 @@ def fit_head(
     """
     import tf_keras as keras
 
-    from edgecifar.train.loop import fit_to
+    from edgecifar.train.loop import fit
 
     place = folder / "head"
     remove_partial(place)
@@ -64,7 +64,7 @@ def fit_head(
     inputs = keras.Input(tables[0].shape[1:])
     alone = keras.Model(inputs, backbone.head(inputs, len(dataset.classes)))
     feed = feature_feed(*tables, dataset, settings, seed=seed)
-    result = fit_to(feed, alone, settings, place, seed=seed)
+    result = fit(feed, alone, settings, place, seed=seed)
     for layer in alone.layers[1:]:
         model.get_layer(layer.name).set_weights(layer.get_weights())
     write_whole(folder / "history.csv", partial(shutil.copy, place / "history.csv"))

@@ -22,6 +22,7 @@ def load_model(path: Path) -> "keras.Model":
 
     if not path.exists():
         raise EdgecifarError(f"{path} is missing")
+    hold_random_states()
     try:
         with tfmot.quantization.keras.quantize_scope(), SafeModeScope(safe_mode=True):
             return keras.models.load_model(path, compile=False)
@@ -29,6 +30,16 @@ def load_model(path: Path) -> "keras.Model":
         raise EdgecifarError(
             f"{path} can't be loaded as a Keras 2 model: {first_line(error)}"
         ) from error
+
+
+def hold_random_states() -> None:
+    """Make the random state of dropout, in layers built from now on, a variable.
+
+    Checkpoints hold it then, and a resumed run drops what the uninterrupted one would have dropped.
+    """
+    import tf_keras as keras
+
+    keras.backend.experimental.enable_tf_random_generator()
 
 
 def save_model(model: "keras.Model", path: Path) -> None:
@@ -39,6 +50,13 @@ def save_model(model: "keras.Model", path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
         model.save(path, save_format="h5", include_optimizer=False)
+
+
+def is_quantization_aware(model: "keras.Model") -> bool:
+    """Tell whether `model` was fine-tuned with quantization in the loop."""
+    from tensorflow_model_optimization.quantization.keras import QuantizeWrapper
+
+    return any(isinstance(layer, QuantizeWrapper) for layer in model.layers)
 
 
 def first_line(error: Exception) -> str:

@@ -1,14 +1,13 @@
 """The training loop: fit a model, validate each epoch, keep the best, survive interruptions."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.checkpoint import Checkpoints
+from edgecifar.train.checkpoint import Checkpoints, Fit
 from edgecifar.train.files import alone_in
-from edgecifar.train.pipeline import Feed, Goals, image_feed
+from edgecifar.train.pipeline import Feed, Goals
 from edgecifar.train.recipe import Training
 
 if TYPE_CHECKING:
@@ -17,34 +16,7 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What fitting ended with. `history` holds a dict an epoch, as history.csv does."""
-
-    history: tuple[dict[str, float], ...]
-    best_epoch: int  # counted from 1
-    seconds: float  # of all epochs, those before an interruption included
-    images_per_second: float
-
-
 def fit(
-    model: "keras.Model",
-    dataset: "Dataset",
-    settings: Training,
-    folder: Path,
-    *,
-    seed: int,
-    tensorboard: bool = False,
-    callbacks: tuple = (),
-) -> Fit:
-    """Fit `model` to the images of `dataset`; see `fit_to`."""
-    feed = image_feed(dataset, settings, seed=seed)
-    return fit_to(
-        feed, model, settings, folder, seed=seed, tensorboard=tensorboard, callbacks=callbacks
-    )
-
-
-def fit_to(
     feed: Feed,
     model: "keras.Model",
     settings: Training,

@@ -1,5 +1,7 @@
 """The precision of arithmetic: float32, or half of it where the hardware is made for that."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +12,9 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 
-def apply_precision(precision: str) -> str:
-    """Set Keras' policy for models built from now on, and return its name.
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[str]:
+    """Set Keras' policy for the models that are built inside, and give its name.
 
     `auto` is float16 with loss scaling on a GPU, whose tensor cores want it, and float32 on a CPU.
     `bfloat16` becomes float32, and says so, on a CPU that has no instructions for it: emulated it
@@ -22,15 +25,16 @@ def apply_precision(precision: str) -> str:
     policy = policy_for(precision)
     if precision == "bfloat16" and policy == "float32":
         click.echo("training in float32: this CPU has no instructions for bfloat16", err=True)
+    before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
-    # Dropout's random state becomes a variable that checkpoints hold, so that a resumed run drops
-    # what the uninterrupted one would have dropped.
-    keras.backend.experimental.enable_tf_random_generator()
-    return policy
+    try:
+        yield policy
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def policy_for(precision: str) -> str:
-    """Return Keras' policy for a recipe's precision on this machine; see `apply_precision`."""
+    """Return Keras' policy for a recipe's precision on this machine; see `computing_in`."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecifar.train import models
+from edgecifar.train.keras_files import hold_random_states
 from edgecifar.train.recipe import Training, from_mapping
 from edgecifar.train.run import Run, start_run
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import tf_keras as keras
 
+    from edgecifar.train.checkpoint import Fit
     from edgecifar.train.data import Dataset
-    from edgecifar.train.loop import Fit
     from edgecifar.train.pipeline import Feed
 
 
@@ -90,18 +91,17 @@ def fit_built(
     the best epoch, and the record of the fit.
     """
     from edgecifar.train.devices import replicate
-    from edgecifar.train.loop import fit_to
+    from edgecifar.train.loop import fit
     from edgecifar.train.pipeline import image_feed
-    from edgecifar.train.precision import apply_precision
+    from edgecifar.train.precision import computing_in
 
     feed = feed or image_feed(dataset, settings, seed=seed)
-    policy = apply_precision(settings.precision)
-    model = build()
-    with devices.scope() if devices else contextlib.nullcontext():
-        fitted = replicate(model) if devices else model
-        result = fit_to(feed, fitted, settings, folder, seed=seed, tensorboard=tensorboard)
+    with computing_in(settings.precision) as policy:
+        model = build()
+        with devices.scope() if devices else contextlib.nullcontext():
+            fitted = replicate(model) if devices else model
+            result = fit(feed, fitted, settings, folder, seed=seed, tensorboard=tensorboard)
     if policy != "float32":
-        apply_precision("float32")
         model = build()
     if fitted is not model:
         model.set_weights(fitted.get_weights())
@@ -112,6 +112,7 @@ def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: in
     """Build a model for the dataset's images and classes, with initial weights from `seed`."""
     import tf_keras as keras
 
+    hold_random_states()
     keras.utils.set_random_seed(seed)
     keras.backend.reset_uids()  # layers are called the same whatever was built before
     model = architecture.build(dataset.image_size, len(dataset.classes))

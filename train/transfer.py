@@ -131,13 +131,11 @@ def train(
     from edgecifar.train.devices import start_strategy
     from edgecifar.train.features import fit_head
     from edgecifar.train.loop import require_batches
-    from edgecifar.train.precision import apply_precision
     from edgecifar.train.session import finish, fit_built, seeded_build
 
     require_batches(dataset, settings)
     devices = start_strategy(strategy, batch_size=settings.batch_size)
     known, transfer = _find(architecture, transfer, dataset.image_size)
-    apply_precision("float32")
     model = seeded_build(known, dataset, seed)
     source = load_weights(known.backbone, model, transfer.weights)
     how = {"stage": "train", "architecture": architecture, "seed": seed}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import free_name
 from edgecifar.train.adopt.rewrite import require_size
-from edgecifar.train.keras_files import first_line
+from edgecifar.train.keras_files import first_line, is_quantization_aware
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def trunk_of(run: Run) -> Trunk:
     import tf_keras as keras
 
     model = run.load_model()
-    if any(type(layer).__name__.startswith("Quantize") for layer in model.layers):
+    if is_quantization_aware(model):
         raise EdgecifarError(
             f"{run.name} was fine-tuned for int8: give {run.info['parent']}, the run it came from"
         )

@@ -71,6 +71,6 @@ class Stopwatch:
         """Convert a shape with random weights and time it in turns with the reference."""
         form = "folded" if shape.branches else None
         payload = self._race.convert(edgenet.build(shape, self.image_size, self.classes, form=form))
-        found = self._race.compare(payload, _PLAN)
+        found = self._race.time(payload, _PLAN)
         ratio = found.ratio
-        return Cost(len(payload), found.after.median, ratio.value, ratio.low, ratio.high)
+        return Cost(len(payload), found.latency.median, ratio.value, ratio.low, ratio.high)

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecifar.benchmarks.devices.fleet import bench_on, device
 from edgecifar.benchmarks.devices.local import LocalDevice
-from edgecifar.compress.latency import Comparison
+from edgecifar.compress.latency import Timed
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime import environment, modelfile
 from edgecifar.runtime.benchmark import Settings
@@ -39,7 +39,7 @@ class RemoteRace:
         """Return the int8 TFLite bytes of a model."""
         return to_tflite(model, "int8", self._calibration)
 
-    def compare(self, payload: bytes, plan: TimingPlan | None = None) -> Comparison:
+    def time(self, payload: bytes, plan: TimingPlan | None = None) -> Timed:
         """Time the bytes of a model against the first model's.
 
         Raises EdgecifarError if the device can't be reached, or gives reason to doubt its times.
@@ -54,9 +54,8 @@ class RemoteRace:
         if not outcome.result["valid"]:
             doubts = "; ".join(outcome.result["doubts"])
             raise EdgecifarError(f"{self._spec}: {doubts}: mend that and run it again")
-        before, after = outcome.result["models"]
-        latencies = (Latency(**row["latency_us"]) for row in (before, after))
-        return Comparison(*latencies, Estimate(**after["ratio"]))
+        _, found = outcome.result["models"]
+        return Timed(Latency(**found["latency_us"]), Estimate(**found["ratio"]))
 
 
 def machine_of(spec: str) -> str:

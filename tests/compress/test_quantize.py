@@ -9,8 +9,8 @@ from edgecifar.compress.export import export
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.judge import judge
 from edgecifar.compress.quantize import Quantization, prepare, quantize
+from edgecifar.compress.selective import quantize_but
 from edgecifar.compress.steps import run_name
-from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import write_json
@@ -157,7 +157,7 @@ def follower(model, convolution):
 
 
 def test_the_file_computes_what_was_simulated_partly_in_float(digits, partly, neighbours):
-    payload = to_tflite(partly, "int8", digits.train.images[:20], keep_float=neighbours)
+    payload = quantize_but(neighbours, partly, digits.train.images[:20])
     floats = [op.name for op in operations(payload) if op.is_float]
     assert floats == ["DEQUANTIZE", "CONV_2D", "CONV_2D", "QUANTIZE"]
     found = probabilities(payload, digits.validation.images)

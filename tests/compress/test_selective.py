@@ -9,6 +9,7 @@ from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import (
     file_part,
     fused_with,
+    quantize_but,
     quantized_layers,
     ranged,
     require_float_only,
@@ -155,14 +156,14 @@ def test_a_layer_of_several_operations_is_one_unit(separable, noise):
 @pytest.mark.parametrize("layer", ["apart", "act"])
 def test_what_shares_a_unit_stays_in_float_together(normed, noise, layer):
     """A separable convolution is two operations, of which only the second takes norm and ReLU."""
-    payload = to_tflite(normed, "int8", noise, keep_float=[layer])
+    payload = quantize_but([layer], normed, noise)
     said = require_float_only([layer], normed, payload, name="net-int8.tflite")
     assert said.endswith(f"for {layer}")
     assert [op.name for op in floats(payload)] == ["DEPTHWISE_CONV_2D", "CONV_2D"]
 
 
 def test_other_layers_in_float_fail_and_so_do_those_that_are_not(normed, noise):
-    payload = to_tflite(normed, "int8", noise, keep_float=["act"])
+    payload = quantize_but(["act"], normed, noise)
     with pytest.raises(EdgecifarError, match=r"these stay in float: DEPTHWISE_CONV_2D \("):
         require_float_only(["last"], normed, payload, name="net-int8.tflite")
     with pytest.raises(EdgecifarError, match="in int8, which --keep-float leaves in float"):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, precision
 
 
@@ -11,11 +12,16 @@ from edgecifar.train import models, precision
 def test_bfloat16_is_for_cpus_that_have_it(monkeypatch, capsys, features, policy):
     """Emulated it would take ten times as long."""
     monkeypatch.setattr(precision, "cpu_features", lambda: features)
-    try:
-        assert precision.apply_precision("bfloat16") == policy
-    finally:
-        precision.apply_precision("float32")
+    with precision.computing_in("bfloat16") as found:
+        assert found == policy == keras.mixed_precision.global_policy().name
+    assert keras.mixed_precision.global_policy().name == "float32"
     assert ("no instructions for bfloat16" in capsys.readouterr().err) == (policy == "float32")
+
+
+def test_a_failed_fit_leaves_the_precision_of_the_next_model_alone():
+    with pytest.raises(EdgecifarError, match="diverged"), precision.computing_in("float16"):
+        raise EdgecifarError("the loss diverged")
+    assert keras.mixed_precision.global_policy().name == "float32"
 
 
 def test_a_recast_model_says_the_same_in_fewer_digits():

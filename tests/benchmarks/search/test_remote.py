@@ -56,7 +56,7 @@ def test_shapes_are_timed_on_a_device(sshd, trusting):
 def test_a_device_that_does_not_answer(sshd, payload):
     sshd.stop()
     with pytest.raises(EdgecifarError, match=r"ssh://device.*nothing answers"):
-        RemoteRace(HERE, payload, None).compare(payload)
+        RemoteRace(HERE, payload, None).time(payload)
 
 
 def test_doubtful_times_are_refused(monkeypatch, payload):
@@ -64,7 +64,7 @@ def test_doubtful_times_are_refused(monkeypatch, payload):
     outcome = Outcome("ssh://pi", {"models": [], "valid": False, "doubts": doubts})
     monkeypatch.setattr(remote, "bench_on", lambda *_, **__: [outcome])
     with pytest.raises(EdgecifarError, match=r"ssh://pi: .*: throttled; the clock fell .*: mend"):
-        RemoteRace("ssh://pi", payload, None).compare(payload)
+        RemoteRace("ssh://pi", payload, None).time(payload)
 
 
 def test_an_emulated_board_is_refused_before_anything_is_done(tmp_path):

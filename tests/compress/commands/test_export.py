@@ -44,8 +44,8 @@ def test_a_file_says_whether_it_is_faster_than_float32(digits_qat_run, tmp_path)
     result = CliRunner().invoke(export, arguments)
     assert result.exit_code == 0, result.output
     (found,) = json.loads((tmp_path / "exports.json").read_text())["files"].values()
-    speed = found["speed"]
-    assert speed["us"] > 0
+    speed = found["timed"]
+    assert speed["latency"]["median"] > 0
     faster = speed["ratio"]["high"] < 1
     assert ("x faster than float32 on this machine" in found["verdict"]) == faster
     assert ("not faster than float32 on this machine" in found["verdict"]) != faster
@@ -59,4 +59,4 @@ def test_a_run_without_its_original_is_exported_without_times(digits_qat_run, tm
     assert result.exit_code == 0, result.output
     assert "no times: resnet8, which" in result.output
     (found,) = json.loads((moved / "exports.json").read_text())["files"].values()
-    assert found["speed"] is None
+    assert found["timed"] is None
