@@ -1,4 +1,4 @@
-"""What the programs of this package have in common: `python -m edgecifar.benchmarks.NAME`."""
+"""What programs have in common that are run as `python -m edgecifar.benchmarks.ROOM.NAME`."""
 
 import click
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
-from edgecifar.benchmarks import instructions, picture, systems
+from edgecifar.benchmarks import picture, systems
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
+from edgecifar.benchmarks.checks import instructions
 from edgecifar.benchmarks.program import Program
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.study import plan

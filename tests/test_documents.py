@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import edgecifar.runtime
-from edgecifar.benchmarks import instructions
+from edgecifar.benchmarks.checks import instructions
 from edgecifar.benchmarks.readme import documents
 from edgecifar.runtime.results import read
 from edgecifar.train import zoo

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from edgecifar.benchmarks import instructions
+from edgecifar.benchmarks.checks import instructions
 
 
 def test_int8_takes_fewer_instructions_with_dot_product(python_of, model, rootfs_cache):

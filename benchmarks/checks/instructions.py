@@ -3,7 +3,7 @@
 Unlike emulated times it is stable, and it tells models and files apart. It isn't a time: how
 many instructions a cycle holds, and what waits for memory, only a board shows.
 
-    python -m edgecifar.benchmarks.instructions FILE… --board pi4 --json counts.json
+    python -m edgecifar.benchmarks.checks.instructions FILE… --board pi4 --json counts.json
 """
 
 import os
@@ -27,7 +27,7 @@ from edgecifar.runtime.stored import journal_of, store
 from edgecifar.runtime.tables import table
 
 KIND = "instructions"  # of results
-_PLUGIN = Path(__file__).parent / "devices" / "count_instructions.c"
+_PLUGIN = Path(__file__).parents[1] / "devices" / "count_instructions.c"
 _WARM_UP, _COUNTED = 3, 20  # inferences
 _MARK = 0x45444745  # "EDGE" as the number of a process, which none has
 # It marks for the plugin where counting begins and ends. Python's own instructions around an

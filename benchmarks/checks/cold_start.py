@@ -1,6 +1,6 @@
 """How long the first answer takes: `edgecifar classify` against importing what it can't do without.
 
-    python -m edgecifar.benchmarks.cold_start
+    python -m edgecifar.benchmarks.checks.cold_start
 
 The limit is 1.35 times the wall time of a Python that only imports NumPy and LiteRT, plus 60 ms.
 Both commands take turns, so that other load meets them alike, and find their modules compiled, as

@@ -1,6 +1,6 @@
 """What `Classifier.predict` costs beyond the interpreter, what a second core brings, and memory.
 
-    python -m edgecifar.benchmarks.overhead FILE…
+    python -m edgecifar.benchmarks.checks.overhead FILE…
 
 Limits: 12 microseconds on one image over set_tensor, invoke, get_tensor; a batch 1.7 times faster
 on two cores than on one, unless an inference is so short that this is only stated; memory that

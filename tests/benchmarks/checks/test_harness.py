@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgecifar.benchmarks import harness
+from edgecifar.benchmarks.checks import harness
 from edgecifar.runtime.statistics import Estimate
 from edgecifar.runtime.timing import TimingPlan
 

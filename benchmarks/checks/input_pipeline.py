@@ -1,7 +1,9 @@
 """Measure whether the input pipeline keeps up with training.
 
+    python -m edgecifar.benchmarks.checks.input_pipeline
+
 Compares images a second of one and the same training step, fed by the pipeline or with one
-constant batch, in interleaved rounds. Run as `python -m edgecifar.benchmarks.input_pipeline`.
+constant batch, in interleaved rounds.
 """
 
 import statistics

@@ -3,7 +3,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import instructions
+from edgecifar.benchmarks.checks import instructions
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.shipped import default_model

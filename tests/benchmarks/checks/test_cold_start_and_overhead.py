@@ -5,8 +5,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import cold_start, harness, overhead
-from edgecifar.benchmarks.overhead import Overhead
+from edgecifar.benchmarks.checks import cold_start, harness, overhead
+from edgecifar.benchmarks.checks.overhead import Overhead
 from edgecifar.compress.export import export
 
 

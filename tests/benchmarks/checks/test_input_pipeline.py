@@ -3,8 +3,8 @@ import itertools
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import input_pipeline
-from edgecifar.benchmarks.input_pipeline import measure
+from edgecifar.benchmarks.checks import input_pipeline
+from edgecifar.benchmarks.checks.input_pipeline import measure
 from edgecifar.train.recipe import Augmentation
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks.untrained import main, write_untrained
+from edgecifar.benchmarks.checks.untrained import main, write_untrained
 from edgecifar.runtime import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 

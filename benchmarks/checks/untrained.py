@@ -1,6 +1,6 @@
 """Write an architecture with random weights as a model file, to learn what it costs on a device.
 
-    python -m edgecifar.benchmarks.untrained efficientnetv2b0 --image-size 224 --format float32
+    python -m edgecifar.benchmarks.checks.untrained efficientnetv2b0 --image-size 224 --format int8
 
 Neither size nor latency depends on what the weights are, so that a network can be measured before
 anything is spent on its training, or beside one that is never trained here.

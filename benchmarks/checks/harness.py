@@ -3,7 +3,7 @@
 One file against itself must give a ratio whose interval holds 1, in 19 of 20 runs; the same file
 with 5 % more work a call must be told apart every time. Rounds go on until intervals are as narrow
 as `edgecifar bench --precision 2%` makes them. Run it on a quiet machine as
-`python -m edgecifar.benchmarks.harness FILE`.
+`python -m edgecifar.benchmarks.checks.harness FILE`.
 """
 
 import time
