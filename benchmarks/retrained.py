@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgecifar.benchmarks.cards import accuracy
-from edgecifar.benchmarks.ship import read_finished
+from edgecifar.benchmarks.finished import read_finished
 from edgecifar.train import zoo
 
 

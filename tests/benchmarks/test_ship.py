@@ -9,8 +9,9 @@ import pytest
 
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks import ship as shipping
+from edgecifar.benchmarks.finished import Finished
 from edgecifar.benchmarks.retrained import against_shipped
-from edgecifar.benchmarks.ship import Finished, Limits, ship
+from edgecifar.benchmarks.ship import Limits, ship
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import pack_classes, seal
