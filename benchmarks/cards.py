@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgecifar.benchmarks.against import Versus, versus
+from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.statistics import ConfusedPair, confused_pairs
-from edgecifar.runtime.statistics import Estimate
 from edgecifar.runtime.tables import human_bytes
 from edgecifar.train.zoo import Shipped
 
@@ -33,25 +33,6 @@ def card(model: Shipped, result: Mapping[str, Any]) -> str:
         _training(model),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def accuracy(figures: Mapping[str, Any]) -> str:
-    """Return such as `88.86 (88.23 to 89.46)`: top-1 in percent with its 95 % interval."""
-    return f"{figures['top1']:.2f} ({figures['low']:.2f} to {figures['high']:.2f})"
-
-
-def ratio(found: Estimate) -> str:
-    """Return such as `0.994 (0.993 to 0.995)`: a ratio with its 95 % interval."""
-    places = words.ratio_places(found.value)
-    value, low, high = (f"{n:.{places}f}" for n in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})"
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows as Markdown, the first as the header; all columns but the first are numbers."""
-    head, *body = rows
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _summary(model: Shipped) -> str:
@@ -125,7 +106,7 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
     float_test, int8_test = model.test("float"), model.test("int8")
     rows = [
         ("", "float original", "int8 file"),
-        ("top-1 % (95 % interval)", accuracy(float_test), accuracy(int8_test)),
+        ("top-1 % (95 % interval)", words.accuracy(float_test), words.accuracy(int8_test)),
         ("test images", f"{float_test['n']:,}", f"{int8_test['n']:,}"),
         (
             "validation top-1 % (Keras)",
@@ -135,7 +116,7 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
         ("bytes without metadata", "", f"{model.info['int8']['payload_bytes']:,}"),
     ]
     for repeat in model.info["repeats"]:
-        tops = (accuracy(repeat[which]) for which in ("float", "int8"))
+        tops = (words.accuracy(repeat[which]) for which in ("float", "int8"))
         rows.append((f"top-1 % with seed {repeat['seed']}", *tops))
     text = markdown_table(rows)
     found = versus(result, model.info["int8"]["sha256"])
@@ -167,7 +148,7 @@ def _comparison(found: Versus | None) -> list[str]:
         f"Measured in one run, on the same {difference.n:,} test images: "
         f"{words.signed(difference.points)} points of top-1 (95 % interval "
         f"{words.signed(difference.low)} to {words.signed(difference.high)}, McNemar's test "
-        f"{words.p_value(test.p)}), {ratio(found.latency)} times its latency."
+        f"{words.p_value(test.p)}), {words.ratio(found.latency)} times its latency."
     )
     return [f"## Against {found.peer_name}", told, markdown_table(rows)]
 

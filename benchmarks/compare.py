@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgecifar.benchmarks.against import multiple
+from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
@@ -279,12 +280,12 @@ def class_changes(
 
 def markdown(comparison: Comparison) -> str:
     """Lay the comparison out as GitHub's Markdown."""
-    lines = [
-        "| file | top-1, points | 95 % interval | p | latency | 95 % interval | answers changed |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += ["| " + " | ".join(_cells(change)) + " |" for change in comparison.changes]
-    return "\n".join([*lines, "", *verdict(comparison, "- ")]) + "\n"
+    header = (
+        "file", "top-1, points", "95 % interval", "p", "latency", "95 % interval",
+        "answers changed",
+    )  # fmt: skip
+    table = markdown_table([header, *map(_cells, comparison.changes)])
+    return "\n".join([table, "", *verdict(comparison, "- ")]) + "\n"
 
 
 def lines(comparison: Comparison) -> list[str]:
@@ -317,7 +318,7 @@ def verdict(comparison: Comparison, mark: str = "") -> list[str]:
 def _cells(change: Change) -> tuple[str, ...]:
     accuracy, slow = change.accuracy, change.slowdown
     return (
-        change.name.replace("|", "\\|"),
+        change.name,
         f"{accuracy.points:+.2f}" if accuracy else "",
         f"{accuracy.low:+.2f} to {accuracy.high:+.2f}" if accuracy else "",
         f"{accuracy.test.p:.3f}" if accuracy else "",

@@ -17,8 +17,9 @@ import click
 
 from edgecifar.benchmarks import picture, systems
 from edgecifar.benchmarks.against import versus
-from edgecifar.benchmarks.cards import accuracy, card, markdown_table, ratio
+from edgecifar.benchmarks.cards import card
 from edgecifar.benchmarks.checks import instructions
+from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.program import Program
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.study import plan
@@ -93,30 +94,28 @@ def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
 
 def table(result: Mapping[str, Any]) -> str:
     """Return a bench result as a Markdown table and a line on where it was measured."""
-    rows = [
-        "| file | top-1 % (95 % interval) | median | ratio | model | backend |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = [("file", "top-1 % (95 % interval)", "median", "ratio", "model", "backend")]
     for row in result["models"]:
-        latency, times = row["latency_us"], row["ratio"]
+        times = row["ratio"]
         rows.append(
-            f"| `{Path(row['file']).name}` "
-            f"| {accuracy(row['accuracy']) if row['accuracy'] else words.NOTHING} "
-            f"| {latency['median']:.1f} µs "
-            f"| {times['value']:.2f} ({times['low']:.2f} to {times['high']:.2f}) "
-            f"| {human_bytes(row['payload_bytes'])} "
-            f"| {row['backend']} |"
+            (
+                f"`{Path(row['file']).name}`",
+                words.accuracy(row["accuracy"]) if row["accuracy"] else words.NOTHING,
+                f"{row['latency_us']['median']:.1f} µs",
+                f"{times['value']:.2f} ({times['low']:.2f} to {times['high']:.2f})",
+                human_bytes(row["payload_bytes"]),
+                row["backend"],
+            )
         )
     data = result["data"]
     images = f"{data['n']:,} test images of {data['name']}; " if data else ""
-    rows += [
-        "",
+    return (
+        f"{markdown_table(rows, numbers=False)}\n\n"
         f"{images}one image at a time on {result['settings']['threads']} thread, "
         f"{result['settings']['rounds']} interleaved rounds in one run; "
         f"{words.machine(result['environment'])}, {result['created'][:10]}. The ratio is to the "
-        "first row; model is the size without metadata.",
-    ]
-    return "\n".join(rows) + "\n"
+        "first row; model is the size without metadata.\n"
+    )
 
 
 def counted(result: Mapping[str, Any]) -> str:
@@ -150,7 +149,7 @@ def paired(result: Mapping[str, Any], models: Iterable[Shipped]) -> str:
                 f"{words.signed(difference.points)} ({words.signed(difference.low)} to "
                 f"{words.signed(difference.high)})",
                 words.p_value(difference.test.p).replace(words.SPACE, " "),
-                ratio(found.latency),
+                words.ratio(found.latency),
                 f"{ours['payload_bytes'] / peer['payload_bytes']:.2f}x",
             )
         )

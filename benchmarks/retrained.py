@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edgecifar.benchmarks.cards import accuracy
 from edgecifar.benchmarks.finished import read_finished
+from edgecifar.benchmarks.report import words
 from edgecifar.train import zoo
 
 
@@ -20,6 +20,5 @@ def against_shipped(recipe: str, folder: Path) -> str | None:
         return None
     known, top1 = shipped.test("int8"), again.answers["top1"]
     place = "within" if known["low"] <= top1 <= known["high"] else "outside"
-    return f"int8 {top1:.2f} %, {place} the interval of the {shipped.name} that ships: " + accuracy(
-        known
-    )
+    told = f"{place} the interval of the {shipped.name} that ships: {words.accuracy(known)}"
+    return f"int8 {top1:.2f} %, {told}"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
@@ -18,9 +19,9 @@ def study_table(path: Path) -> str:
     EdgecifarError if the file was changed.
     """
     study = load_study(path)
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(_row(system, study) for system in study.members)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", _footnote(study)]).replace(words.SPACE, " ") + "\n"
+    rows = [_COLUMNS, *(_row(system, study) for system in study.members)]
+    text = f"{markdown_table(rows, numbers=False)}\n\n{_footnote(study)}\n"
+    return text.replace(words.SPACE, " ")
 
 
 def _row(system: System, study: StudyData) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ def _accuracy(system: System, role: str) -> str:
     mean = system.mean(role)
     if not mean:
         return words.NOTHING
-    span = words.interval(*system.interval(role), lambda value: f"{value:.2f}")
+    span = words.percents(*system.interval(role))
     return f"{words.percent(mean['top1'])} ({span}, {words.number(mean['seeds'], 'seed')})"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgecifar.benchmarks.against import Row, Versus, compared
-from edgecifar.benchmarks.cards import markdown_table
+from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes

@@ -139,11 +139,7 @@ def _mean(system: System, role: str) -> Cell:
     asked = len(system.raw["seeds"])
     seeds = words.number(asked, "seed")
     found = seeds if mean["seeds"] == asked else f"{mean['seeds']} of {seeds}"
-    return Cell(told, f"{_span(*system.interval(role))}\n{found}")
-
-
-def _span(low: float, high: float) -> str:
-    return words.interval(low, high, lambda value: f"{value:.2f}")
+    return Cell(told, f"{words.percents(*system.interval(role))}\n{found}")
 
 
 def _agreement(system: System) -> Cell:
@@ -219,7 +215,7 @@ def _step(name: str, step: System, file: File, before: File | None) -> tuple[Cel
     told = f"n = {file.accuracy['n']:,}"
     return (
         Cell(name),
-        Cell(words.percent(file.accuracy["top1"]), f"{_span(*file.interval)}\n{told}"),
+        Cell(words.percent(file.accuracy["top1"]), f"{words.percents(*file.interval)}\n{told}"),
         _against(file, before),
         Cell(words.percent(stage["top1"].get("validation"))),
         Cell(str(stage["epochs"])),

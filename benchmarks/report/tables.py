@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Run
 from edgecifar.benchmarks.report.verdict import Row
@@ -62,9 +63,8 @@ def parity(entries: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
 
 def markdown(table: Table) -> str:
     """Give the table as GitHub's Markdown."""
-    lines = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)]]
-    lines += [[_one_line(cell) for cell in row] for row in table.rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = [[_one_line(cell) for cell in row] for row in table.rows]
+    return markdown_table([table.columns, *rows]) + "\n"
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -139,7 +139,7 @@ def _epochs(run: Run) -> str:
 def _accuracy(row: Row) -> Cell:
     if row.accuracy is None:
         return Cell(words.NOTHING)
-    detail = words.interval(row.accuracy.low, row.accuracy.high, lambda value: f"{value:.2f}")
+    detail = words.percents(row.accuracy.low, row.accuracy.high)
     if row.own_word:
         detail = f"{detail}, by its own word ({row.own_word})".lstrip(", ")
     return Cell(words.percent(row.accuracy.top1), detail)
@@ -190,8 +190,7 @@ def _says(cell: Cell) -> bool:
 
 
 def _one_line(cell: Cell) -> str:
-    text = f"{cell.text} ({', '.join(cell.detail.splitlines())})" if cell.detail else cell.text
-    return text.replace("|", "\\|")
+    return f"{cell.text} ({', '.join(cell.detail.splitlines())})" if cell.detail else cell.text
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -276,7 +276,7 @@ def _reason(chosen: Row, first: Row) -> str:
 def _absolute(row: Row) -> str:
     parts = []
     if row.accuracy:
-        low_high = words.interval(row.accuracy.low, row.accuracy.high, lambda v: f"{v:.2f}")
+        low_high = words.percents(row.accuracy.low, row.accuracy.high)
         n = f"n = {row.accuracy.n:,}" if row.accuracy.n else ""
         detail = ", ".join(part for part in (low_high and f"95 % interval {low_high}", n) if part)
         parts.append(

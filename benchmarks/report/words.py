@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from edgecifar.runtime.statistics import Estimate
+
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -102,6 +104,16 @@ def interval(low: float | None, high: float | None, form: Any) -> str:
     return "" if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
+def percents(low: float | None, high: float | None) -> str:
+    """Give an interval of percentages, without their unit."""
+    return interval(low, high, lambda value: f"{value:.2f}")
+
+
+def accuracy(figures: Mapping[str, Any]) -> str:
+    """Give `top1`, `low` and `high`, in percent, as `88.86 (88.23 to 89.46)`."""
+    return f"{figures['top1']:.2f} ({percents(figures['low'], figures['high'])})"
+
+
 def p_value(p: float) -> str:
     """Give a p value as `p = 0.80` or `p < 0.001`."""
     told = f"<{SPACE}0.001" if p < 0.001 else f"={SPACE}{p:.{3 if p < 0.1 else 2}f}"
@@ -111,6 +123,13 @@ def p_value(p: float) -> str:
 def ratio_places(value: float) -> int:
     """Return the decimals that a ratio needs beside its interval: more of them near one."""
     return 3 if 0.95 < value < 1.05 else 2
+
+
+def ratio(found: Estimate) -> str:
+    """Give a ratio with its interval: `0.994 (0.993 to 0.995)`."""
+    places = ratio_places(found.value)
+    span = interval(found.low, found.high, lambda value: f"{value:.{places}f}")
+    return f"{found.value:.{places}f} ({span})"
 
 
 def ratios(low: float | None, high: float | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks.commands import compare as command
-from edgecifar.benchmarks.compare import Limits, compare, markdown
+from edgecifar.benchmarks.compare import Limits, compare, lines, markdown
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import wilson
@@ -209,7 +209,7 @@ def test_command(pair):
         Limits(max_slowdown=0.5)
 
 
-def test_markdown_escapes_names(pair):
+def test_markdown_escapes_names_and_a_terminal_does_not(pair):
     def rename(result):
         result["models"][0]["name"] = "a|b"
 
@@ -217,4 +217,6 @@ def test_markdown_escapes_names(pair):
     content = json.loads(old.read_text())
     rename(content)
     old.write_bytes(results.as_bytes(results.seal(content)))
-    assert "a\\|b" in markdown(compare(old, old))
+    found = compare(old, old)
+    assert "a\\|b" in markdown(found)
+    assert "a|b" in lines(found)[0]
