@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks.against import multiple
 from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime import results
@@ -209,6 +208,12 @@ def _slowdown(old: Mapping[str, Any], new: Mapping[str, Any], shared: bool) -> E
         return None
     in_units = multiple if shared and old.get("ratio") and new.get("ratio") else _microseconds
     return quotient(in_units(new), in_units(old))
+
+
+def multiple(row: Mapping[str, Any]) -> Estimate:
+    """Return a latency as a multiple of that of the result's first file."""
+    ratio = row["ratio"]
+    return Estimate(ratio["value"], ratio["low"], ratio["high"])
 
 
 def _microseconds(row: Mapping[str, Any]) -> Estimate:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import edgecifar.runtime
 from edgecifar.benchmarks.checks import instructions
-from edgecifar.benchmarks.readme import documents
+from edgecifar.benchmarks.documents.readme import documents
 from edgecifar.runtime.results import read
 from edgecifar.train import zoo
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_figures_are_the_results():
-    """If not: `python -m edgecifar.benchmarks.readme` writes them."""
+    """If not: `python -m edgecifar.benchmarks.documents.readme` writes them."""
     texts = documents(ROOT)
     assert {path.name for path in texts} >= {"README.md", "shipped.svg", "resnet8.md"}
     stale = [path.name for path, text in texts.items() if path.read_text("utf-8") != text]

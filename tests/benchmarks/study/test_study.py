@@ -20,7 +20,6 @@ from edgecifar.benchmarks.study.entry import read_entry
 from edgecifar.benchmarks.study.features import of_network, of_training
 from edgecifar.benchmarks.study.plan import Member, Step, Study
 from edgecifar.benchmarks.study.result import int8_role
-from edgecifar.benchmarks.study_table import study_table
 from edgecifar.runtime import results
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
@@ -247,30 +246,6 @@ def test_the_ablation_is_of_seed_0(folder):
     (found,) = plan.tasks(study, folder).values()
     assert [task.recipe.seed for task in found] == [0, 1, 2]
     assert [task.folder.name for task in found] == ["demo", "demo-seed1", "demo-seed2"]
-
-
-def test_the_table_of_the_readme(small_study, tmp_path):
-    rows = study_table(small_study.result).splitlines()
-    head, _, first, second, broken, _, footnote = rows
-    assert head.startswith("| system | reported | ours, float32 | ours, int8 |")
-    assert first.startswith("| First, ours | 12.50 % |")
-    assert "1 seed)" in first
-    assert second.count("2 seeds)") == 1  # float32
-    assert broken == "| Broken (larger batches than data) | — | not run yet | — | — | — |"
-    assert "359 test images of digits" in footnote
-    assert footnote.endswith("A note for its readers.")
-    assert "[1]" not in first + footnote
-    stored = json.loads(small_study.result.read_text())
-    twice = tmp_path / "twice.json"
-    twice.write_bytes(results.as_bytes(results.seal(stored | {"benches": stored["benches"] * 2})))
-    _, _, first, *_, footnote = study_table(twice).splitlines()
-    assert first.endswith("µs [1] |")
-    assert "[1] " in footnote
-    assert "; [2] " in footnote
-    stored["benches"][0] |= {"valid": False, "doubts": ["it throttled"]}
-    doubtful = tmp_path / "doubtful.json"
-    doubtful.write_bytes(results.as_bytes(results.seal(stored)))
-    assert "These latencies are not valid: it throttled." in study_table(doubtful)
 
 
 def test_examples_of_mistakes_need_no_run_folder(small_study, digits):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from edgecifar.benchmarks.systems import Kind, Mark
+from edgecifar.benchmarks.documents.systems import Kind, Mark
 
 _WIDTH, _HEIGHT = 600, 424
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 424, 66, 368  # of the axes; right of them is what has no latency

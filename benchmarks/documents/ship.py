@@ -1,8 +1,8 @@
 """Ship the models of a finished recipe: the float original, the int8 file, and their entry.
 
-`python -m edgecifar.benchmarks.ship runs/zoo-nano` copies the Keras file to train/zoo and the int8
-file to runtime/models, and writes down where they come from. All of it is taken from the files of
-the run. Run it from the repository's root.
+`python -m edgecifar.benchmarks.documents.ship runs/zoo-nano` copies the Keras file to train/zoo and
+the int8 file to runtime/models, and writes down where they come from. All of it is taken from the
+files of the run. Run it from the repository's root.
 """
 
 import hashlib
@@ -174,7 +174,7 @@ def _asked(run: Run, finished: Finished) -> dict[str, Any]:
 @click.option("--below-goal", is_flag=True, help="Ship it though it errs more often than it may.")
 def main(run: Path, repeats: tuple[Path, ...], below_goal: bool) -> None:
     """Ship the models in RUN, the folder of a finished recipe."""
-    from edgecifar.benchmarks.readme import write_documents
+    from edgecifar.benchmarks.documents.readme import write_documents
 
     root = Path.cwd()
     places = root / "runtime" / "models", root / "train" / "zoo"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks import ship as shipping
+from edgecifar.benchmarks.documents import ship as shipping
+from edgecifar.benchmarks.documents.ship import Limits, ship
 from edgecifar.benchmarks.finished import Finished
 from edgecifar.benchmarks.retrained import against_shipped
-from edgecifar.benchmarks.ship import Limits, ship
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import pack_classes, seal
@@ -19,7 +19,7 @@ from edgecifar.train import zoo
 from edgecifar.train.files import read_json, write_json
 from edgecifar.train.run import open_run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecifar.benchmarks.compare import multiple
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime.results import unpack_bits
 from edgecifar.runtime.statistics import Estimate
@@ -64,12 +65,6 @@ def compared(ours: Row, peer: Row) -> Versus:
         return Versus(ours, peer, None)
     right = [unpack_bits(r["accuracy"]["correct"], r["accuracy"]["n"]) for r in (peer, ours)]
     return Versus(ours, peer, paired_difference(*right))
-
-
-def multiple(row: Row) -> Estimate:
-    """Return a latency as a multiple of that of the result's first file."""
-    ratio = row["ratio"]
-    return Estimate(ratio["value"], ratio["low"], ratio["high"])
 
 
 def row_of(result: Mapping[str, Any], sha256: str) -> Row | None:

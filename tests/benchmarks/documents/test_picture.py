@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgecifar.benchmarks.picture import Box, draw
+from edgecifar.benchmarks.documents.picture import Box, draw
+from edgecifar.benchmarks.documents.systems import Mark, marks
 from edgecifar.benchmarks.study.plan import Member, Study
-from edgecifar.benchmarks.systems import Mark, marks
 
 MARKS = [
     Mark("ours", "nano", 91.5, (90.9, 92.0), 70.0),
@@ -100,8 +100,8 @@ def test_a_system_that_was_measured_is_no_longer_as_reported():
 def test_the_same_figures_give_the_same_bytes():
     """Also in another process, where sets and hashes have another order."""
     script = (
-        "from edgecifar.benchmarks.picture import draw; "
-        "from edgecifar.benchmarks.systems import Mark; "
+        "from edgecifar.benchmarks.documents.picture import draw; "
+        "from edgecifar.benchmarks.documents.systems import Mark; "
         f"print(draw({MARKS!r}), end='')"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}

@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from edgecifar.benchmarks.against import versus
-from edgecifar.benchmarks.cards import card
-from edgecifar.benchmarks.readme import fill, measured, paired
+from edgecifar.benchmarks.documents.against import versus
+from edgecifar.benchmarks.documents.cards import card
+from edgecifar.benchmarks.documents.readme import fill, measured, paired
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read, seal
 from edgecifar.train import zoo
 from edgecifar.train.zoo import Shipped
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
