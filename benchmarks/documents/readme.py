@@ -214,8 +214,7 @@ def _of_studies(studies: Iterable[Mapping[str, Any]]) -> Iterator[_Found]:
 
 
 def _studies(folder: Path) -> list[dict[str, Any]]:
-    told = b'"kind": "study"'  # among the first lines of each
-    found = [path for path in sorted(folder.glob("*.json")) if told in path.read_bytes()[:100]]
+    found = filter(study_result.is_result, sorted(folder.glob("*.json")))
     return [study_result.read(path) for path in found]
 
 

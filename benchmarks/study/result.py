@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgecifar.benchmarks.study.plan import Member, Study, Task
     from edgecifar.train.data import Dataset
 
-SCHEMA = 1
+KIND = "study"  # of results
 ROLES = ("float", "int8", "int8_post")  # fine-tuned for int8, or quantized after training
 
 
@@ -93,8 +93,8 @@ class Collection:
         members = [(m, _of_seeds(found[m.recipe], m.seeds)) for m in self.study.members]
         steps = [(step, _of_seeds(found[step.recipe], (0,))) for step in self.study.ablation]
         content = {
-            "schema": SCHEMA,
-            "kind": "study",
+            "schema": results.SCHEMA,
+            "kind": KIND,
             "title": self.study.title,
             "note": self.study.note,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -187,27 +187,15 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises EdgecifarError if there is none, or it is no study, of another schema, or was edited.
     """
-    from edgecifar.train.files import read_json
-
-    result = read_json(path)
-    if result.get("kind") != "study":
+    if not is_result(path):  # said here, since others are written by other commands
         raise EdgecifarError(f"{path} is not a study's result: `edgecifar run *-study` writes one")
-    if result.get("schema") != SCHEMA:
-        raise EdgecifarError(
-            f"{path} has schema {result.get('schema')} and this edgecifar reads {SCHEMA}: "
-            "carry out the study again with this version"
-        )
-    if result.get("checksum") != results.checksum(result):
-        raise EdgecifarError(
-            f"{path} isn't what `edgecifar run` wrote (its checksum differs): run the study again"
-        )
-    return result
+    return results.read(path, kind=KIND)
 
 
 def is_result(path: Path) -> bool:
     """Tell a study's result from that of a bench, without checking it."""
     try:
-        return json.loads(path.read_bytes()).get("kind") == "study"
+        return json.loads(path.read_bytes()).get("kind") == KIND
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -241,6 +241,23 @@ def test_a_result_of_other_images_is_refused(folder, digits):
         again(folder, digits, out="elsewhere", earlier=path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-9], "is not a study's result: `edgecifar run"),
+        (lambda text: text.replace('"study"', '"bench"', 1), "is not a study's result"),
+        (lambda text: text.replace('"seeds": 2', '"seeds": 3', 1), "isn't what was measured"),
+        (lambda text: text.replace('"schema": 1', '"schema": 9', 1), "has schema 9"),
+    ],
+)
+def test_a_result_that_was_damaged_is_refused(small_study, tmp_path, damage, message):
+    whole, path = small_study.result.read_text(), tmp_path / "result.json"
+    path.write_text(damage(whole))
+    assert path.read_text() != whole
+    with pytest.raises(EdgecifarError, match=message):
+        study_result.read(path)
+
+
 def test_the_ablation_is_of_seed_0(folder):
     study = Study("s", (Member("demo", "d", seeds=(1, 2)),), (Step("demo", "c"),))
     (found,) = plan.tasks(study, folder).values()
