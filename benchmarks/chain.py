@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,17 +204,13 @@ class Chain:
         """
         from edgecifar.compress.distil import Teacher
 
-        taught = open_run(out).info.get("teacher") or {}
-        known = {
-            "runs": [school.recipe.architecture for school in self._schools],
-            "models": taught.get("models"),
-        }
-
-        class Absent(Teacher):
-            def identity(self) -> dict:
-                return super().identity() | known
-
-        return Absent((), self.recipe.distil)
+        taught, schools = open_run(out).info.get("teacher") or {}, self._schools
+        models = taught.get("models", ())[: len(schools)]
+        runs = (
+            _Gone(school.out / school.recipe.architecture, noted)
+            for school, noted in zip_longest(schools, models)
+        )
+        return Teacher(tuple(runs), self.recipe.distil)
 
     @cached_property
     def _teachers(self) -> "Teacher | None":
@@ -222,6 +219,24 @@ class Chain:
 
         runs = tuple(school.trained() for school in self._schools)
         return Teacher(runs, self.recipe.distil) if runs else None
+
+
+@dataclass(frozen=True)
+class _Gone(Run):
+    """A teacher's run without its folder: `noted` is the SHA-256 that its pupil has of its model.
+
+    It is None if the pupil had no such teacher.
+    """
+
+    noted: str | None
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the model's file, as the pupil has it."""
+        return self.noted
+
+    def require_data(self, dataset: "Dataset") -> None:
+        """Nothing: what it was trained on went with its folder."""
 
 
 def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:

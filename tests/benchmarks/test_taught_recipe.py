@@ -54,13 +54,20 @@ def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
     assert "test" not in open_run(folder / "runs" / "small-quick" / "edge-8-s16").metrics
     # Without them the pupil is taken as it is, unless the recipe asks for another.
     shutil.rmtree(folder / "runs" / "small-quick")
-    shutil.rmtree(folder / "runs" / "base-quick")
+    (folder / "runs" / "base-quick").rename(folder / "runs" / "untaught")
     assert Chain(recipe, digits, out).trained().path == outcome.runs[0]
     slower = dataclasses.replace(recipe.train, learning_rate=0.01)
     warmer = dataclasses.replace(recipe.distil, temperature=5.0)
-    for change, told in (({"train": slower}, "learning_rate"), ({"distil": warmer}, "temperature")):
+    more = (*recipe.teachers, str(folder / "base.toml"))
+    for change, told in (
+        ({"train": slower}, "learning_rate"),
+        ({"distil": warmer}, "temperature"),
+        ({"teachers": more}, r"teacher\.runs"),
+    ):
         with pytest.raises(EdgecifarError, match=told):
             Chain(dataclasses.replace(recipe, **change), digits, out).trained()
+    with pytest.raises(EdgecifarError, match="begun with stage train, not distil"):
+        Chain(recipe, digits, folder / "runs" / "untaught").trained()
     assert not (folder / "runs" / "small-quick").exists()
 
 
