@@ -31,7 +31,6 @@ def build_study_report(
     folders: Sequence[Path],
     out: Path,
     *,
-    title: str | None = None,
     images: np.ndarray | None = None,
     samples: Sequence[SampleRow] = (),
     force: bool = False,
@@ -45,7 +44,7 @@ def build_study_report(
     Raises EdgecifarError if the result is damaged, or `out` exists without `force`.
     """
     refuse_existing(out, force=force)
-    text = study_page(load_study(result, folders), title=title, images=images, samples=samples)
+    text = study_page(load_study(result, folders), images=images, samples=samples)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, text.encode())
     return out
@@ -58,7 +57,10 @@ def study_page(
     images: np.ndarray | None = None,
     samples: Sequence[SampleRow] = (),
 ) -> str:
-    """Return the page as HTML; arguments as for `build_study_report`."""
+    """Return the page as HTML; arguments as for `build_study_report`.
+
+    Without a `title` it has the study's own.
+    """
     title = title or study.raw["title"]
     dataset, notices = study.raw["data"]["name"], [study.raw["note"]]
     if "digits" in dataset.lower():

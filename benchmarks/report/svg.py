@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SERIES_COUNT = 8
-WIDTH = 4.5  # inches at 72 units each: 324 units, what a phone has, so text is not shrunk there
+_WIDTH = 4.5  # inches at 72 units each: 324 units, what a phone has, so text is not shrunk there
 
 _ROLES = ("ink", "muted", "grid", "surface", "accent", "on-accent")
 _ROLES += tuple(f"series-{i}" for i in range(SERIES_COUNT))
@@ -61,15 +61,11 @@ _RC = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawing: inline SVG, a title, a line of reading help and a text for those who can't see.
-
-    `wide` asks for the page's whole width.
-    """
+    """One drawing: inline SVG that says what it shows, a title and a line of reading help."""
 
     svg: str
     title: str
     caption: str
-    wide: bool = False
 
 
 def colour(role: str) -> str:
@@ -83,13 +79,13 @@ def series(index: int) -> str:
 
 
 @contextmanager
-def canvas(height: float, *, width: float = WIDTH) -> Iterator["Figure"]:
-    """Give an empty figure of `width` x `height` inches in the page's style, without pyplot."""
+def canvas(height: float) -> Iterator["Figure"]:
+    """Give an empty figure of `height` inches in the page's style, without pyplot."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_RC):
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
 def render(figure: "Figure", name: str, *, alt: str) -> str:

@@ -154,7 +154,7 @@ def decide(rows: Sequence[Row]) -> Verdict:
     first = reference(rows)
     # More images a call are faster an image, and slower for whoever waits for one.
     measured = [r for r in rows if r.latency and not r.error and r.batch == first.batch]
-    chosen = _choose(first, measured) if measured else max(rows, key=_on_validation)
+    chosen = _choose(measured) if measured else max(rows, key=_on_validation)
     others = tuple(
         Statement(row.name, compare(row, first)) for row in rows if row not in (first, chosen)
     )
@@ -251,7 +251,7 @@ def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str]:
     return accuracy, own.get("split") or "split unknown"
 
 
-def _choose(first: Row, measured: Sequence[Row]) -> Row:
+def _choose(measured: Sequence[Row]) -> Row:
     good = [row for row in measured if row.gap is None or row.gap >= -MAX_LOSS] or list(measured)
     fastest = min(good, key=lambda row: row.latency.median)
     limit = fastest.latency.high or fastest.latency.median

@@ -24,11 +24,11 @@ _TITLES = {
 }
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """Give `value` with so many significant digits, without an exponent."""
+def significant(value: float) -> str:
+    """Give `value` with three significant digits, without an exponent."""
     if value == 0:
         return "0"
-    places = max(0, digits - len(str(int(abs(value)))) if abs(value) >= 1 else digits)
+    places = max(0, 3 - len(str(int(abs(value))))) if abs(value) >= 1 else 3
     return f"{value:,.{places}f}"
 
 
