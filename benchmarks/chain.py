@@ -60,7 +60,7 @@ class Chain:
         Raises EdgecifarError, before any training, for a step that can't be taken.
         """
         if not is_finished(self._trained):
-            self._require_possible()
+            require_feasible(self.recipe, self.dataset)
         trained = self.trained()
         if self.recipe.teachers and self._teachers_are_there:
             self._compare(self._teachers.runs, trained)
@@ -88,25 +88,6 @@ class Chain:
             return session.train(*what, out, **how)
 
         return self._stage(f"training, {recipe.train.epochs} epochs", out, work)
-
-    def _require_possible(self) -> None:
-        from edgecifar.train import models
-        from edgecifar.train.loop import require_batches
-
-        recipe = self.recipe
-        known = models.find(recipe.architecture)
-        require_batches(self.dataset, recipe.train)
-        steps: list[Step] = [step for variant in recipe.variants for step in variant.steps]
-        if recipe.fine_tune_int8:
-            steps += [variant.quantize for variant in recipe.variants if variant.quantize]
-            steps.append(recipe.quantize)
-        if not steps:
-            return
-        require_judgeable(self.dataset)
-        model = known.build(self.dataset.image_size, len(self.dataset.classes))
-        deployed = known.deploy(model) if known.deploy else model
-        for step in steps:
-            require_possible(step, deployed, self.dataset)
 
     def _variant(self, trained: Run, variant: Variant) -> Iterator[Made]:
         teacher, run = self._itself(trained, variant.distil), trained
@@ -219,6 +200,29 @@ class Chain:
 
         runs = tuple(school.trained() for school in self._schools)
         return Teacher(runs, self.recipe.distil) if runs else None
+
+
+def require_feasible(recipe: Recipe, dataset: "Dataset") -> None:
+    """Raise EdgecifarError if a step of `recipe` can't be taken with these images.
+
+    That is told by shapes and numbers of images alone; of `recipe`'s teachers nothing is asked.
+    """
+    from edgecifar.train import models
+    from edgecifar.train.loop import require_batches
+
+    known = models.find(recipe.architecture)
+    require_batches(dataset, recipe.train)
+    steps: list[Step] = [step for variant in recipe.variants for step in variant.steps]
+    if recipe.fine_tune_int8:
+        steps += [variant.quantize for variant in recipe.variants if variant.quantize]
+        steps.append(recipe.quantize)
+    if not steps:
+        return
+    require_judgeable(dataset)
+    model = known.build(dataset.image_size, len(dataset.classes))
+    deployed = known.deploy(model) if known.deploy else model
+    for step in steps:
+        require_possible(step, deployed, dataset)
 
 
 @dataclass(frozen=True)
