@@ -18,6 +18,9 @@ _START_OF_ENTRY = b"PK\x03\x04\x14\x00"  # with the version: weights won't hold 
 _LONGEST_ZIP_TAIL = 22 + 65535  # end record and the longest comment it can have
 _LARGEST_ATTACHMENT = 16 << 20
 _MOST_ATTACHMENTS = 8  # a model has one or two files of labels
+# What altered offsets lead to: an end that isn't there, or further than an address reaches, which
+# on a 32-bit system is 2 GiB.
+_NOWHERE = (struct.error, OverflowError)
 # Field numbers in schema.fbs.
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 2, 4, 6
 _METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
@@ -49,7 +52,7 @@ def split(
             return data[:start], {entry.filename: _read(archive, entry) for entry in wanted}
     # On altered bytes zipfile raises what lies below it, too.
     except (
-        *(zipfile.BadZipFile, zlib.error, struct.error),
+        *(zipfile.BadZipFile, zlib.error, *_NOWHERE),
         *(NotImplementedError, RuntimeError, EOFError, OSError),
     ) as error:
         raise ValueError(f"the archive appended to it is damaged ({error})") from error
@@ -96,7 +99,7 @@ def check(payload: bytes) -> None:
             raise ValueError("it holds no graph")
         for buffer in _tables(payload, root, _MODEL_BUFFERS):
             _check_vector_of_bytes(payload, _field(payload, buffer, _BUFFER_DATA))
-    except struct.error as error:
+    except _NOWHERE as error:
         raise ValueError("it is truncated or altered") from error
 
 
@@ -116,7 +119,7 @@ def least_tensorflow(payload: bytes) -> str | None:
                 index = struct.unpack_from("<I", payload, field)[0] if field else 0
                 content = _bytes(payload, _field(payload, buffers[index], _BUFFER_DATA))
                 return content.strip(b"\0").decode("ascii") or None
-    except (struct.error, IndexError) as error:
+    except (*_NOWHERE, IndexError) as error:
         raise ValueError("it is altered") from error
     return None
 

@@ -93,6 +93,8 @@ def test_a_32_bit_board_with_tflite_runtime(tour, here, record_property):
     assert json.loads(text)["golden"]["same_labels"] >= 7
     status, _, errors = told["classify"]
     assert status == 0, errors
+    assert set(told["damaged"]) <= {"read", "refused"}
+    assert told["damaged"].count("refused") > 20
 
 
 @pytest.mark.parametrize(

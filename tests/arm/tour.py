@@ -6,12 +6,19 @@ python tour.py LAUNCHER MODEL IMAGES.npy OUTPUTS.npz COMMANDS (as JSON). Prints 
 import contextlib
 import io
 import json
+import random
+import struct
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
-from edgecifar.runtime import Classifier
+from edgecifar.runtime import Classifier, modelfile
 from edgecifar.runtime.commands import main
+from edgecifar.runtime.errors import EdgecifarError
+
+DAMAGED = 60  # copies of the model
 
 
 def call(arguments):
@@ -36,6 +43,31 @@ def compute(classifier, images):
     return {"scores": np.concatenate(scores), "logits": np.concatenate(logits)}
 
 
+def damage(model):
+    """Read copies with an offset of 2 GiB and more; return how each ended, "read" if it didn't.
+
+    On a 32-bit board such an offset is no longer one that an address reaches.
+    """
+    good, rng, ends = Path(model).read_bytes(), random.Random(0), []
+    tables = modelfile.read(model).payload
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        for number in range(DAMAGED):
+            # Without the description's checksum in front of them, and at the description itself.
+            data = bytearray(good if number % 2 else tables)
+            at = len(data) - rng.randrange(4, 200) if number % 2 else 4 * rng.randrange(20)
+            at = 0 if number == 0 else at
+            data[at : at + 4] = struct.pack("<I", rng.randrange(1 << 31, 1 << 32))
+            Path(file.name).write_bytes(data)
+            try:
+                modelfile.read(file.name)
+                ends.append("read")
+            except EdgecifarError:
+                ends.append("refused")
+            except Exception as error:
+                ends.append(repr(error))
+    return ends
+
+
 def tour(launcher, model, images, outputs, commands):
     """Do it all in one process: under emulation an import takes seconds."""
     sys.executable = launcher  # children of bench and doctor are emulated too
@@ -43,7 +75,7 @@ def tour(launcher, model, images, outputs, commands):
     if images:
         np.savez(outputs, **compute(classifier, np.load(images)))
     told = {name: call(arguments) for name, arguments in json.loads(commands).items()}
-    return {"backend": classifier.backend, **told}
+    return {"backend": classifier.backend, "damaged": damage(model), **told}
 
 
 if __name__ == "__main__":

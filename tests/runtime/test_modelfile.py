@@ -4,6 +4,8 @@ import os
 import struct
 import tracemalloc
 import zipfile
+import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -285,6 +287,40 @@ def test_containers_meet_any_bytes_with_value_errors(bare, name):
             refused += 1
     assert refused > 10
     container.check(good)
+
+
+def test_offsets_beyond_the_addresses_of_a_32_bit_system(bare, tmp_path, monkeypatch):
+    """There struct doesn't look whether the bytes end before them. tests/arm tries it for real."""
+
+    def unpack_from(layout, data, offset=0):
+        if offset >= 1 << 31:
+            raise OverflowError("Python int too large to convert to C ssize_t")
+        return struct.unpack_from(layout, data, offset)
+
+    payload, path = (bare / "int8.tflite").read_bytes(), tmp_path / "int8.tflite"
+    limited = SimpleNamespace(unpack_from=unpack_from, error=struct.error)
+    monkeypatch.setattr(tflite_container, "struct", limited)
+    for offset in (b"\0\0\0\x80", b"\xf0\xff\xff\xff"):
+        path.write_bytes(offset + payload[4:])
+        with pytest.raises(EdgecifarError, match="truncated or altered"):
+            modelfile.read(path)
+        with pytest.raises(ValueError, match="altered"):
+            tflite_container.least_tensorflow(path.read_bytes())
+
+
+def test_an_archive_that_points_beyond_all_addresses(bare, tmp_path):
+    """By the 64-bit fields that large archives have."""
+    payload, path = (bare / "int8.tflite").read_bytes(), tmp_path / "int8.tflite"
+    name, body = b"labels.txt", b"one\ntwo\n"
+    about = struct.pack("<IIIHH", zlib.crc32(body), len(body), len(body), len(name), 0)
+    far = struct.pack("<HHQ", 1, 8, 1 << 63)
+    entry = b"PK\3\4" + struct.pack("<5H", 20, 0, 0, 0, 33) + about + name + body
+    about = about[:-2] + struct.pack("<4HII", len(far), 0, 0, 0, 0, 0xFFFFFFFF) + name + far
+    listed = b"PK\1\2" + struct.pack("<6H", 45, 45, 0, 0, 0, 33) + about
+    end = b"PK\5\6" + struct.pack("<4HIIH", 0, 0, 1, 1, len(listed), len(entry), 0)
+    path.write_bytes(payload + entry + listed + end)
+    with pytest.raises(EdgecifarError, match="archive appended to it is damaged"):
+        modelfile.read(path)
 
 
 def test_a_file_of_zeros_is_soon_refused(tmp_path):
