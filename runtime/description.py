@@ -6,7 +6,7 @@ from typing import Any
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.interpreters import TensorSpec, open_model
 from edgecifar.runtime.shipped import locate
-from edgecifar.runtime.tables import human_bytes
+from edgecifar.runtime.tables import human_bytes, printable
 
 # What accuracy is of: a model fine-tuned for int8 computes, in floats, what its file is to.
 _WHOSE = {"float": "of the float model", "simulated": "of int8 simulated"}
@@ -63,7 +63,7 @@ def lines(description: dict[str, Any]) -> list[str]:
         "created": metadata.get("created"),
         "loads in": description["backend"],
     }
-    shown = {name: text for name, text in fields.items() if text}
+    shown = {printable(name): printable(str(text)) for name, text in fields.items() if text}
     width = max(map(len, shown))
     return [f"{name.ljust(width)}  {text}" for name, text in shown.items()]
 

@@ -11,6 +11,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.golden import Agreement
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.shipped import locate
+from edgecifar.runtime.tables import printable
 
 
 @dataclass(frozen=True)
@@ -98,4 +99,4 @@ def lines(verification: Verification) -> list[str]:
         "computed with": f"{found.computed_with} here, {found.recorded_with} at export",
     }
     width = max(map(len, fields))
-    return [f"{name.ljust(width)}  {text}" for name, text in fields.items()]
+    return [f"{name.ljust(width)}  {printable(text)}" for name, text in fields.items()]

@@ -16,6 +16,7 @@ import click
 
 from edgecifar.runtime import __version__
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.tables import printable
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -131,7 +132,7 @@ def _explain(error: BaseException) -> NoReturn:
     if isinstance(error, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         raise click.exceptions.Exit(_INTERRUPTED) from None
-    raise click.ClickException(_one_line(error)) from None
+    raise click.ClickException(printable(_one_line(error))) from None
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.shipped import locate
 from edgecifar.runtime.stored import Outcome, bench_to_file
-from edgecifar.runtime.tables import human_bytes, table
+from edgecifar.runtime.tables import human_bytes, printable, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def bench(
         _print(outcome, titled=len(outcomes) > 1, first=not number)
     failed = [error for outcome in outcomes for error in outcome.errors]
     for error in failed[:-1]:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {printable(error)}", err=True)
     if failed:
         raise EdgecifarError(failed[-1])
 
@@ -157,7 +157,7 @@ def _print(outcome: Outcome, *, titled: bool, first: bool) -> None:
     if outcome.result:
         click.echo(render(outcome.result))
     else:
-        click.echo(f"not measured: {outcome.error}")
+        click.echo(f"not measured: {printable(str(outcome.error))}")
 
 
 def render(result: dict[str, Any]) -> str:
@@ -170,18 +170,16 @@ def render(result: dict[str, Any]) -> str:
     if where["temperature_c"] is not None:
         details.append(f"{where['temperature_c']:.0f} °C")
     backends = sorted({row["backend"] for row in result["models"] if "backend" in row})
-    lines = [
-        table(*_columns(result)),
-        "",
+    notes = [
         f"{machine} ({', '.join(details)}); {', '.join(backends) or 'no interpreter'}; "
         f"threads {_listed(result['settings']['threads'])}",
     ]
     if result["data"]:
-        lines.append(f"top-1 on {result['data']['n']} images of {result['data']['name']}")
+        notes.append(f"top-1 on {result['data']['n']} images of {result['data']['name']}")
     if not result.get("timed", True):
-        lines.append("An emulator's times say nothing of a device, so none were taken.")
-    lines += [f"These latencies are invalid: {doubt}." for doubt in result["doubts"]]
-    return "\n".join(lines)
+        notes.append("An emulator's times say nothing of a device, so none were taken.")
+    notes += [f"These latencies are invalid: {doubt}." for doubt in result["doubts"]]
+    return "\n".join([table(*_columns(result)), "", *map(printable, notes)])
 
 
 def _columns(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -249,5 +247,5 @@ class _Status:
     def show(self, text: str) -> None:
         """Replace the line."""
         if self._live:
-            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.write(f"\r\x1b[K{printable(text)}")
             self._stream.flush()

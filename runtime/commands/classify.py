@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.tables import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ def classify(
     for name, outcome in classify_sources(classifier, islice(sources, count), top, batch):
         if isinstance(outcome, EdgecifarError):
             failed += 1
-            click.echo(f"Error: {outcome}", err=True)
+            click.echo(f"Error: {printable(str(outcome))}", err=True)
         else:
             click.echo(show(name, outcome, min_confidence))
     if failed:
@@ -106,11 +107,11 @@ def _warn_of_strangers(classifier: Classifier, *, named: bool) -> None:
     model = classifier.model
     if not model.has_checksum:
         unnamed = "" if named or model.labels else "; name its classes with --labels"
-        click.echo(
+        warning = (
             f"Warning: {model.path} carries neither description nor checksum: RGB pixels 0 to 255 "
-            f"are what it is given, and damage isn't noticed{unnamed}",
-            err=True,
+            f"are what it is given, and damage isn't noticed{unnamed}"
         )
+        click.echo(printable(warning), err=True)
 
 
 def _sources(paths: Iterable[str]) -> Iterator[tuple[str, Source]]:
@@ -181,7 +182,7 @@ def _predict(
 def _text_line(name: str, best: list[tuple[str, float]], min_confidence: float) -> str:
     scores = ", ".join(f"{label} {100 * probability:.1f} %" for label, probability in best)
     unsure = "" if best[0][1] >= min_confidence else f"{_UNSURE} ("  # which NaN is, too
-    return f"{name}: {unsure}{scores}{')' if unsure else ''}"
+    return printable(f"{name}: {unsure}{scores}{')' if unsure else ''}")
 
 
 def _json_line(name: str, best: list[tuple[str, float]], min_confidence: float) -> str:

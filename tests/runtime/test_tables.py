@@ -1,4 +1,4 @@
-from edgecifar.runtime.tables import human_bytes, table
+from edgecifar.runtime.tables import human_bytes, printable, table
 
 
 def test_columns_are_aligned():
@@ -8,6 +8,15 @@ def test_columns_are_aligned():
         "a              1.0",
         "longer name  100.0",
     ]
+
+
+def test_what_would_steer_a_terminal_is_shown():
+    assert printable("\x1b[2J\x9b1m\r\n\x7f\u202eab\u2028") == (
+        r"\x1b[2J\x9b1m\r\n\x7f\u202eab\u2028"
+    )
+    plain = "Käfer 甲虫 \U0001f469\u200d\U0001f33e \\ \udcff"
+    assert printable(plain) == plain
+    assert table(("model",), [("a\nb",)]).splitlines() == ["model", r"a\nb"]
 
 
 def test_human_bytes():

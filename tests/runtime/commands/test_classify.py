@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecifar.runtime import Classifier, cameras, classifier
+from edgecifar.runtime import Classifier, cameras, classifier, modelfile
 
 
 @pytest.fixture
@@ -125,6 +125,22 @@ def test_unsure(edgecifar, model, photos):
     assert json.loads(sure.stdout)["label"] != "unsure"
     text = edgecifar("classify", photos / "0.png", "--model", model, "--min-confidence", "1")
     assert ": unsure (" in text.stdout
+
+
+def test_labels_and_file_names_do_not_steer_the_terminal(edgecifar, model, photos):
+    steering = ["ant\x1b[31m", "bee\x1b[31m\r", "cow\x9b31m", "dog\n/safe.png: cow 99 %"]
+    modelfile.append(model, {"input": {"encoding": "pixel-128"}, "labels": steering}, None)
+    os.rename(photos / "0.png", photos / "0\x1b[2J.png")
+    (photos / "1.png").rename(photos / "1\n.png").write_bytes(b"no image")
+    result = edgecifar("classify", photos, "--model", model, "--top", 4)
+    assert len(result.stdout.splitlines()) == 2
+    for text in (result.stdout, result.stderr):
+        assert all(line.isprintable() for line in text.splitlines())
+    assert r"0\x1b[2J.png: " in result.stdout
+    assert r"dog\n/safe.png: cow 99 %" in result.stdout
+    assert r"1\n.png is not an image" in result.stderr
+    result = edgecifar("classify", photos / "2.png", "--model", model, "--top", 4, "--json")
+    assert {entry["label"] for entry in json.loads(result.stdout)["top"]} == set(steering)
 
 
 def test_what_is_not_a_number_is_unsure(edgecifar, model, photos, monkeypatch):

@@ -1,6 +1,6 @@
 import json
 
-from edgecifar.runtime import shipped
+from edgecifar.runtime import modelfile, shipped
 
 
 def test_a_file_of_ours(edgecifar, described):
@@ -36,6 +36,25 @@ def test_json_of_a_foreign_file(edgecifar, bare):
     assert found["verified"] is False
     assert found["metadata"] is None
     assert found["input"]["shape"] == [1, 16, 16, 3]
+
+
+def test_a_description_does_not_steer_the_terminal(edgecifar, described):
+    path = described / "int8.tflite"
+    modelfile.append(
+        path,
+        {
+            "name": "tiny\x1b[2J", "labels": ["ant\nverified", "bee\x1b]0;title\x07", "cow", "dog"],
+            "recipe": {"epochs\r": "\x9b8m"}, "dataset": {"name": "\u202eslebal"},
+        },
+        None,
+    )  # fmt: skip
+    result = edgecifar("info", path)
+    assert result.exit_code == 0
+    assert all(line.isprintable() for line in result.stdout.splitlines())
+    assert r"tiny\x1b[2J" in result.stdout
+    assert r"ant\nverified, bee\x1b]0;title\x07, cow" in result.stdout
+    found = json.loads(edgecifar("info", path, "--json").stdout)
+    assert found["labels"][0] == "ant\nverified"
 
 
 def test_a_damaged_file(fails, described):
