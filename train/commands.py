@@ -1,6 +1,6 @@
 """The commands `train`, `evaluate` and `models`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from edgecifar.train.recipe import LARGEST_SEED
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
     from edgecifar.train.recipe import Training
+    from edgecifar.train.run import Run
 
 
 @click.command()
@@ -91,37 +92,43 @@ def train(
     asked = {"weights": weights, "backbone_size": backbone_size, "unfreeze": unfreeze}
     how = {key: options.pop(key) for key in ("seed", "force", "tensorboard", "strategy")}
     changes = _given(options) | parse_assignments(assignments)
-    train_run = _trainer(architecture, changes, _given(asked))
+    train_run, settings = trainer(architecture, changes, _given(asked))
     start_tensorflow()
     dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
-    train_run.keywords["settings"] = suited(train_run.keywords["settings"], changes, dataset)
-    print_run(
-        train_run(
-            architecture, dataset, out=out or Path("runs") / architecture.replace(":", "-"), **how
-        )
-    )
+    settings = suited(settings, changes, dataset)
+    out = out or Path("runs") / architecture.replace(":", "-")
+    print_run(train_run(architecture, dataset, settings, out=out, **how))
 
 
-def _trainer(architecture: str, changes: dict, asked: dict):
-    """Return the function that trains, with its settings: from pretrained weights or without."""
-    from edgecifar.train import models, session, transfer
-    from edgecifar.train.recipe import Training, override
+def trainer(
+    architecture: str, changes: Mapping, asked: Mapping
+) -> tuple[Callable[..., "Run"], "Training"]:
+    """Return the function that trains, from pretrained weights or without, and its settings.
+
+    `changes` are the user's settings, of which `transfer.KEY` go to those `asked` of transfer.
+    """
+    from edgecifar.train import session, transfer
+    from edgecifar.train.recipe import override
 
     prefix = "transfer."
-    asked |= {key[len(prefix) :]: changes.pop(key) for key in [*changes] if key.startswith(prefix)}
+    own = {key: value for key, value in changes.items() if not key.startswith(prefix)}
+    asked = {**asked, **{key[len(prefix) :]: changes[key] for key in changes if key not in own}}
     if not asked:
-        return partial(
-            session.train,
-            settings=override(Training(), {**models.find(architecture).training, **changes}),
-        )
+        return session.train, override(_usual(architecture), own)
     if "weights" not in asked:
         raise click.UsageError("--backbone-size and --unfreeze need --weights")
     settings, how = transfer.usual(architecture)
     if asked["weights"] == "none":  # from random weights, which those are too slow for
-        settings = override(Training(), models.find(architecture).training)
-    return partial(
-        transfer.train, settings=override(settings, changes), transfer=override(how, asked)
-    )
+        settings = _usual(architecture)
+    return partial(transfer.train, transfer=override(how, asked)), override(settings, own)
+
+
+def _usual(architecture: str) -> "Training":
+    """Return the settings that suit a network which starts from random weights."""
+    from edgecifar.train import models
+    from edgecifar.train.recipe import Training, override
+
+    return override(Training(), models.find(architecture).training)
 
 
 def suited(settings: "Training", changes: Mapping, dataset: "Dataset") -> "Training":

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import features, models
 from edgecifar.train.checkpoint import newest_checkpoint
-from edgecifar.train.commands import _trainer
 from edgecifar.train.commands import train as command
+from edgecifar.train.commands import trainer
 from edgecifar.train.data import Split
 from edgecifar.train.recipe import Training, override
 from edgecifar.train.transfer import FINE_TUNING, Head, Transfer, freeze, train
@@ -190,7 +190,15 @@ def test_options_of_transfer_need_weights():
 
 def test_random_weights_are_trained_as_without_transfer():
     """The second phase's 1e-5 would leave them as they are."""
-    settings = _trainer(NAME, {"epochs": 3}, {"weights": "none"}).keywords["settings"]
+    _, settings = trainer(NAME, {"epochs": 3}, {"weights": "none"})
     assert settings == override(Training(), {"epochs": 3})
-    pretrained = _trainer(NAME, {}, {"weights": "imagenet"}).keywords["settings"]
+    _, pretrained = trainer(NAME, {}, {"weights": "imagenet"})
     assert pretrained == FINE_TUNING
+
+
+def test_settings_of_transfer_are_told_from_those_of_training():
+    changes, asked = {"transfer.head.epochs": 7, "epochs": 3}, {"weights": "imagenet"}
+    how, settings = trainer(NAME, changes, asked)
+    assert settings.epochs == 3
+    assert how.keywords["transfer"] == Transfer(head=Head(epochs=7))
+    assert (changes, asked) == ({"transfer.head.epochs": 7, "epochs": 3}, {"weights": "imagenet"})
