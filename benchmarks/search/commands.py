@@ -1,9 +1,11 @@
 """The command `search`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from edgecifar.train.commands import suited
 from edgecifar.train.data.options import data_options
 from edgecifar.train.recipe import LARGEST_SEED
 
@@ -84,10 +86,12 @@ def search(
     from edgecifar.train.recipe import override, parse_assignments
 
     limits = Limits(max_bytes, *parse_latency(max_latency))
-    training = override(SHORT, {"epochs": epochs} | parse_assignments(assignments))
-    plan = Plan(limits, shapes, trained, training, seed)
+    changes = {"epochs": epochs} | parse_assignments(assignments)
+    plan = Plan(limits, shapes, trained, override(SHORT, changes), seed)
     start_tensorflow()
-    found = find(plan, load(**source), out, reference=reference, device=device, storage=storage)
+    dataset = load(**source)
+    plan = replace(plan, training=suited(plan.training, changes, dataset))
+    found = find(plan, dataset, out, reference=reference, device=device, storage=storage)
     print_trials(found)
     for path in draw_front(found, limits, out):
         click.echo(f"wrote {path}")

@@ -1,0 +1,48 @@
+from dataclasses import dataclass
+
+import pytest
+from click.testing import CliRunner
+
+from edgecifar.benchmarks.search import search as module
+from edgecifar.runtime.commands import main
+
+
+class _StoppedError(Exception):
+    """Raised where the search would begin."""
+
+
+@dataclass
+class Told:
+    """What a command came to, and what it said."""
+
+    plan: module.Plan
+    stderr: str
+
+
+@pytest.fixture
+def ask(monkeypatch, tmp_path):
+    """Return what a search of the digits would be told, given options."""
+    plans = []
+
+    def begin(plan, *_, **__):
+        plans.append(plan)
+        raise _StoppedError
+
+    monkeypatch.setattr(module, "search", begin)
+    limits = ["--max-latency=1x", "--max-bytes=60000"]
+
+    def asked(*options):
+        arguments = ["search", *limits, "--data=digits", f"--out={tmp_path}", *options]
+        result = CliRunner().invoke(main, arguments)
+        return Told(plans[-1], result.stderr)
+
+    return asked
+
+
+def test_few_images_get_small_batches_as_in_train(ask):
+    """Steps of 256 of 1,259 images at SGD's usual rate would leave every candidate at chance."""
+    told = ask()
+    assert (told.plan.training.batch_size, told.plan.training.learning_rate) == (32, 0.05)
+    assert "training images: batches of 32 at a rate of up to 0.05" in told.stderr
+    own = ask("--set", "batch_size=128").plan.training
+    assert (own.batch_size, own.learning_rate) == (128, 0.4)
