@@ -13,6 +13,8 @@ _WHEELS: dict[str, tuple[tuple[str, ...], tuple[int, int] | None]] = {
     "onnxruntime": (("x86_64", "aarch64", "arm64", "AMD64"), None),
 }
 _32_BIT = "armv7l"
+# What pip's own package is of no use for: it is tied to the system's libraries.
+_FROM_APT = {"picamera2": "`apt install --reinstall python3-picamera2`"}
 
 
 def diagnose(
@@ -32,7 +34,8 @@ def diagnose(
     if version is None:
         return _missing(package, machine)
     last = (complaint.strip().splitlines() or ["no reason given"])[-1]
-    return f"it is installed and fails ({last})", f"`pip install --force-reinstall {package}`"
+    mend = _FROM_APT.get(package, f"`pip install --force-reinstall {package}`")
+    return f"it is installed and fails ({last})", mend
 
 
 def processor(machine: dict[str, Any]) -> str:
@@ -72,7 +75,7 @@ def killed(
         ending = signal.Signals(number).name
     except ValueError:
         ending = f"signal {number}"
-    return f"{doing} crashes ({ending})", f"`pip install -U {package}`"
+    return f"{doing} crashes ({ending})", _FROM_APT.get(package, f"`pip install -U {package}`")
 
 
 def _missing(package: str, machine: dict[str, Any]) -> tuple[str, str]:
@@ -117,6 +120,13 @@ def _wrong_build(found: re.Match[str], package: str, machine: dict[str, Any]) ->
     )
 
 
+def _no_libcamera(found: re.Match[str], package: str, machine: dict[str, Any]) -> tuple[str, str]:
+    return (
+        "libcamera is missing, which the system's packages alone bring",
+        "`apt install python3-picamera2`, and `python3 -m venv --system-site-packages`",
+    )
+
+
 _Explain = Callable[[re.Match[str], str, dict[str, Any]], tuple[str, str]]
 _PATTERNS: tuple[tuple[str, _Explain], ...] = (
     (r"version `(GLIBC|GLIBCXX|CXXABI)_([\d.]+)' not found", _old_libc),
@@ -124,5 +134,6 @@ _PATTERNS: tuple[tuple[str, _Explain], ...] = (
     (r"compiled against (?:ABI|API) version|numpy\.dtype size changed", _numpy_abi),
     (r"wrong ELF class|invalid ELF header|Exec format error|incompatible architecture",
      _wrong_build),
+    (r"No module named 'libcamera'", _no_libcamera),
     (r"(\S+\.so[\d.]*): cannot open shared object file", _no_library),
 )  # fmt: skip

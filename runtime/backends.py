@@ -12,7 +12,7 @@ from typing import Any
 class Backend:
     """A library: how to import it and which pip command brings it.
 
-    ``kind`` are the files that it runs.
+    ``kind`` are the files that it runs; else what it is for.
     """
 
     name: str
@@ -69,6 +69,18 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
+def _picamera2() -> Any:
+    import picamera2
+
+    return picamera2
+
+
+def _opencv() -> Any:
+    import cv2
+
+    return cv2
+
+
 BACKENDS = {  # in the order in which they are tried
     backend.name: backend
     for backend in (
@@ -86,5 +98,15 @@ NEEDED = {  # whatever the interpreter
     for backend in (
         Backend("NumPy", "none", ("numpy",), _numpy),
         Backend("Pillow", "none", ("pillow",), _pillow),
+    )
+}
+
+_OPENCV = "opencv-python-headless", "opencv-python", "opencv-contrib-python"
+
+CAMERAS = {  # by the name of the module, in the order in which they are tried
+    backend.name: backend
+    for backend in (
+        Backend("picamera2", "camera", ("picamera2",), _picamera2),
+        Backend("cv2", "camera", _OPENCV, _opencv),
     )
 }

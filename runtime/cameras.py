@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecifar.runtime.backends import CAMERAS
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.images import find_images, is_image_name
 
@@ -104,15 +107,10 @@ def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], An
     for opener in (_picamera2, _opencv):
         try:
             return opener(number)
-        except ImportError:
+        except ModuleNotFoundError:
             continue
         except EdgecifarError as error:
             complaints.append(error)
-        except Exception as error:  # an extension module built for another NumPy raises anything
-            library = opener.__name__.strip("_")
-            complaints.append(
-                EdgecifarError(f"{library} doesn't work here ({error}): install it again")
-            )
     if complaints:
         raise complaints[0]
     raise EdgecifarError(
@@ -121,16 +119,32 @@ def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], An
     )
 
 
-def _picamera2(number: int) -> tuple[Callable[[], np.ndarray], Callable[[], Any]]:
-    from picamera2 import Picamera2
-
-    device = None
+def _load(name: str) -> Any:
+    """Import a library; ModuleNotFoundError if it isn't there, EdgecifarError if it is broken."""
+    aside = io.StringIO()
     try:
-        device = Picamera2(number)
+        with redirect_stderr(aside):  # where NumPy says at length what it raises, too
+            return CAMERAS[name].load()
+    except Exception as error:  # an extension module built for another NumPy raises anything
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise
+        from edgecifar.runtime.ailments import diagnose
+        from edgecifar.runtime.doctor import describe_machine
+
+        library, complaint = CAMERAS[name], f"{aside.getvalue()}{type(error).__name__}: {error}"
+        package, machine = library.distributions[0], describe_machine()
+        reason, mend = diagnose(package, "", code=1, complaint=complaint, machine=machine)
+        raise EdgecifarError(f"{name} doesn't work here ({reason}): {mend}") from error
+
+
+def _picamera2(number: int) -> tuple[Callable[[], np.ndarray], Callable[[], Any]]:
+    library, device = _load("picamera2"), None
+    try:
+        device = library.Picamera2(number)
         # Its names are those of little-endian words: BGR888 has red in the first byte.
         device.configure(device.create_video_configuration({"size": _SIZE, "format": "BGR888"}))
         device.start()
-    except (RuntimeError, IndexError) as error:
+    except Exception as error:  # RuntimeError, IndexError and what else libcamera's bindings raise
         if device:  # OpenCV may have more luck, unless it is held
             device.close()
         raise EdgecifarError(
@@ -145,8 +159,7 @@ def _picamera2(number: int) -> tuple[Callable[[], np.ndarray], Callable[[], Any]
 
 
 def _opencv(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], Any]]:
-    import cv2
-
+    cv2 = _load("cv2")
     device = cv2.VideoCapture(number)
     if not device.isOpened():
         raise EdgecifarError(f"camera {number} can't be opened: is it connected, and free?")

@@ -3,6 +3,7 @@
 Nothing here imports NumPy, which may be what is broken.
 """
 
+import importlib.util
 import platform
 import signal
 import struct
@@ -15,13 +16,15 @@ from typing import Any
 from edgecifar.runtime import environment, modelfile
 from edgecifar.runtime.advice import advise
 from edgecifar.runtime.ailments import diagnose, killed
-from edgecifar.runtime.backends import BACKENDS, NEEDED, Backend
+from edgecifar.runtime.backends import BACKENDS, CAMERAS, NEEDED, Backend
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.probe import CrashError, child, probe
 from edgecifar.runtime.shipped import default_model, names
 
 _TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
-_IMPORT = "from edgecifar.runtime.backends import *; (NEEDED | BACKENDS)[sys.argv[1]].load()"
+_IMPORT = (
+    "from edgecifar.runtime.backends import *; (NEEDED | BACKENDS | CAMERAS)[sys.argv[1]].load()"
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,15 @@ class Examination:
 
 
 def examine(root: Path = Path("/")) -> dict[str, Any]:
-    """Try every interpreter in a process of its own and describe the machine, as JSON holds it."""
+    """Try every interpreter in a process of its own and describe the machine, as JSON holds it.
+
+    Libraries for cameras are tried as far as they are there.
+    """
     machine = describe_machine(root)
-    needed, interpreters = (
+    present = {name: library for name, library in CAMERAS.items() if _is_there(name)}
+    needed, interpreters, cameras = (
         [asdict(_examine(backend, machine)) for backend in known.values()]
-        for known in (NEEDED, BACKENDS)
+        for known in (NEEDED, BACKENDS, present)
     )
     return {
         "schema": 1,
@@ -54,6 +61,7 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
         "machine": machine,
         "needed": needed,
         "interpreters": interpreters,
+        "cameras": cameras,
         "advice": advise(machine, interpreters, needed),
     }
 
@@ -76,7 +84,9 @@ def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
     code, complaint = _run(child(_IMPORT, backend.name))
     import_ms = 1000 * (time.perf_counter() - start)
     if code:
-        told = diagnose(package, version, code=code, complaint=complaint, machine=machine)
+        # Debian's OpenCV has no version that its distribution tells.
+        there = version or "" if backend.kind == "camera" else version
+        told = diagnose(package, there, code=code, complaint=complaint, machine=machine)
         return Examination(backend.name, package, version, False, *told)
     first_us = None
     if backend.kind == "tflite" and names():
@@ -89,6 +99,13 @@ def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
             reason, _, mend = str(error).partition(": ")[2].rpartition(": ")
             return Examination(backend.name, package, version, False, reason, mend)
     return Examination(backend.name, package, version, True, import_ms=import_ms, first_us=first_us)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # it is imported, and doesn't say from where
+        return True
 
 
 def _run(command: list[str]) -> tuple[int, str]:
@@ -119,6 +136,8 @@ def lines(examined: dict[str, Any]) -> list[str]:
     text = [f"{name.ljust(width)}  {value}" for name, value in fields.items()]
     text += ["", "needed", *map(_library_line, examined["needed"])]
     text += ["", "interpreters", *map(_library_line, examined["interpreters"])]
+    if examined["cameras"]:
+        text += ["", "cameras", *map(_library_line, examined["cameras"])]
     return [*text, "", "advice", *(f"  - {sentence}" for sentence in examined["advice"])]
 
 

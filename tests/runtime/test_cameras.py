@@ -91,7 +91,47 @@ def test_a_library_built_for_another_numpy_gives_way(opencv, monkeypatch, tmp_pa
     monkeypatch.syspath_prepend(str(tmp_path))
     assert np.array_equal(next(cameras.camera())[1], FRAME)
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(EdgecifarError, match=r"picamera2 doesn't work here \(numpy\.dtype size"):
+    for version, built, mend in (("2.1.0", 1, "<2"), ("1.26.4", 2, ">=2")):
+        monkeypatch.setattr(
+            "edgecifar.runtime.environment.versions", lambda v=version: {"numpy": v}
+        )
+        with pytest.raises(EdgecifarError) as caught:
+            next(cameras.camera())
+        assert str(caught.value) == (
+            f"picamera2 doesn't work here (it was built for NumPy {built}, and this is {version}): "
+            f"`pip install 'numpy{mend}'`"
+        )
+
+
+def test_what_numpy_says_aside_is_heard(opencv, monkeypatch, tmp_path, capfd):
+    """Of modules built for NumPy 1, such as Debian 12's cv2, whose error says less."""
+    opencv(frames=1)
+    monkeypatch.delitem(sys.modules, "cv2")
+    (tmp_path / "cv2.py").write_text(
+        "import sys; sys.stderr.write('A module that was compiled using NumPy 1.x cannot be run')\n"
+        "raise ImportError('broken')"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("edgecifar.runtime.environment.versions", lambda: {"numpy": "2.1.0"})
+    with pytest.raises(EdgecifarError, match=r"cv2 doesn't work here .*`pip install 'numpy<2'`"):
+        next(cameras.camera())
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "mend"),
+    [
+        ("import libcamera", "--system-site-packages"),
+        ("raise OSError('odd')", "apt install --reinstall python3-picamera2"),
+    ],
+)
+def test_a_picamera2_that_apt_has_to_mend(opencv, monkeypatch, tmp_path, module, mend):
+    opencv(frames=1)
+    monkeypatch.delitem(sys.modules, "picamera2")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    (tmp_path / "picamera2.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EdgecifarError, match=mend):
         next(cameras.camera())
 
 

@@ -151,6 +151,22 @@ def test_this_machine(edgecifar, monkeypatch):
     assert all(sentence in text for sentence in told["advice"])
 
 
+def test_libraries_for_cameras_are_tried_where_they_are(edgecifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "BACKENDS", {"litert": doctor.BACKENDS["litert"]})
+    with monkeypatch.context() as without:
+        without.setattr(doctor, "_is_there", lambda name: False)
+        assert json.loads(edgecifar("doctor", "--json").stdout)["cameras"] == []
+        assert "cameras" not in edgecifar("doctor").stdout
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
+    (tmp_path / "cv2.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("edgecifar.runtime.environment.versions", lambda: {"numpy": "2.1.0"})
+    text = edgecifar("doctor").stdout
+    assert "no   picamera2: it was built for NumPy 1, and this is 2.1.0; `pip install 'num" in text
+    assert "yes  cv2: imports" in text
+
+
 def test_modules_in_the_working_folder_do_no_harm(edgecifar, tmp_path, monkeypatch):
     (tmp_path / "random.py").write_text("raise SystemExit('the wrong random')")
     monkeypatch.chdir(tmp_path)
