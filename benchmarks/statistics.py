@@ -12,8 +12,7 @@ from math import comb
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.statistics import Estimate
-from edgecifar.train.evaluate import expected_calibration_error
+from edgecifar.runtime.statistics import Estimate, expected_calibration_error
 
 SIGNIFICANCE = 0.05
 
@@ -151,7 +150,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15
     """Reliability of the top-1 confidence, with the expected calibration error.
 
     `probabilities` float [N, C], `labels` int [N]; equal-width bins of the winning probability,
-    as in `edgecifar.train.evaluate.expected_calibration_error`, so that the two agree.
+    as in `edgecifar.runtime.statistics.expected_calibration_error`, so that the two agree.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels

@@ -1,4 +1,4 @@
-"""The bytes of a TFLite file, run before they are a file that describes itself."""
+"""The bytes of a model file, run before they are a file that describes itself."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.train.normalisation import normalise
 
 
-def open_bare(payload: bytes) -> Interpreter:
-    """Return an interpreter of a file's bytes on one thread."""
-    model = ModelFile(Path("bytes.tflite"), "tflite", payload, None, None, len(payload))
-    return open_unchecked(model, choose_backend("tflite"), threads=1)
+def open_bare(payload: bytes, kind: str = "tflite") -> Interpreter:
+    """Return an interpreter of a file's bytes, `tflite` or `onnx`, on one thread."""
+    model = ModelFile(Path(f"bytes.{kind}"), kind, payload, None, None, len(payload))
+    return open_unchecked(model, choose_backend(kind), threads=1)
 
 
 def probabilities(payload: bytes, images: np.ndarray) -> np.ndarray:

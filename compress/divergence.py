@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.inspect import operations
-from edgecifar.compress.layers import Owners, owners_in, plain_name
+from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.runtime.encoding import pixel_writer
 from edgecifar.runtime.interpreters import TensorSpec, onnx_session
 from edgecifar.runtime.modelfile import ModelFile
@@ -44,14 +44,15 @@ def layer_errors(model: "keras.Model", file: ModelFile, images: np.ndarray) -> l
     no tensor of its own and is listed with that.
     """
     images = images[:_IMAGES]
-    expected = _keras_outputs(model, images)
+    owners = owners_in(model)
+    expected = _keras_outputs(model, images, owners)
     trace = _tflite_outputs if file.kind == "tflite" else _onnx_outputs
     nearest: dict[str, float] = {}
-    for layer, found in trace(file, images, owners_in(model)):
+    for layer, found in trace(file, images, owners):
         error = _error(expected[layer], found)
         if error is not None:  # converters may name a layer twice: its own tensor is the nearest
             nearest[layer] = min(error, nearest.get(layer, np.inf))
-    fused = _fused(model, set(nearest))
+    fused = _fused(model, set(nearest), owners)
     return [LayerError(name, nearest[name], fused[name]) for name in expected if name in nearest]
 
 
@@ -60,17 +61,19 @@ def first_diverging(errors: Sequence[LayerError], limit: float) -> LayerError | 
     return next((found for found in errors if not found.error <= limit), None)
 
 
-def _keras_outputs(model: "keras.Model", images: np.ndarray) -> dict[str, np.ndarray]:
+def _keras_outputs(
+    model: "keras.Model", images: np.ndarray, owners: Owners
+) -> dict[str, np.ndarray]:
     import tf_keras as keras
 
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     probe = keras.Model(model.inputs, [layer.get_output_at(0) for layer in layers])
     values = probe(normalise(images.astype(np.float32)), training=False)
     values = values if isinstance(values, list) else [values]  # a model of a single layer
-    return {plain_name(each.name): v.numpy() for each, v in zip(layers, values, strict=True)}
+    return {owners.plain(each.name): v.numpy() for each, v in zip(layers, values, strict=True)}
 
 
-def _fused(model: "keras.Model", known: set[str]) -> dict[str, tuple[str, ...]]:
+def _fused(model: "keras.Model", known: set[str], owners: Owners) -> dict[str, tuple[str, ...]]:
     """Return for each layer those before it, in order, up to the last ones that are `known`."""
     import tf_keras as keras
 
@@ -78,10 +81,10 @@ def _fused(model: "keras.Model", known: set[str]) -> dict[str, tuple[str, ...]]:
     for layer in model.layers:
         before: list[str] = []
         for parent in layer.inbound_nodes[0].parent_nodes:
-            name = plain_name(parent.layer.name)
+            name = owners.plain(parent.layer.name)
             if name not in known and not isinstance(parent.layer, keras.layers.InputLayer):
                 before += [*fused[name], name]
-        fused[plain_name(layer.name)] = tuple(dict.fromkeys(before))
+        fused[owners.plain(layer.name)] = tuple(dict.fromkeys(before))
     return fused
 
 

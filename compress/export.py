@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecifar.compress.bare import open_bare
 from edgecifar.compress.buffers import require_zeros
+from edgecifar.compress.confidence import divide_logits, divisor
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
-from edgecifar.compress.formats import FORMATS, PARITY_IMAGES, Format
+from edgecifar.compress.formats import FORMATS, Format
 from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
 from edgecifar.compress.latency import Timed, call_of, race, told
 from edgecifar.compress.masks import zeros_of
@@ -25,7 +27,7 @@ from edgecifar.runtime.interpreters import open_model
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import read_json, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
-from edgecifar.train.run import Run, is_finished
+from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
 # Above float32 rounding (1e-6 on nets of this depth), far below what a wrong graph would give.
 _FLOAT_TOLERANCE = 1e-3
+# Files are compared on as many validation images as take seconds, 5,000 with 200 M MACs each.
+_PARITY_MACS, _LEAST_IMAGES = 10**12, 1000
 _RECORD = "exports.json"
+_YARDSTICKS = {"tflite": "float32", "onnx": "onnx"}  # what files of a kind are raced against
 _NO_IMAGES = np.empty((0, 0, 0, 3), np.uint8)  # float32 takes no ranges
 
 
@@ -49,7 +54,7 @@ class Exported:
     parity: Parity
     computes: str = ""  # what its operations compute in, if it is to be int8 or int16x8
     diverging: LayerError | None = None  # looked for where fewer answers agree than should
-    timed: Timed | None = None  # against the float32 TFLite file, if that was asked for
+    timed: Timed | None = None  # against the float32 file of its kind, if that was asked for
 
     @property
     def verdict(self) -> str:
@@ -63,7 +68,8 @@ class Exported:
             return text
         ratio = self.timed.ratio
         faster = f"{1 / ratio.value:.2f}x" if ratio.high < 1 else "not"
-        return f"{text}; {faster} faster than float32 on this machine ({told(ratio)})"
+        plain = "float32 ONNX" if self.path.suffix == ".onnx" else "float32"
+        return f"{text}; {faster} faster than {plain} on this machine ({told(ratio)})"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -85,24 +91,27 @@ def export(
 ) -> list[Exported]:
     """Write the run's model in each of `formats` to `folder`, by default the run's `exports`.
 
+    The logits are divided by one number, so that probabilities are as high as answers are right.
     `int8` says which layers stay in float and what ranges are taken from; `report` gets warnings,
-    `track` shows progress. With `timed` the files are raced against the float32 original's, if
-    that is there. What was found of each file is kept beside them in exports.json, in
-    the run's own folder if the files go there. Raises EdgecifarError before any work if a file is
-    there already (without `force`), and without leaving a file if an int8 file computes in floats
-    or a float file differs from Keras.
+    `track` shows progress. With `timed` the files are raced against the float32 original's of
+    their kind, if that is there. What was found of each file is kept beside them in exports.json,
+    in the run's own folder if the files go there. Raises EdgecifarError before any work if a file
+    is there already (without `force`), and without leaving a file if an int8 file computes in
+    floats or a float file differs from Keras.
     """
     int8, folder = int8 or Int8(), folder or run.exports
     model = run.load_model()
     forms = _formats(run, model, dataset, list(formats), int8)
     _refuse_files(run, folder, forms.values(), searched=int8.max_drop is not None, force=force)
     run.require_data(dataset)
+    number = _calibrate(run, model, report)
     calibration = int8.images(model, dataset, forms.values())
     if int8.max_drop is not None:
         found = int8.formats_within_budget(model, dataset, calibration, report, track)
         forms |= {name: found[name] for name in forms if name in found}
         _refuse_files(run, folder, forms.values(), force=force)
-    job = _Job(run, model, dataset.classes, calibration, _reference(run, model, dataset))
+    reference = _reference(run, model, dataset)
+    job = _Job(run, model, number, dataset.classes, calibration, reference)
     exported, warned = [], set()
     for form in forms.values():
         path = folder / form.file_name(run.name)
@@ -116,25 +125,36 @@ def export(
     return _timed(run, exported, report) if timed else exported
 
 
+def _calibrate(run: Run, model: "keras.Model", report: Report) -> float:
+    """Divide the logits of a run's model, in place, so that it is as sure as it is right."""
+    number = divisor(run)
+    if number == 1 or not divide_logits(model, number):
+        return 1.0
+    report(f"logits divided by {number:g}: so confidence fits accuracy on validation images")
+    return number
+
+
 def _timed(run: Run, exported: list[Exported], report: Report) -> list[Exported]:
     """Add to each file how fast it is on this machine, and keep that with what was found of it."""
-    original = _float_original(run)
+    original = run.original("quantize")
     if original is None:
         report(f"no times: {run.info['parent']}, which {run.name} was made of, isn't beside it")
         return exported
-    plain = FORMATS["float32"].convert(original.load_model(), _NO_IMAGES)
-    opened = (open_model(modelfile.read(item.path)) for item in exported)
-    _, *times = race([plain, *map(call_of, opened)])
-    exported = [
-        dataclasses.replace(item, timed=timed) for item, timed in zip(exported, times, strict=True)
-    ]
+    model, timed = original.load_model(), {}
+    for kind, name in _YARDSTICKS.items():
+        paths = [item.path for item in exported if item.path.suffix == f".{kind}"]
+        if paths:
+            plain = open_bare(FORMATS[name].convert(model, _NO_IMAGES), kind)
+            opened = [plain, *(open_model(modelfile.read(path)) for path in paths)]
+            timed |= zip(paths, race([call_of(each) for each in opened])[1:], strict=True)
+    exported = [dataclasses.replace(item, timed=timed[item.path]) for item in exported]
     for item in exported:
         _record(item, _record_of(run, item.path.parent))
     return exported
 
 
 def _record_of(run: Run, folder: Path) -> Path:
-    return (run.path if folder == run.exports else folder) / _RECORD
+    return (run.findings if folder == run.exports else folder) / _RECORD
 
 
 def _formats(
@@ -202,26 +222,21 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
 
 
 def _accuracies(run: Run, parity: Parity) -> dict[str, dict[str, float]]:
-    """Return top1 of the float original, of what fine-tuning simulated if there was one, of a file.
+    """Return top1 of the float model, of what fine-tuning simulated if there was one, of a file.
 
-    All are of the images of `parity`, the original's if its run has kept its answers to them. A
-    run that was moved away from its original says nothing of that.
+    All are of the images of `parity`, others' if their runs have kept their answers to them. If
+    the float model was pruned, what it was made of comes as `original`. A run that was moved away
+    from others says nothing of them.
     """
-    original = _float_original(run)
-    if original == run:
-        return {"float": parity.keras, "this": parity.file}
-    known = {"float": _validation(original, parity.n)} if original else {}
+    fine_tuned_from, original = run.original("quantize"), run.original()
+    known = {}
+    if original not in (None, run, fine_tuned_from):
+        known["original"] = _validation(original, parity.n)
+    if fine_tuned_from == run:
+        return known | {"float": parity.keras, "this": parity.file}
+    if fine_tuned_from:
+        known["float"] = _validation(fine_tuned_from, parity.n)
     return known | {"simulated": parity.keras, "this": parity.file}
-
-
-def _float_original(run: Run) -> Run | None:
-    """Return the run that fine-tuning for int8 began with, None if that isn't beside it."""
-    while run.info["stage"] == "quantize":
-        parent = run.beside(run.info["parent"])
-        if not is_finished(parent) or run.info.get("parent_model") != Run(parent).digest:
-            return None
-        run = Run(parent)
-    return run
 
 
 def _validation(run: Run, count: int) -> dict[str, float]:
@@ -244,8 +259,8 @@ class _Reference:
     probabilities: np.ndarray
     weights: int  # bytes of the Keras model's parameters in float32
 
-    def compare(self, classifier: Classifier, count: int) -> Parity:
-        """Compare what `classifier` says of the first `count` images."""
+    def compare(self, classifier: Classifier, count: int | None) -> Parity:
+        """Compare what `classifier` says of the first `count` images, by default of all."""
         found = classifier.predict(self.images[:count]).probabilities
         return compare(self.probabilities[:count], found, self.labels[:count], self.classes)
 
@@ -254,7 +269,8 @@ def _reference(run: Run, model: "keras.Model", dataset: "Dataset") -> _Reference
     from edgecifar.train.data import Split
 
     validation, weights = dataset.validation, 4 * run.info["parameters"]
-    sample = Split(validation.images[:PARITY_IMAGES], validation.labels[:PARITY_IMAGES])
+    count = max(_LEAST_IMAGES, _PARITY_MACS // run.info["macs"])
+    sample = Split(validation.images[:count], validation.labels[:count])
     said = predict(model, sample)
     return _Reference(sample.images, sample.labels, dataset.classes, said, weights)
 
@@ -265,6 +281,7 @@ class _Job:
 
     run: Run
     model: "keras.Model"
+    divisor: float  # of the logits of the run's own model
     classes: tuple[str, ...]
     calibration: np.ndarray
     reference: _Reference
@@ -277,7 +294,8 @@ class _Job:
             partial.write_bytes(form.convert(self.model, self.calibration))
             require_zeros(partial.read_bytes(), zeros_of(self.model).values(), name=path.name)
             found, proof = _check(partial, path, form, self.model, self.reference)
-            description = describe(self.run, form, found.parity, path.stem) | {"golden": proof}
+            description = describe(self.run, form, found.parity, path.stem)
+            description |= {"divisor": self.divisor, "golden": proof}
             modelfile.append(partial, description, self.classes)
             done.append(found)
 

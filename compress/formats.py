@@ -16,8 +16,6 @@ from edgecifar.train.keras_files import is_quantization_aware
 if TYPE_CHECKING:
     import tf_keras as keras
 
-PARITY_IMAGES = 1000
-
 
 @dataclass(frozen=True)
 class Format:
@@ -33,7 +31,7 @@ class Format:
     # Error of a layer's output, relative to it, that rounding doesn't explain. Sound networks show
     # a third of it: 6 % in the last layers of an int8 ResNet-8, 3 % with float activations.
     layer_limit: float = 1e-3
-    images: int = PARITY_IMAGES  # that it is compared with Keras on, at most
+    images: int | None = None  # that it is compared with Keras on, at most
     # Says what a file's bytes compute in, and raises EdgecifarError if that isn't what it promises.
     inspect: Callable[[bytes, "keras.Model", str], str] = lambda payload, model, name: ""
     float_layers: tuple[str, ...] = ()  # of an int8 file, that are in float

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,21 @@ def judge(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
     return verdict
 
 
+def _since_original(
+    origins: Sequence[Run], run: Run, dataset: "Dataset", right: np.ndarray
+) -> dict[str, Any]:
+    """Return the fields of a verdict that tell what all steps together have changed.
+
+    `right`, bool [n], says which validation images come out right now. There are none for a first
+    step, nor if a run on the way was moved or made anew.
+    """
+    original = run.original()
+    if original is None or original.path in [run.path, *(each.path for each in origins)]:
+        return {}
+    before = _answers((original,), dataset) == dataset.validation.labels
+    return {"original": original.name, "original_change": paired_change(before, right)}
+
+
 def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
     """Compare float models, those of `origins` together, and their int8 files as converted."""
     from edgecifar.compress.calibration import calibration_images
@@ -58,7 +73,8 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
         for runs, files, time, correct in zip(sides, payloads, timed, right, strict=True)
     )
     change = paired_change(*right)
-    return Verdict(run.info["stage"], before, after, timed[1].ratio, change, len(right[0]))
+    whole = _since_original(origins, run, dataset, right[1])
+    return Verdict(run.info["stage"], before, after, timed[1].ratio, change, len(right[0]), **whole)
 
 
 def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
@@ -97,6 +113,7 @@ def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict
         len(labels),
         replace(beside, agreement=same[1]),
         paired_change(right[1], right[2]),
+        **_since_original(origins, run, dataset, right[2]),
     )
 
 

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from edgecifar.train.keras_files import is_quantization_aware
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -32,6 +34,11 @@ class Owners:
     model: str
     layers: tuple[str, ...]  # in the order of the model, without the toolkit's `quant_`
     last: str  # the layer that puts out the probabilities
+    wrapped: bool = True  # by the toolkit; else a layer may be called `quant_` by its author
+
+    def plain(self, layer: str) -> str:
+        """Return a layer's name without what quantization in the loop put before it."""
+        return plain_name(layer) if self.wrapped else layer
 
     def named(self, name: str) -> tuple[str, ...]:
         """Return the layers that stand in a name, the first of the model first.
@@ -68,14 +75,15 @@ class Owners:
         steps = part.split("/")
         for index, step in enumerate(steps):
             if step in (self.model, CONVERTED):
-                yield plain_name("/".join(steps[index + 1 :]))
-        yield plain_name(part)
+                yield self.plain("/".join(steps[index + 1 :]))
+        yield self.plain(part)
 
 
 def owners_in(model: "keras.Model") -> Owners:
     """Return what tells the layers of `model` by the names in a file made of it."""
     import tf_keras as keras
 
+    found = Owners(model.name, (), model.output_names[0], is_quantization_aware(model))
     layers = (each for each in model.layers if not isinstance(each, keras.layers.InputLayer))
-    names = tuple(plain_name(layer.name) for layer in layers)
-    return Owners(model.name, names, plain_name(model.output_names[0]))
+    names = tuple(found.plain(layer.name) for layer in layers)
+    return replace(found, layers=names, last=found.plain(found.last))

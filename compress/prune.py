@@ -84,9 +84,7 @@ def prune(
     settings = taught_settings(teacher, dataset, inherited(parent, dataset))
     last = recipe.settings(settings, epochs=recipe.epochs)
     model = parent.load_model()
-    # What was begun had a target that could be met: on a busier machine it may seem not to.
-    begun = not force and (out / "run.json").exists()
-    target = None if begun else find_target(model, dataset, recipe)
+    target = find_target(model, dataset, recipe, begun=not force and (out / "run.json").exists())
     run = start_run(
         out,
         dataset,
@@ -103,11 +101,10 @@ def prune(
     for number in range(1, recipe.rounds + 1):
         start = run.path / "rounds" / f"{number}.h5"
         if not start.exists():
-            target = target or find_target(model, dataset, recipe)
             smaller = _remove(model, dataset, recipe, target, part=number / recipe.rounds)
             write_whole(start, partial(save_model, smaller))
         model = load_model(start)
-        report(f"round {number} of {recipe.rounds}: {describe(model)}")
+        report(f"round {number} of {recipe.rounds}: {describe(model)}{target.left(model)}")
         result = _fine_tune(model, feed, recipe, settings, run, number=number, seed=seed)
         seconds += result.seconds
     finish(run, model, dataset, dataclasses.replace(result, seconds=seconds))
@@ -127,8 +124,13 @@ def describe(model: "keras.Model") -> str:
     return f"{sizes}, widths {' '.join(widths)}"
 
 
-def find_target(model: "keras.Model", dataset: "Dataset", recipe: Pruning) -> Target:
-    """Return what `model` is to be pruned to. Raises EdgecifarError if that can't be."""
+def find_target(
+    model: "keras.Model", dataset: "Dataset", recipe: Pruning, *, begun: bool = False
+) -> Target:
+    """Return what `model`, the original, is to be pruned to. Raises EdgecifarError if it can't be.
+
+    What was `begun` could be: on a busier machine its latency may seem out of reach.
+    """
     from edgecifar.compress.filters.channels import trace
     from edgecifar.compress.filters.importance import bn_scale
 
@@ -142,7 +144,8 @@ def find_target(model: "keras.Model", dataset: "Dataset", recipe: Pruning) -> Ta
 
         ratio = Int8Race(model, calibration_images(dataset, 100)).ratio
     target = Target(recipe.target, recipe.share, model, ratio)
-    target.require_reachable(model, keep=recipe.keep, multiple=recipe.multiple)
+    if not begun:
+        target.require_reachable(model, keep=recipe.keep, multiple=recipe.multiple)
     return target
 
 
@@ -153,14 +156,17 @@ def _remove(
     from edgecifar.compress.filters.channels import trace
     from edgecifar.compress.filters.costs import CostModel
     from edgecifar.compress.filters.importance import importance
-    from edgecifar.compress.filters.selection import removals
+    from edgecifar.compress.filters.selection import refilled, removals
     from edgecifar.compress.filters.shrink import shrink
 
     graph = trace(model, keep=recipe.keep)
     scores = importance(recipe.importance, model, graph, dataset.train)
     costs = CostModel(model, graph)
-    choices = list(removals(graph, scores, costs, by=target.by, multiple=recipe.multiple))
+    how = {"by": target.by, "multiple": recipe.multiple}
+    choices = list(removals(graph, scores, costs, **how))
     choice = target.choose(choices, lambda c: shrink(model, graph, c.kept), part=part)
+    if (most := target.most(part)) is not None:
+        choice = refilled(choice, graph, scores, costs, most=most, **how)
     return shrink(model, graph, choice.kept)
 
 

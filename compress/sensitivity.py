@@ -71,8 +71,8 @@ def sensitivity(
 ) -> Sensitivity:
     """Measure each layer of the run's model on `images` validation images.
 
-    Writes `sensitivity.json` and `plots/sensitivity.svg` into the run. Raises EdgecifarError for a
-    run that was fine-tuned with quantization in the loop.
+    Writes `sensitivity.json` and `plots/sensitivity.svg` to where the run's findings go. Raises
+    EdgecifarError for a run that was fine-tuned with quantization in the loop.
     """
     if images < 1:
         raise EdgecifarError(f"{images} images: give 1 or more")
@@ -85,8 +85,10 @@ def sensitivity(
         )
     chosen = calibration_images(dataset, calibration)
     measured = measure(ranged(model, chosen), dataset.validation, images, track)
-    write_json(run.path / "sensitivity.json", measured.as_json())
-    write_whole(run.path / "plots" / "sensitivity.svg", partial(_save, plot(measured, run.name)))
+    write_json(run.findings / "sensitivity.json", measured.as_json())
+    write_whole(
+        run.findings / "plots" / "sensitivity.svg", partial(_save, plot(measured, run.name))
+    )
     return measured
 
 
@@ -113,10 +115,11 @@ def measure(file: Ranged, split: "Split", images: int, track: Track = iter) -> S
 def divergence(reference: np.ndarray, found: np.ndarray) -> float:
     """Return the mean Kullback-Leibler divergence of `found` from `reference` in nats.
 
-    Both are probabilities, float [n, classes].
+    Both are probabilities, float [n, classes]; those of int8 files only nearly sum to 1.
     """
-    first, second = (np.log(np.maximum(each, _LEAST)) for each in (reference, found))
-    return float((reference * (first - second)).sum(axis=1).mean())
+    first, second = (np.maximum(each, _LEAST) for each in (reference, found))
+    first, second = (each / each.sum(axis=1, keepdims=True) for each in (first, second))
+    return float((first * np.log(first / second)).sum(axis=1).mean())
 
 
 def plot(measured: Sensitivity, name: str) -> "Figure":

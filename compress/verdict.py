@@ -44,6 +44,8 @@ class Verdict:
     images: int
     beside: Side | None = None
     beside_change: Estimate | None = None  # in points, of `after` against `beside`
+    original: str | None = None  # the run that earlier steps began with, unless `before` is that
+    original_change: Estimate | None = None  # in points, of `after` against `original`
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -58,6 +60,9 @@ class Verdict:
             f"zipped {self.after.zipped / self.before.zipped:.2f}x"
         )
         accuracy = self._accuracy()
+        if self.original:
+            whole = describe_change("accuracy", self.original_change)
+            accuracy += f", since {self.original} in all {whole}"
         if self.step == "sparsify":
             gain = "no speed-up is to be expected: int8 kernels multiply zeros like other weights"
             return f"{size}, {accuracy}; {gain} (measured {told(self.latency_ratio)})"

@@ -17,7 +17,7 @@ from edgecifar.runtime.interpreters import Interpreter, choose_backend, open_unc
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.probe import probe
 from edgecifar.runtime.results import pack_bits, pack_classes
-from edgecifar.runtime.statistics import wilson
+from edgecifar.runtime.statistics import expected_calibration_error, wilson
 
 if TYPE_CHECKING:
     from edgecifar.runtime.labelled import Labelled
@@ -156,7 +156,8 @@ def measure_accuracy(
     """Classify every image: top-1 in percent with its interval, and the answer to each image.
 
     ``predicted`` holds the class of the data that the model took each image for, ``correct``
-    whether it was right.
+    whether it was right. ``ece`` is the expected calibration error, None where what comes out are
+    no probabilities.
 
     Raises:
         EdgecifarError: the model doesn't have the classes of the data.
@@ -165,10 +166,12 @@ def measure_accuracy(
     classifier = row.classifier
     labelled = images[classifier.image_shape[:2]]
     positions = class_positions(row.model, classifier.classes, labelled.classes)
-    total, found = len(labelled.labels), []
+    total, found, said = len(labelled.labels), [], []
     for start in range(0, total, _ACCURACY_BATCH):
         batch = labelled.images[start : start + _ACCURACY_BATCH]
-        found.append(classifier.predict(batch).indices)
+        answers = classifier.predict(batch)
+        found.append(answers.indices)
+        said.append(answers.probabilities)
         on_progress(min(total, start + _ACCURACY_BATCH), total)
     predicted = np.argsort(positions)[np.concatenate(found)]
     correct = predicted == labelled.labels
@@ -178,9 +181,16 @@ def measure_accuracy(
         "n": total,
         "low": top1.low,
         "high": top1.high,
+        "ece": _calibration_error(np.concatenate(said)[:, positions], labelled.labels),
         "correct": pack_bits(correct),
         "predicted": pack_classes(predicted, len(labelled.classes)),
     }
+
+
+def _calibration_error(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    if scores.min() < 0 or scores.max() > 1.001:
+        return None
+    return expected_calibration_error(scores, labels)
 
 
 def class_positions(

@@ -1,4 +1,4 @@
-"""Intervals for accuracies and latencies, with NumPy alone."""
+"""Accuracies, confidence and latencies, with their intervals, with NumPy alone."""
 
 import math
 from collections.abc import Sequence
@@ -50,6 +50,21 @@ def wilson(correct: int, total: int) -> Estimate:
     low = 0.0 if correct == 0 else centre - half  # exactly 0 and 100 but for rounding
     high = 1.0 if correct == total else centre + half
     return Estimate(100 * share, 100 * low, 100 * high)
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15
+) -> float:
+    """Return the mean gap between confidence and accuracy over equal bins of confidence.
+
+    A fraction 0..1, each bin weighted by its images. Source: Guo et al., "On Calibration of
+    Modern Neural Networks", 2017.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, weights=confidence - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def latency(rounds: Sequence[np.ndarray], *, seed: int = 0) -> Latency:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecifar.runtime.statistics import expected_calibration_error, wilson
+
 if TYPE_CHECKING:
     import tf_keras as keras
 
@@ -54,8 +56,6 @@ def answer_metrics(
     """Return those of `metrics` that follow from the predicted classes alone, int [n]."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    from edgecifar.runtime.statistics import wilson
-
     indices = np.arange(len(classes))
     top1 = wilson(int((predicted == labels).sum()), len(labels))
     scores = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
@@ -70,21 +70,6 @@ def answer_metrics(
         ],
         "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
     }
-
-
-def expected_calibration_error(
-    probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15
-) -> float:
-    """Return the mean gap between confidence and accuracy over equal bins of confidence.
-
-    A fraction 0..1, each bin weighted by its images. Source: Guo et al., "On Calibration of
-    Modern Neural Networks", 2017.
-    """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def evaluate_run(run: "Run", dataset: "Dataset", split: str) -> dict[str, Any]:

@@ -79,6 +79,25 @@ class Run:
         """The folder for exported files, unless another is asked for."""
         return self.path / "exports"
 
+    def original(self, *stages: str) -> "Run | None":
+        """Return the run that this one was made from, step by step; itself if it wasn't.
+
+        With `stages` only steps of these kinds are taken back. None if a run on the way isn't
+        beside this one, or is another by now.
+        """
+        run = self
+        while run.info["parent"] and (not stages or run.info["stage"] in stages):
+            parent = run.beside(run.info["parent"])
+            if not is_finished(parent) or run.info.get("parent_model") != Run(parent).digest:
+                return None
+            run = Run(parent)
+        return run
+
+    @property
+    def findings(self) -> Path:
+        """The folder for what is found out about the run."""
+        return self.path
+
     def beside(self, name: str) -> Path:
         """Return where a run called `name` that is made of this one goes."""
         return self.path.with_name(name)

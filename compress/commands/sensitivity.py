@@ -62,4 +62,4 @@ def _print_measured(measured, run) -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"stored in {run.path / 'sensitivity.json'} and plots/sensitivity.svg")
+    console.print(f"stored in {run.findings / 'sensitivity.json'} and plots/sensitivity.svg")

@@ -28,10 +28,7 @@ def removals(
     that loses the least for what it saves of `by`, `macs` or `params`; where scores are relative,
     the one that has then lost the smallest share of its whole score.
     """
-    orders = [
-        group.units[np.argsort(-scores.values[group.units], kind="stable")]
-        for group in graph.groups
-    ]
+    orders = _orders(graph, scores)
     kept = graph.all_kept()
     current = Choice(kept.copy(), costs(kept))
     yield current
@@ -45,6 +42,45 @@ def removals(
             return
         current = min(steps, key=lambda step: step[0])[1]
         yield current
+
+
+def refilled(
+    choice: Choice,
+    graph: ChannelGraph,
+    scores: Scores,
+    costs: CostModel,
+    *,
+    most: float,
+    by: str,
+    multiple: int,
+) -> Choice:
+    """Return `choice` with the best filters back for which there is room below `most`.
+
+    A step that many layers share may have taken far more than was needed. Each step back is one
+    of the group that has lost the largest share of its score.
+    """
+    while True:
+        fitting = []
+        for order in _orders(graph, scores):
+            values, size = scores.values[order], int(np.count_nonzero(choice.kept[order]))
+            if size == len(order):
+                continue
+            kept = choice.kept.copy()
+            kept[order[: (size // multiple + 1) * multiple]] = True
+            fuller = Choice(kept, costs(kept))
+            if getattr(fuller.cost, by) <= most:
+                fitting.append((values[size:].sum() / max(values.sum(), 1e-12), fuller))
+        if not fitting:
+            return choice
+        choice = max(fitting, key=lambda each: each[0])[1]
+
+
+def _orders(graph: ChannelGraph, scores: Scores) -> list[np.ndarray]:
+    """Return the units of each group, best first."""
+    return [
+        group.units[np.argsort(-scores.values[group.units], kind="stable")]
+        for group in graph.groups
+    ]
 
 
 def smallest(graph: ChannelGraph, costs: CostModel, *, multiple: int) -> Choice:

@@ -66,15 +66,33 @@ class Target:
         `part`, 0 to 1, is how far towards the target this round goes: the share that may remain is
         `share ** part`. Rounds before the last take MACs for latency.
         """
-        goal = self.share**part
-        if self.kind == "latency" and part == 1:
+        most = self.most(part)
+        if most is None:
             index = self._bisect(choices, build)
             # Measured anew, since one lucky measurement would decide; smaller if it was.
             while index < len(choices) - 1 and self._ratio(build(choices[index])) > self.share:
                 index += 1
             return choices[index]
-        met = (c for c in choices if getattr(c.cost, self.by) <= goal * self._original)
-        return next(met, choices[-1])
+        return next((c for c in choices if getattr(c.cost, self.by) <= most), choices[-1])
+
+    def left(self, model: "keras.Model") -> str:
+        """Say what share of the original is left in `model`, and what was asked for.
+
+        Widths go in steps that several layers may share, so that less can be left than asked for.
+        Nothing is said of latency, which a verdict measures.
+        """
+        if self.kind == "latency":
+            return ""
+        graph = trace(model)
+        share = getattr(CostModel(model, graph)(graph.all_kept()), self.by) / self._original
+        unit = {"macs": "MACs", "params": "parameters"}[self.kind]
+        return f"; {share:.2f} of the {unit} left, {self.share:g} asked for in the end"
+
+    def most(self, part: float) -> float | None:
+        """Return the MACs or parameters that may remain in a round; None where latency decides."""
+        if self.kind == "latency" and part == 1:
+            return None
+        return self.share**part * self._original
 
     def _bisect(self, choices: Sequence[Choice], build: Callable[[Choice], "keras.Model"]) -> int:
         """Find the first choice that measures fast enough, as if latency only ever fell."""

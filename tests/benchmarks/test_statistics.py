@@ -10,7 +10,7 @@ from edgecifar.benchmarks.statistics import (
     paired_difference,
 )
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.evaluate import expected_calibration_error
+from edgecifar.runtime.statistics import expected_calibration_error
 
 
 def answers(n, only_first, only_second):

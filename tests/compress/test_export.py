@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgecifar.compress import export as module
+from edgecifar.compress.confidence import divide_logits, divisor
 from edgecifar.compress.export import export
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.parity import accuracy
@@ -53,7 +54,9 @@ def test_names_say_what_a_file_is(exported):
     ],
 )
 def test_files_compute_what_keras_computes(digits, digits_run, exported, name, tolerance):
-    keras = predict(digits_run.load_model(), digits.validation)
+    model = digits_run.load_model()
+    assert divide_logits(model, divisor(digits_run))
+    keras = predict(model, digits.validation)
     found = Classifier(exported[name].path).predict(digits.validation.images).probabilities
     assert np.abs(found - keras).max() < tolerance
     assert np.abs(found - keras).max() == pytest.approx(exported[name].parity.largest_difference)

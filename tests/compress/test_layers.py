@@ -1,7 +1,8 @@
 import pytest
+import tf_keras as keras
 
 from edgecifar.compress.inspect import Operation
-from edgecifar.compress.layers import Owners, plain_name
+from edgecifar.compress.layers import Owners, owners_in, plain_name
 
 LAYERS = ("conv2d", "batch_normalization", "re_lu", "add", "add_1", "conv1", "conv1/conv", "dense")
 OWNERS = Owners("net", LAYERS, "dense")
@@ -46,6 +47,13 @@ def test_a_layer_may_be_called_like_its_model():
 def test_names_tell_the_layers_of_an_operation(output, constants, layers):
     operation = Operation("CONV_2D", output, 0, (), (), constants)
     assert OWNERS.of(operation) == layers
+
+
+def test_without_wrappers_a_layer_may_be_called_like_one():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="quant_dense")])
+    owners = owners_in(model)
+    assert owners.layers == ("quant_dense",)
+    assert owners.put_out(f"{model.name}/quant_dense/MatMul") == "quant_dense"
 
 
 def test_wrappers_have_the_name_of_their_layer():

@@ -8,6 +8,7 @@ from edgecifar.compress.judge import judge
 from edgecifar.compress.prune import Pruning, prune
 from edgecifar.compress.steps import take
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.checkpoint import Fit
 from edgecifar.train.macs import count_macs
 
 QUICK = Pruning(share=0.6, rounds=2, between=1, epochs=2, learning_rate=0.02, ema=0.9)
@@ -66,6 +67,39 @@ def test_an_interrupted_run_goes_on(digits, digits_run, pruned, tmp_path, monkey
         run.load_model().get_weights(), pruned.load_model().get_weights(), strict=True
     ):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("killed_in", [1, 2])
+def test_an_interrupted_run_aims_at_the_same_size(
+    digits, digits_run, tmp_path, monkeypatch, killed_in
+):
+    """A share is one of the original's MACs, whatever has been pruned before the interruption."""
+    from edgecifar.compress import prune as module
+
+    recipe = dataclasses.replace(QUICK, share=0.5, rounds=3, importance="l1")
+    killed = [0]
+
+    def fine_tune(*args, number, **options):
+        if number == killed[0]:
+            raise KeyboardInterrupt
+        return Fit((), 0, 0.0, 0.0)
+
+    monkeypatch.setattr(module, "_fine_tune", fine_tune)
+    whole = prune(digits_run, digits, recipe, tmp_path / "whole")
+    killed[0] = killed_in
+    with pytest.raises(KeyboardInterrupt):
+        prune(digits_run, digits, recipe, tmp_path / "killed")
+    killed[0] = 0
+    again = prune(digits_run, digits, recipe, tmp_path / "killed")
+    assert again.info["macs"] == whole.info["macs"] <= 0.5 * digits_run.info["macs"]
+
+
+def test_what_is_left_is_told_where_more_went_than_was_asked(digits, digits_run, tmp_path):
+    lines, out = [], tmp_path / "small"
+    recipe = dataclasses.replace(QUICK, share=0.5, rounds=1, epochs=1, importance="l1")
+    run = prune(digits_run, digits, recipe, out, report=lines.append)
+    left = run.info["macs"] / digits_run.info["macs"]
+    assert f"{left:.2f} of the MACs left, 0.5 asked for" in lines[0]
 
 
 @pytest.mark.parametrize("share", [0, 1, 1.5, -0.5])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.compress.judge import verdict_of
+from edgecifar.compress.judge import judge, verdict_of
 from edgecifar.compress.summary import print_verdict
 from edgecifar.compress.verdict import Side, Verdict, paired_change
 from edgecifar.runtime.commands import main
@@ -75,6 +75,38 @@ def test_int8_is_judged_against_float_and_against_int8_without_fine_tuning():
 def test_fine_tuning_that_won_nothing_is_told():
     text = _int8_verdict((0.1, -0.2, 0.4)).text
     assert "fine-tuning won nothing beyond chance (+0.10 points, -0.20 to +0.40)" in text
+
+
+@pytest.fixture
+def chain(digits_run, tmp_path):
+    """Return three runs with the same network, each made of the one before."""
+    runs = []
+    for name in ("whole", "smaller", "smallest"):
+        run = Run(shutil.copytree(digits_run.path, tmp_path / name))
+        parent = runs[-1].as_parent() if runs else {}
+        run.update(name=name, **({"stage": "prune"} | parent if runs else {}))
+        runs.append(run)
+    return runs
+
+
+def test_steps_are_judged_together_too(digits, chain):
+    """Each may have lost so little that it passes for chance."""
+    whole, smaller, smallest = chain
+    second = judge((smaller,), smallest, digits)
+    assert second.original == "whole"
+    assert second.original_change.value == 0
+    assert "since whole in all accuracy unchanged within chance (+0.00 points" in second.text
+    assert judge((whole,), smaller, digits).original is None
+
+
+def test_a_chain_with_a_gap_has_no_original(digits, chain):
+    whole, smaller, smallest = chain
+    assert smallest.original().path == whole.path
+    assert whole.original() is whole
+    assert smallest.original("quantize") is smallest
+    smaller.update(parent_model="that of another network")
+    assert smallest.original() is None
+    assert judge((smaller,), smallest, digits).original is None
 
 
 def test_the_table_has_all_sides():

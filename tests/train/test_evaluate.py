@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from edgecifar.train.evaluate import evaluate_run, expected_calibration_error, metrics
+from edgecifar.runtime.statistics import expected_calibration_error
+from edgecifar.train.evaluate import evaluate_run, metrics
 from edgecifar.train.run import Run
 
 

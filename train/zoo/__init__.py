@@ -2,7 +2,7 @@
 
 An entry, NAME.json, holds the SHA-256 of the Keras file NAME.h5 and of the int8 file that ships in
 the runtime, and of both the run as it was: recipe, seed, versions, training time and all figures.
-`python -m edgecifar.benchmarks.ship` writes entries; NAME.md is the model's card.
+`python -m edgecifar.benchmarks.documents.ship` writes entries; NAME.md is the model's card.
 """
 
 import hashlib
@@ -26,6 +26,11 @@ class Original(Run):
     def exports(self) -> Path:
         """The working folder."""
         return Path()
+
+    @property
+    def findings(self) -> Path:
+        """A folder where runs are that no run of ours has."""
+        return Path("runs") / f"{self.name}-shipped"
 
     def beside(self, name: str) -> Path:
         """Return a folder where `edgecifar train` puts runs."""

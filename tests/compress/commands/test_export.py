@@ -36,6 +36,9 @@ def test_both_int8_files_with_their_verdicts(digits_qat_run, tmp_path):
     for name, found in record.items():
         assert f"{tmp_path / name}: {found['verdict']}" in result.output.replace("\n", "")
         assert verify(tmp_path / name).agreement.identical
+    tflite, onnx = (record[f"resnet8-qat-int8.{kind}"]["verdict"] for kind in ("tflite", "onnx"))
+    assert "faster than float32 ONNX on this machine" in onnx
+    assert "faster than float32 on this machine" in tflite
     assert "9 QLinearConv" in record["resnet8-qat-int8.onnx"]["verdict"]
 
 

@@ -4,7 +4,8 @@ import pytest
 from edgecifar.compress.filters.channels import trace
 from edgecifar.compress.filters.costs import CostModel
 from edgecifar.compress.filters.importance import Scores
-from edgecifar.compress.filters.selection import removals, smallest
+from edgecifar.compress.filters.selection import refilled, removals, smallest
+from edgecifar.train import models
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,29 @@ def test_sizes_fall_to_multiples_and_never_below_one(network):
     assert macs == sorted(macs, reverse=True)
     least = smallest(graph, CostModel(network, graph), multiple=8)
     assert least.cost == choices[-1].cost
+
+
+def test_what_a_large_step_took_too_much_is_given_back():
+    """Residual blocks share their widths, so that a single step saves a lot."""
+    model = models.find("resnet8").build((32, 32), 10)
+    graph = trace(model)
+    costs = CostModel(model, graph)
+    scores = Scores(np.random.default_rng(3).random(graph.units), absolute=True)
+    whole = costs(graph.all_kept()).macs
+    how = {"by": "macs", "multiple": 8}
+    for share in (0.75, 0.5, 0.25):
+        choices = removals(graph, scores, costs, **how)
+        small = next(choice for choice in choices if choice.cost.macs <= share * whole)
+        full = refilled(small, graph, scores, costs, most=share * whole, **how)
+        assert small.cost.macs <= full.cost.macs <= share * whole
+        assert full.cost.macs > (share - 0.06) * whole
+        assert (full.kept >= small.kept).all()
+        for group in graph.groups:
+            kept = full.kept[group.units]
+            assert kept.sum() % 8 == 0
+            here = scores.values[group.units]
+            assert kept.all() or here[~kept].max() < here[kept].min()
+        assert refilled(full, graph, scores, costs, most=share * whole, **how) is full
 
 
 def test_the_least_important_filters_go_first(network):
