@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.images import ImageError, is_image_name, unreadable
+from edgecifar.runtime.images import ImageError, is_image_name, is_special, unreadable
 
 WHOLE = "all"
 """Name of the only part of a data set that isn't divided into train and test."""
@@ -175,7 +175,8 @@ def _walk(folder: Path) -> Iterator[_File]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(parent).relative_to(folder).parts
         for name in sorted(filter(is_image_name, files)):
-            yield _File((*below, name), Path(parent, name))
+            if not is_special(os.path.join(parent, name)):
+                yield _File((*below, name), Path(parent, name))
 
 
 def _members(path: Path) -> Iterator[_File]:

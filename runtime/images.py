@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -33,11 +34,31 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 
 MAX_PIXELS = 80_000_000
-"""Largest width times height that is decoded: 240 MB as RGB, what a 1 GB device can bear."""
+"""Largest width times height that is decoded; of some kinds of files less.
 
+At the peak 8 bytes a pixel are held: Pillow's four, the result's three, and pieces on their way. So
+640 MB is the most that an image takes, what a 1 GB device can bear.
+"""
+
+_BYTES = 8
+# Of these Pillow or its decoder holds more: of WebP canvases before the image, of TIFF a strip that
+# may be all of it at 16 bits a channel, of a progressive JPEG the coefficients. Measured.
+_MORE_BYTES = {"WEBP": 16, "TIFF": 12, "progressive": 12}
+_PIECE_PIXELS = 1 << 18  # converted at a time
 _ORIENTATION_TAG = 0x0112
 _WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
 _SEE_THROUGH_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
+# By orientation as in EXIF 2.3: the upright pixels as a camera stored them, a view.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
 # Pillow fails on damaged files with whatever its format plugin ran into.
 _DECODE_ERRORS = (
     OSError,
@@ -52,8 +73,14 @@ _DECODE_ERRORS = (
     MemoryError,
 )
 # Filters of the warnings module are process-wide. What runs under this lock holds the
-# interpreter's own, so that no parallelism is lost.
-_filter_lock = threading.Lock()
+# interpreter's own, so that no parallelism is lost, but for TIFFs.
+_filter_lock = threading.RLock()
+_TIFF_MARKS = (b"II", b"MM")
+# What libtiff, and Pillow's log, write about damage on standard error begins so.
+_TIFF_NOISE = (
+    *(b"TIFF", b"_TIFF", b"tempfile.tif", b"MissingRequired", b"More samples per pixel"),
+    *(b"LZW", b"ZIP", b"JPEG", b"OJPEG", b"Fax", b"PackBits", b"DumpMode", b"PixarLog", b"Thunder"),
+)
 
 
 class ImageError(EdgecifarError):
@@ -71,7 +98,8 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
     images are converted; transparency is composited over white; the EXIF orientation is applied;
     of an animation the first frame is taken. `name` stands for the image in messages.
 
-    Raises ImageError for a missing, damaged or foreign file and for more than MAX_PIXELS pixels.
+    Raises ImageError for a missing, damaged or foreign file and for more pixels than MAX_PIXELS
+    allows.
     """
     if name is None:
         name = str(source) if isinstance(source, (str, Path)) else "the image"
@@ -82,11 +110,10 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
             f"{name} can't be read ({error.strerror})", "check the path and its permissions"
         ) from None
     try:
-        with _open(stream, name) as image:
-            image.load()
+        with _load(stream, name) as image:
             # Pillow itself turns TIFFs as it loads them; older ones leave the tag.
             turned = image.format == "TIFF"
-            return _upright(_rgb(image), 1 if turned else _orientation(image))
+            return _pixels(image, 1 if turned else _orientation(image))
     except _DECODE_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(f"{name} is truncated or damaged ({reason})", "replace it") from None
@@ -138,7 +165,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=unread.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if is_image_name(name) and not _is_special(os.path.join(parent, name)):
+            if is_image_name(name) and not is_special(os.path.join(parent, name)):
                 yield Path(parent, name)
     for error in unread:  # after all that can be read
         unreadable(error)
@@ -149,7 +176,7 @@ def unreadable(error: OSError) -> NoReturn:
     raise EdgecifarError(f"{error.filename} can't be read ({error.strerror}): check permissions")
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """Whether it is a pipe, a socket or a device, for which one might wait for ever."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
@@ -170,20 +197,43 @@ def _stream(source: str | Path | bytes | BinaryIO) -> BinaryIO:
     return source
 
 
-def _open(stream: BinaryIO, name: str) -> PillowImage.Image:
+def _load(stream: BinaryIO, name: str) -> PillowImage.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with _quiet():
-            image = Image.open(stream, formats=_FORMATS)
+        with _hushed(stream):
+            with _quiet():
+                image = Image.open(stream, formats=_FORMATS)
+            _check_size(image, name)
+            image.load()
+            return image
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image", "give a PNG, JPEG, WebP, BMP or GIF") from None
     except Image.DecompressionBombError:
         raise _too_large(name) from None
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise _too_large(name)
-    return image
+
+
+def _check_size(image: PillowImage.Image, name: str) -> None:
+    needs = _MORE_BYTES.get("progressive" if "progressive" in image.info else image.format, _BYTES)
+    most = MAX_PIXELS * _BYTES // needs
+    if image.width * image.height > most:
+        raise _too_large(name, most)
+
+
+@contextmanager
+def _hushed(stream: BinaryIO) -> Iterator[None]:
+    """Hold back what a damaged TIFF makes others say as it loads, which no other format does."""
+    try:
+        stream.seek(0)
+        mark = stream.read(2)
+        stream.seek(0)
+    except (AttributeError, OSError):  # a pipe, of which Pillow makes a copy
+        mark = b""
+    if mark not in _TIFF_MARKS:
+        yield
+        return
+    with _quiet(), quiet_stderr(*_TIFF_NOISE):
+        yield
 
 
 @contextmanager
@@ -194,22 +244,58 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _too_large(name: str) -> ImageError:
-    limit = f"{MAX_PIXELS // 1_000_000} million pixels"
+def _too_large(name: str, most: int = MAX_PIXELS) -> ImageError:
+    limit = f"{most // 1_000_000} million pixels"
     return ImageError(f"{name} has more than {limit}", "scale it down first")
 
 
-def _rgb(image: PillowImage.Image) -> np.ndarray:
+def _pixels(image: PillowImage.Image, orientation: int) -> np.ndarray:
+    """Return the pixels of a loaded image as RGB, the way up that `orientation` tells.
+
+    A large one is converted piece by piece: as a whole it would be held three times and more.
+    """
+    width, height = image.size
+    pixels = np.empty((width, height, 3) if orientation > 4 else (height, width, 3), np.uint8)
+    as_stored = _TURNS[orientation](pixels)
+    brightest = None
+    if image.mode == "F":
+        brightest = max(_floats(piece).max(initial=0.0) for _, piece in _pieces(image))
+    for where, piece in _pieces(image):
+        as_stored[where] = _rgb(piece, brightest)
+    return pixels
+
+
+def _pieces(
+    image: PillowImage.Image,
+) -> Iterator[tuple[tuple[slice, slice], PillowImage.Image]]:
+    """Yield rows and columns of each piece, and the piece; of a small image all of it."""
+    columns = max(1, min(image.width, _PIECE_PIXELS))
+    rows = max(1, _PIECE_PIXELS // columns)
+    if columns >= image.width and rows >= image.height:
+        yield (slice(None), slice(None)), image
+        return
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        for left in range(0, image.width, columns):
+            right = min(left + columns, image.width)
+            yield (slice(top, bottom), slice(left, right)), image.crop((left, top, right, bottom))
+
+
+def _rgb(image: PillowImage.Image, brightest: float | None) -> np.ndarray:
+    """Return uint8 [H, W, 3], or [H, W, 1] if it is grey; `brightest` is told of floats."""
     if image.mode in _WIDE_MODES:
         # Pillow scales wide grey formats to 0..65535; the high byte is what RGB files lose too.
-        return _three_channels(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255))
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image), nan=0.0)
-        scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
-        return _three_channels(np.clip(np.rint(values * scale), 0, 255))
+        return np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)[..., None]
+    if brightest is not None:
+        scale = 255.0 if brightest <= 1.0 else 1.0
+        return np.clip(np.rint(_floats(image) * scale), 0, 255).astype(np.uint8)[..., None]
     if image.mode in _SEE_THROUGH_MODES or "transparency" in image.info:
         return _composited(image)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _floats(image: PillowImage.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image), nan=0.0)
 
 
 def _composited(image: PillowImage.Image) -> np.ndarray:
@@ -217,32 +303,13 @@ def _composited(image: PillowImage.Image) -> np.ndarray:
 
     seen = image.convert("RGBA")
     paper = Image.new("RGBA", seen.size, (255, 255, 255, 255))
-    return np.array(Image.alpha_composite(paper, seen).convert("RGB"))
-
-
-def _three_channels(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(Image.alpha_composite(paper, seen).convert("RGB"))
 
 
 def _orientation(image: PillowImage.Image) -> int:
     try:
         with _quiet():
-            return int(image.getexif().get(_ORIENTATION_TAG, 1))
+            found = int(image.getexif().get(_ORIENTATION_TAG, 1))
+            return found if found in _TURNS else 1
     except _DECODE_ERRORS:
         return 1  # Broken EXIF data beside sound pixels: take the pixels as they lie.
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the camera's rotation; `orientation` as in EXIF 2.3, 1 to 8, others ignored."""
-    if orientation not in range(2, 9):
-        return pixels
-    turned = {
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda a: np.rot90(a, 1),
-    }[orientation](pixels)
-    return np.ascontiguousarray(turned)

@@ -56,6 +56,13 @@ def test_images_below_a_class_folder_belong_to_it(make):
     assert labels(scan(make(("cat/a/1.png", "cat/2.png", "dog/1.png"))))["all"].count("cat") == 2
 
 
+def test_pipes_are_no_images(tmp_path):
+    """Reading one would wait for ever for what nobody writes."""
+    root = folder(tmp_path / "set", ONE_SET)
+    os.mkfifo(root / "dog" / "2.png")
+    assert labels(scan(root)) == {"all": ["cat", "cat", "dog"]}
+
+
 def test_a_class_may_be_called_train(make):
     found = scan(make(("train/1.png", "plane/1.png", "car/1.png")))
     assert class_names(found, "x") == ("car", "plane", "train")

@@ -1,6 +1,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from edgecifar.runtime import images
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.images import MAX_PIXELS, ImageError, find_images, read_image, resize
 
@@ -166,6 +169,86 @@ def test_bombs_are_refused_without_a_warning(side):
             read_image(png_header(side, side), name="bomb.png")
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1", "I;16", "F", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_pieces_make_up_the_whole(monkeypatch, mode, orientation):
+    random = np.random.default_rng(4)
+    drawn = random.integers(0, 256, (23, 31, 4), np.uint8)
+    if mode in ("I;16", "F"):
+        drawn = random.uniform(0, 1 if mode == "F" else 65535, (23, 31))
+        image = Image.fromarray(drawn.astype(np.float32 if mode == "F" else np.uint16))
+    elif mode == "P":
+        image = Image.fromarray(drawn[..., :3]).quantize(9)
+    else:
+        image = Image.fromarray(drawn).convert(mode)
+    kind, exif = {"F": "TIFF", "CMYK": "JPEG"}.get(mode, "PNG"), _turned(orientation)
+    content = encoded(image, kind, exif=exif, **({"transparency": 3} if mode == "P" else {}))
+    whole = read_image(content)
+    for pixels in (7, 50, 100):  # less than a row, and more
+        monkeypatch.setattr(images, "_PIECE_PIXELS", pixels)
+        assert np.array_equal(read_image(content), whole)
+
+
+# What a process has to have for an image, apart from what it has anyway.
+_PEAK = """
+import sys
+from PIL import Image
+from edgecifar.runtime.images import read_image
+
+def resident(field):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+Image.init()
+before = resident("VmRSS")
+shape = read_image(sys.argv[1]).shape
+print((resident("VmHWM") - before) / (shape[0] * shape[1]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("kind", "mode", "options", "most"),
+    [
+        ("PNG", "RGB", {}, 8),
+        ("PNG", "RGBA", {}, 8),
+        ("PNG", "LA", {}, 8),
+        ("PNG", "I;16", {}, 8),
+        ("JPEG", "RGB", {"turned": 6}, 8),
+        ("JPEG", "CMYK", {}, 8),
+        ("JPEG", "CMYK", {"progressive": True, "subsampling": 0}, 12),
+        ("TIFF", "F", {}, 12),
+        ("TIFF", "RGBA", {"compression": "tiff_lzw", "turned": 6}, 12),
+        ("WEBP", "RGBA", {"method": 0}, 16),
+    ],
+)
+def test_memory_stays_within_what_is_promised(tmp_path, kind, mode, options, most):
+    """640 MB at the largest size: 8 bytes a pixel, and fewer pixels where there are more."""
+    exif = _turned(options.get("turned", 1))
+    options = {name: value for name, value in options.items() if name != "turned"}
+    Image.new(mode, (3000, 3000)).save(tmp_path / "large", kind, exif=exif, **options)
+    command = [sys.executable, "-c", _PEAK, tmp_path / "large"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(found.stdout) < most + 0.5
+
+
+def test_fewer_pixels_where_decoding_one_takes_more(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 3_000_000)
+    image, answers = Image.new("RGB", (1600, 1600)), {}
+    for kind, options in (
+        ("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("TIFF", {}), ("WEBP", {})
+    ):  # fmt: skip
+        name = "progressive" if options else kind
+        try:
+            answers[name] = read_image(encoded(image, kind, **options)).shape[0]
+        except ImageError as error:
+            answers[name] = str(error)
+    assert answers["PNG"] == answers["JPEG"] == 1600
+    assert answers["progressive"].startswith("the image has more than 2 million pixels: ")
+    assert answers["TIFF"] == answers["progressive"]
+    assert answers["WEBP"].startswith("the image has more than 1 million pixels: ")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
 def test_truncated_is_named(kind):
     random = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
@@ -191,11 +274,11 @@ def outcome(content):
     return str(found.dtype), found.ndim
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
-def test_damage_anywhere_gives_pixels_or_one_line(kind):
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "LZW TIFF", "GIF", "BMP"])
+def test_damage_anywhere_gives_pixels_or_one_line(kind, capfd):
     random = np.random.default_rng(1)
-    content = encoded(Image.fromarray(PIXELS), kind)
+    options = {"compression": "tiff_lzw"} if " " in kind else {}
+    content = encoded(Image.fromarray(PIXELS), kind.split()[-1], **options)
     outcomes = set()
     for _ in range(150):
         damaged = bytearray(content)
@@ -204,6 +287,7 @@ def test_damage_anywhere_gives_pixels_or_one_line(kind):
         outcomes.add(outcome(bytes(damaged)))
     assert outcomes <= {("uint8", 3), "one line"}
     assert "one line" in outcomes
+    assert capfd.readouterr().err == "", "Pillow or libtiff said something itself"
 
 
 def test_missing_file_is_named(tmp_path):
