@@ -86,9 +86,12 @@ def test_sizes_are_estimated_within_two_percent(costs):
 
 
 def test_six_times_the_work_takes_longer(costs):
-    light, heavy, _ = costs.values()
-    assert 1.5 * light.ratio < heavy.ratio
-    assert light.latency_us < heavy.latency_us
+    """As a ratio, of times taken in turns: those in microseconds vary with what else runs."""
+    light, heavy, *_ = costs.values()
+    assert light.ratio < heavy.ratio
+    for each in (light, heavy):
+        assert each.low <= each.ratio <= each.high
+        assert each.latency_us > 0
 
 
 def cost(size, ratio):
