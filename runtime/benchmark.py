@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -147,10 +148,15 @@ def _read_images(
 
 
 def _key(rows: Sequence[Candidate], images: Images, settings: Settings) -> str:
-    """Identify a bench: the same files, images, settings and program."""
-    models = [(row.model.sha256 if row.model else str(row.path)) for row in rows]
-    data = _describe_images(images)
+    """Identify a bench: the same files, images, settings, interpreters and machine."""
+    models = [
+        [row.model.sha256 if row.model else str(row.path), row.result.get("backend")]
+        for row in rows
+    ]
+    data, versions = _describe_images(images), environment.versions()
+    machine = [platform.machine(), environment.board(), environment.cpu_model()]
     what = [SCHEMA, __version__, models, data and [data["fingerprint"], data["n"]]]
+    what += [machine, versions["python"], versions.get("numpy")]
     text = json.dumps([*what, asdict(settings)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecifar.runtime import Classifier, results
+from edgecifar.runtime import Classifier, environment, results
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_bits, unpack_classes
@@ -200,6 +200,29 @@ def test_an_interrupted_bench_goes_on(described, labelled_npz, tmp_path):
     other, told[:] = TimingPlan(rounds=5, slice_ms=2, warm_up_ms=5), []
     bench(files, data=labelled_npz, plan=other, journal=journal, on_progress=told.append)
     assert "round 1 of 5" in told, "rounds of another plan were taken for this one's"
+
+
+@pytest.mark.parametrize("what", ["python", "numpy", "interpreter", "cpu"])
+def test_rounds_of_another_interpreter_or_machine_are_not_gone_on_with(
+    described, tmp_path, monkeypatch, what
+):
+    def stop(text):
+        if text.startswith("round 3"):
+            raise KeyboardInterrupt
+
+    journal, told, files = tmp_path / "journal", [], [described / "int8.tflite"]
+    with pytest.raises(KeyboardInterrupt):
+        bench(files, plan=QUICK, journal=journal, on_progress=stop)
+    if what == "interpreter":
+        monkeypatch.setattr("edgecifar.runtime.backends.Backend.version", "9.9")
+    elif what == "cpu":
+        monkeypatch.setattr(environment, "cpu_model", lambda *_: "Cortex-A72")
+    else:
+        versions = environment.versions() | {what: "9.9"}
+        monkeypatch.setattr(environment, "versions", lambda: versions)
+    result = bench(files, plan=QUICK, journal=journal, on_progress=told.append)
+    assert "round 1 of 4" in told
+    assert result["sessions"] == 1
 
 
 def test_precision_that_is_not_reached_is_said(described, monkeypatch):
