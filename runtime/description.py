@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime import modelfile
-from edgecifar.runtime.interpreters import TensorSpec, open_model
+from edgecifar.runtime.interpreters import NoInterpreterError, TensorSpec, open_model
 from edgecifar.runtime.shipped import locate
 from edgecifar.runtime.tables import human_bytes, printable
 
@@ -15,14 +15,24 @@ _WHOSE = {"float": "of the float model", "simulated": "of int8 simulated"}
 def describe(path: Path | None = None, *, backend: str | None = None) -> dict[str, Any]:
     """Return the file's tensors, sizes, hash, labels and metadata as JSON holds them.
 
-    `path` may be the name of a model that ships with the runtime.
+    `path` may be the name of a model that ships with the runtime. Where no interpreter imports,
+    `input`, `output` and `backend` are None and `unloaded` says why.
 
     Raises:
-        EdgecifarError: the file can't be read, verified or loaded.
+        EdgecifarError: the file can't be read, verified or loaded, or the named interpreter doesn't
+            import.
 
     """
     model = modelfile.read(locate(path))
-    interpreter = open_model(model, backend=backend)
+    loaded: dict[str, Any] = {"backend": None, "input": None, "output": None, "unloaded": None}
+    try:
+        interpreter = open_model(model, backend=backend)
+        loaded["backend"] = interpreter.backend
+        loaded |= {"input": _tensor(interpreter.input), "output": _tensor(interpreter.output)}
+    except NoInterpreterError as error:  # the machine's fault: the file can speak for itself
+        if backend is not None:
+            raise
+        loaded["unloaded"] = str(error)
     return {
         "file": str(model.path),
         "name": model.name,
@@ -31,9 +41,7 @@ def describe(path: Path | None = None, *, backend: str | None = None) -> dict[st
         "payload_bytes": len(model.payload),
         "sha256": model.sha256,
         "verified": model.has_checksum,
-        "backend": interpreter.backend,
-        "input": _tensor(interpreter.input),
-        "output": _tensor(interpreter.output),
+        **loaded,
         "labels": list(model.labels) if model.labels else None,
         "metadata": model.metadata,
     }
@@ -49,6 +57,7 @@ def lines(description: dict[str, Any]) -> list[str]:
         "size": f"{human_bytes(description['file_bytes'])}, "
         f"{description['payload_bytes']:,} bytes without its description",
         "SHA-256": f"{description['sha256']} ({_verdict(description)})",
+        "tensors": f"unknown ({description['unloaded']})" if description["unloaded"] else None,
         "input": _tensor_text(description["input"]),
         "output": _tensor_text(description["output"]),
         "layers in float": ", ".join(metadata.get("float_layers") or []),
@@ -77,7 +86,9 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     }
 
 
-def _tensor_text(tensor: dict[str, Any]) -> str:
+def _tensor_text(tensor: dict[str, Any] | None) -> str | None:
+    if tensor is None:
+        return None
     shape = "x".join(str(size) for size in tensor["shape"])
     if not tensor["scale"]:
         return f"{tensor['dtype']} {shape}"

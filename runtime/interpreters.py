@@ -14,6 +14,10 @@ from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.runtime.shipped import ships
 
 
+class NoInterpreterError(EdgecifarError):
+    """No interpreter for a kind of file imports."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Shape, dtype and quantization of a tensor: ``real = scale * (stored - zero_point)``.
@@ -48,7 +52,8 @@ def open_model(model: ModelFile, *, threads: int = 1, backend: str | None = None
     damaged FlatBuffer can kill the process that opens it, and anybody can write its checksum.
 
     Raises:
-        EdgecifarError: no interpreter imports, or this one can't load or run the model.
+        NoInterpreterError: no interpreter imports.
+        EdgecifarError: this one can't load or run the model.
 
     """
     if threads < 1:
@@ -65,7 +70,8 @@ def choose_backend(kind: str, name: str | None = None) -> Backend:
     """Return the named backend, or the first that imports among those for ``kind`` of file.
 
     Raises:
-        EdgecifarError: none does; it says why and which pip command mends it.
+        NoInterpreterError: none does; it says why and which pip command mends it.
+        EdgecifarError: no such interpreter reads this kind.
 
     """
     candidates = [b for b in BACKENDS.values() if b.kind == kind]
@@ -83,7 +89,7 @@ def choose_backend(kind: str, name: str | None = None) -> Backend:
         else:
             return candidate
     wanted = candidates[0].distributions[0]
-    raise EdgecifarError(
+    raise NoInterpreterError(
         f"no interpreter for .{kind} files imports ({'; '.join(reasons)}): `pip install {wanted}`"
     )
 

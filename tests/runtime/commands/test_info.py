@@ -1,4 +1,5 @@
 import json
+import sys
 
 from edgecifar.runtime import modelfile, shipped
 
@@ -55,6 +56,24 @@ def test_a_description_does_not_steer_the_terminal(edgecifar, described):
     assert r"ant\nverified, bee\x1b]0;title\x07, cow" in result.stdout
     found = json.loads(edgecifar("info", path, "--json").stdout)
     assert found["labels"][0] == "ant\nverified"
+
+
+def test_without_an_interpreter_the_file_speaks_for_itself(
+    edgecifar, fails, described, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    path = described / "float32.onnx"
+    result = edgecifar("info", path)
+    assert result.exit_code == 0
+    assert "tiny-float32" in result.stdout
+    assert "ant, bee, cow, dog" in result.stdout
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("tensors"))
+    assert "unknown (no interpreter for .onnx files imports" in line
+    assert "`pip install onnxruntime`" in line
+    found = json.loads(edgecifar("info", path, "--json").stdout)
+    assert found["input"] is found["output"] is found["backend"] is None
+    assert "pip install onnxruntime" in found["unloaded"]
+    assert "pip install onnxruntime" in fails("info", path, "--backend", "onnxruntime")
 
 
 def test_a_damaged_file(fails, described):
