@@ -15,8 +15,8 @@ from edgecifar.train.recipe import LARGEST_SEED
 @click.option(
     "--max-latency",
     required=True,
-    metavar="US|RATIO",
-    help="Of the int8 file on --device: 250us, or 0.9x for a multiple of --reference.",
+    metavar="TIME|RATIO",
+    help="Of the int8 file on --device: 250us, 5ms, or 0.9x for a multiple of --reference.",
 )
 @click.option("--max-bytes", required=True, type=int, help="Of the int8 file without metadata.")
 @click.option(
@@ -45,7 +45,8 @@ from edgecifar.train.recipe import LARGEST_SEED
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Any setting of `edgecifar train`, such as batch_size=64; repeat as needed.",
+    help="Any setting that `edgecifar train --help` lists, such as augment.flip=none; repeat as "
+    "needed.",
 )
 @click.option(
     "--out",
@@ -74,8 +75,9 @@ def search(
     """Find the most accurate network within a size and a latency, for your data and your device.
 
     Shapes of dense convolutions are measured with random weights, which takes seconds each; the
-    most promising are trained shortly. The same command goes on after an interruption. Train the
-    winner long with `edgecifar train edge-SHAPE`.
+    most promising are trained shortly. The same command goes on after an interruption, and with
+    other limits keeps what it has measured. Train the winner long with `edgecifar train
+    edge-SHAPE`.
     """
     from edgecifar.benchmarks.search.front import draw_front, print_trials
     from edgecifar.benchmarks.search.search import SHORT, Plan
@@ -83,6 +85,7 @@ def search(
     from edgecifar.benchmarks.search.space import Limits, parse_latency
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
+    from edgecifar.train.models.edgenet import PREFIX
     from edgecifar.train.recipe import override, parse_assignments
 
     limits = Limits(max_bytes, *parse_latency(max_latency))
@@ -92,6 +95,8 @@ def search(
     dataset = load(**source)
     plan = replace(plan, training=suited(plan.training, changes, dataset))
     found = find(plan, dataset, out, reference=reference, device=device, storage=storage)
-    print_trials(found)
+    print_trials(found, limits)
+    longer = f"edgecifar train {PREFIX}{found[0].shape} --epochs 300"
+    click.echo(f"to train the first for long, with the same data: {longer}")
     for path in draw_front(found, limits, out):
         click.echo(f"wrote {path}")

@@ -8,18 +8,28 @@ from edgecifar.benchmarks.search.trials import Trial
 from edgecifar.train.files import write_whole
 
 
-def print_trials(trials: Sequence[Trial]) -> None:
+def front_of(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
+    """Return those that no other beats in accuracy and latency both, the fastest first."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda t: (t.cost.latency(limits), -t.top1)):
+        if not front or trial.top1 > front[-1].top1:
+            front.append(trial)
+    return front
+
+
+def print_trials(trials: Sequence[Trial], limits: Limits) -> None:
     """Print the trained shapes; a star marks those that no other beats in both figures."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", "shape", title="trained shortly, the most accurate first")
+    front = front_of(trials, limits)
+    table = Table("", "shape", title="trained shortly, the most accurate first; * is on the front")
     for title in ("top-1 %", "bytes", "us", "times the reference (95 %)"):
         table.add_column(title, justify="right")
     for trial in trials:
         cost = trial.cost
         table.add_row(
-            "*" if trial.on_front else "",
+            "*" if trial in front else "",
             str(trial.shape),
             f"{trial.top1:.2f}",
             f"{cost.bytes:,}",
@@ -35,8 +45,8 @@ def draw_front(trials: Sequence[Trial], limits: Limits, out: Path) -> list[Path]
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    front = sorted((t for t in trials if t.on_front), key=lambda t: t.cost.latency(limits))
-    others = [trial for trial in trials if not trial.on_front]
+    front = front_of(trials, limits)
+    others = [trial for trial in trials if trial not in front]
     for group, style in ((others, "o"), (front, "o-")):
         places = [(trial.cost.latency(limits), trial.top1) for trial in group]
         if places:

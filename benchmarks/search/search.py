@@ -2,16 +2,16 @@
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.search.cost import Cost, Stopwatch
-from edgecifar.benchmarks.search.space import Limits, draw_shapes
+from edgecifar.benchmarks.search.space import FINE_TUNED_BYTES, Limits, draw_shapes
 from edgecifar.benchmarks.search.trials import Trial, Trials
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
@@ -22,7 +22,7 @@ from edgecifar.train.run import RunDiffersError, RunFinishedError
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
-# Its MACs tell how fast this machine is before shapes are drawn.
+# Its latency tells how fast the device is at MACs, before shapes are drawn.
 _PROBE = parse("16-s32r-s48r")
 SHORT = Training(epochs=12, ema=0.99)
 
@@ -41,19 +41,21 @@ class Plan:
         if min(self.shapes, self.trained) < 1:
             raise EdgecifarError("nothing to search: --shapes and --train must be 1 or more")
 
-    def settings(self, dataset: "Dataset", reference: str, machine: str) -> dict:
-        """Return what makes two searches the same, as plain values.
-
-        `reference` is the SHA-256 of a model or the name of an architecture.
-        """
-        return {
-            "data": dataset.fingerprint,
-            "reference": reference,
-            "machine": machine,
-            "limits": dataclasses.asdict(self.limits),
-            "training": dataclasses.asdict(self.training),
-            "seed": self.seed,
+    def accuracy_settings(self, dataset: "Dataset") -> dict[str, Any]:
+        """Return what makes accuracies of two searches comparable, as it is typed."""
+        own = {"--data": dataset.fingerprint, "--seed": self.seed}
+        return own | {
+            "--epochs" if key == "epochs" else f"--set {key}": value
+            for key, value in _flat(dataclasses.asdict(self.training))
         }
+
+
+def _flat(values: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
 
 
 def search(
@@ -67,35 +69,40 @@ def search(
 ) -> list[Trial]:
     """Search within `plan.limits`; returns what was trained, the most accurate first.
 
-    Goes on where an earlier call with the same plan was killed. `device` is where latencies are
-    measured. `storage` is a database URL as Optuna takes them, by default a file in `out`;
-    machines that share one share the work, and the front appears when all is done. They must be
-    alike, or measure on the same `device`.
+    Goes on where an earlier call with the same plan was killed, and keeps what was measured for
+    other limits. `device` is where latencies are measured. `storage` is a database URL as Optuna
+    takes them, by default a file in `out`; machines that share one share the work, and the front
+    appears when all is done. They must be alike, or measure on the same `device`.
     """
     from edgecifar.benchmarks.search.remote import machine_of
     from edgecifar.train.loop import require_batches
 
     require_batches(dataset, plan.training)
-    machine = machine_of(device)
-    against = modelfile.read(reference).sha256 if reference else "resnet8"
+    size, classes = dataset.image_size, len(dataset.classes)
+    measuring = {
+        "--image-size": f"{size[0]}x{size[1]}",
+        "classes": classes,
+        "--reference": modelfile.read(reference).sha256 if reference else "resnet8",
+        "machine": machine_of(device),
+    }
     out.mkdir(parents=True, exist_ok=True)
     trials = Trials(
         storage or f"sqlite:///{(out / 'study.db').resolve()}",
         "edgecifar-search",
-        plan.settings(dataset, against, machine),
+        measuring=measuring,
+        training=plan.accuracy_settings(dataset),
         shared=storage is not None,
     )
-    size, classes = dataset.image_size, len(dataset.classes)
     _measure(plan, Stopwatch(size, classes, reference, device), trials)
     trials.give_back_abandoned()
     chosen = trials.shortlist(
-        f"{plan.trained} from {plan.shapes}", lambda: promising(trials.costs, plan, size, classes)
+        f"{plan.trained} from {plan.shapes} within {plan.limits}",
+        lambda: promising(trials.costs, plan, size, classes),
     )
     for shape in chosen:
         trials.queue(shape, _figures(shape, dataset))
-    while taken := trials.take():
+    while taken := trials.take(chosen):
         trial, shape = taken
-        cost = trials.costs[shape]
         _announce(f"training {shape} for {plan.training.epochs} epochs")
         try:
             top1 = _train(shape, dataset, plan, out / "runs" / f"{PREFIX}{shape}")
@@ -105,10 +112,10 @@ def search(
             trials.give_up(trial)
             _announce(f"{shape} is left out: {error}")
             continue
-        trials.finish(trial, top1, cost.latency(plan.limits))
+        trials.finish(trial, top1, trials.costs[shape].ratio)
     if elsewhere := trials.elsewhere():
         _announce(f"not among these, since others train them: {', '.join(elsewhere)}")
-    if not (found := trials.results()):
+    if not (found := trials.results(plan.limits)):
         raise EdgecifarError("no shape is trained yet, or none could be: see the lines above")
     return found
 
@@ -123,9 +130,13 @@ def promising(
     """
     feasible = [shape for shape, cost in costs.items() if cost.meets(plan.limits)]
     if not feasible:
+        needs = [
+            (cost.bytes + FINE_TUNED_BYTES, cost.latency(plan.limits)) for cost in costs.values()
+        ]
+        nearest = plan.limits.raised_to(*min(needs, key=lambda need: plan.limits.uses(*need)))
         raise EdgecifarError(
-            f"none of {len(costs)} shapes is within the limits: raise --shapes, --max-bytes or "
-            "--max-latency"
+            f"none of {len(costs)} shapes is within {plan.limits}: raise --shapes, or the limits "
+            f"to {nearest}"
         )
     by_size = sorted(feasible, key=lambda shape: shape.parameters(classes))
     by_work = sorted(feasible, key=lambda shape: shape.macs(image_size, classes))
@@ -134,39 +145,31 @@ def promising(
 
 
 def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
-    """Measure one shape after the other until enough are measured, here or elsewhere."""
+    """Measure one shape after the other until all that are drawn are, here or elsewhere."""
     from edgecifar.train.progress import progress
 
-    missing = plan.shapes - len(trials.costs)
-    if missing <= 0:
-        return
-    _announce(f"measuring {missing} shapes with random weights")
     size, classes = stopwatch.image_size, stopwatch.classes
+    if _PROBE not in trials.costs:
+        trials.note_cost(_PROBE, stopwatch.measure(_PROBE))
+    each = trials.costs[_PROBE].latency(plan.limits) / _PROBE.macs(size, classes)
     drawn = draw_shapes(
         plan.shapes,
         plan.limits,
         size,
         classes,
-        latency=_latency_by_work(plan.limits, stopwatch),
+        latency=lambda shape: each * shape.macs(size, classes),
         seed=plan.seed,
     )
+    known = trials.costs
+    fresh = [shape for shape in drawn if shape not in known]
+    if not fresh:
+        return
+    _announce(f"measuring {len(fresh)} shapes with random weights")
     with progress() as bar:
-        # Estimates vary from call to call, so that a search taken up again may draw others.
-        fresh = [shape for shape in drawn if shape not in trials.costs][:missing]
         # Machines that draw the same shapes begin with different ones.
         for shape in bar.track(random.sample(fresh, len(fresh)), description="measuring"):
-            known = trials.costs
-            if len(known) >= plan.shapes:
-                break
-            if shape not in known:
+            if shape not in trials.costs:
                 trials.note_cost(shape, stopwatch.measure(shape))
-
-
-def _latency_by_work(limits: Limits, stopwatch: Stopwatch) -> Callable[[Shape], float]:
-    """Return an estimate of latency that is proportional to MACs."""
-    size, classes = stopwatch.image_size, stopwatch.classes
-    each = stopwatch.measure(_PROBE).latency(limits) / _PROBE.macs(size, classes)
-    return lambda shape: each * shape.macs(size, classes)
 
 
 def _figures(shape: Shape, dataset: "Dataset") -> dict[str, int]:

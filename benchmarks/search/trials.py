@@ -3,11 +3,12 @@
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.search.cost import Cost
+from edgecifar.benchmarks.search.space import Limits
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models.edgenet import Shape, parse
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 _COST = "cost of "
 _SHORTLIST = "shortlist of "
-_SETTINGS = "settings"
+_MEASURING = "settings of measuring"
+_TRAINING = "settings of training"
 _GIVEN_UP = "given up"
 _LARGEST = 10**12  # the distributions of a study may never change: wide enough for any shape
 
@@ -28,17 +30,26 @@ class Trial:
     shape: Shape
     top1: float
     cost: Cost
-    on_front: bool
 
 
 class Trials:
     """One study, in the order of the work: costs of shapes, a queue, accuracies.
 
-    `shared` storages have several machines at work. Raises EdgecifarError if the study was begun
-    with other `settings` (plain values).
+    `measuring` are the settings that make costs comparable, `training` those that make accuracies
+    so: plain values, each under the name by which it is typed. The study keeps the former with its
+    first cost, the latter with its first shortlist. Raises EdgecifarError if it has others.
+    `shared` storages have several machines at work.
     """
 
-    def __init__(self, storage: str, name: str, settings: dict[str, Any], *, shared: bool = False):
+    def __init__(
+        self,
+        storage: str,
+        name: str,
+        *,
+        measuring: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+        shared: bool = False,
+    ):
         import optuna
 
         self._shared = shared
@@ -53,15 +64,27 @@ class Trials:
         except Exception as error:  # a driver's own exception, or SQLAlchemy's
             reason = str(error).strip().splitlines()[0]
             raise EdgecifarError(f"the storage {storage} can't be opened: {reason}") from error
-        known = self._study.user_attrs.get(_SETTINGS)
-        if known is None:
-            self._study.set_user_attr(_SETTINGS, settings)
-        elif known != settings:
-            other = next(key for key in settings if known.get(key) != settings[key])
-            raise EdgecifarError(
-                f"this search was begun with {other} {_brief(known.get(other, 'unknown'))}, not "
-                f"{_brief(settings[other])}: choose another {'--storage' if shared else '--out'}"
-            )
+        self._settings = {_MEASURING: dict(measuring or {}), _TRAINING: dict(training or {})}
+        for which in self._settings:
+            self._require_same(which)
+
+    def _require_same(self, which: str) -> bool:
+        """Tell whether the study has settings of its own; EdgecifarError if they are others."""
+        known, asked = self._study.user_attrs.get(which), self._settings[which]
+        for key in {**asked, **(known or {})} if known is not None else ():
+            if known.get(key) != asked.get(key):
+                equals = "=" if key.startswith("--set ") else " "
+                raise EdgecifarError(
+                    f"this search was begun with {key}{equals}{_brief(known.get(key))}, not "
+                    f"{_brief(asked.get(key))}: choose another "
+                    f"{'--storage' if self._shared else '--out'}"
+                )
+        return known is not None
+
+    def _settle(self, which: str) -> None:
+        """Make settings the study's own."""
+        if not self._require_same(which):
+            self._study.set_user_attr(which, self._settings[which])
 
     @property
     def costs(self) -> dict[Shape, Cost]:
@@ -74,14 +97,18 @@ class Trials:
         }
 
     def note_cost(self, shape: Shape, cost: Cost) -> None:
-        """Keep a measurement."""
-        self._study.set_user_attr(f"{_COST}{shape}", cost.as_dict())
+        """Keep a measurement, unless another machine has one already."""
+        self._settle(_MEASURING)
+        if shape not in self.costs:
+            self._study.set_user_attr(f"{_COST}{shape}", cost.as_dict())
 
     def shortlist(self, which: str, choose: Callable[[], list[Shape]]) -> list[Shape]:
         """Return the shapes to train that `which` names, as the first who asked chose them."""
         key = f"{_SHORTLIST}{which}"
         if key not in self._study.user_attrs:
-            self._study.set_user_attr(key, [*map(str, choose())])
+            chosen = [*map(str, choose())]
+            self._settle(_TRAINING)
+            self._study.set_user_attr(key, chosen)
         return [parse(text) for text in self._study.user_attrs[key]]
 
     def queue(self, shape: Shape, figures: dict[str, int]) -> None:
@@ -90,16 +117,22 @@ class Trials:
         if not self._numbers(wanted) and not self._given_up(wanted):
             self._study.enqueue_trial(figures, user_attrs={"shape": wanted, "figures": [*figures]})
 
-    def take(self) -> "tuple[optuna.Trial, Shape] | None":
-        """Take a shape from the queue; None if nobody has left any."""
+    def take(self, wanted: Collection[Shape] | None = None) -> "tuple[optuna.Trial, Shape] | None":
+        """Take a shape from the queue; None if nobody has left any.
+
+        What isn't `wanted` leaves the queue, unless others may have put it there.
+        """
         from optuna.trial import TrialState
+
+        def left_out(shape: str) -> bool:
+            return wanted is not None and not self._shared and parse(shape) not in wanted
 
         while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             trial = self._study.ask()
             trial.set_user_attr("worker", [socket.gethostname(), os.getpid()])
             shape = trial.user_attrs.get("shape")  # None where another machine was quicker
             # Two may have queued a shape at once: the first of its trials alone is carried out.
-            if shape is None or min(self._numbers(shape)) < trial.number:
+            if shape is None or left_out(shape) or min(self._numbers(shape)) < trial.number:
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
             for key in trial.user_attrs["figures"]:
@@ -107,9 +140,9 @@ class Trials:
             return trial, parse(shape)
         return None
 
-    def finish(self, trial: "optuna.Trial", top1: float, latency: float) -> None:
-        """Record what a shape reached."""
-        self._study.tell(trial, [top1, latency])
+    def finish(self, trial: "optuna.Trial", top1: float, ratio: float) -> None:
+        """Record what a shape reached, and its latency as a ratio, whatever unit limits have."""
+        self._study.tell(trial, [top1, ratio])
 
     def give_up(self, trial: "optuna.Trial") -> None:
         """Record that a shape can't be trained: it would fail again in the same way."""
@@ -154,16 +187,16 @@ class Trials:
         trials = self._study.get_trials(deepcopy=False, states=states)
         return [trial.number for trial in trials if trial.user_attrs.get("shape") == shape]
 
-    def results(self) -> list[Trial]:
-        """Return the trained shapes, the most accurate first."""
-        import optuna
+    def results(self, limits: Limits) -> list[Trial]:
+        """Return the trained shapes that meet `limits`, the most accurate first."""
+        from optuna.trial import TrialState
 
-        costs, done = self.costs, [optuna.trial.TrialState.COMPLETE]
-        front = {trial.number for trial in self._study.best_trials}
+        costs = self.costs
         trials = [
-            Trial(shape, trial.values[0], costs[shape], trial.number in front)
-            for trial in self._study.get_trials(deepcopy=False, states=done)
+            Trial(shape, trial.values[0], costs[shape])
+            for trial in self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
             for shape in [parse(trial.user_attrs["shape"])]
+            if costs[shape].meets(limits)
         ]
         return sorted(trials, key=lambda trial: -trial.top1)
 

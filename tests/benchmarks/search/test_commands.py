@@ -4,7 +4,10 @@ import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks.search import search as module
+from edgecifar.benchmarks.search.cost import Cost
+from edgecifar.benchmarks.search.trials import Trial
 from edgecifar.runtime.commands import main
+from edgecifar.train.models.edgenet import parse
 
 
 class _StoppedError(Exception):
@@ -46,3 +49,14 @@ def test_few_images_get_small_batches_as_in_train(ask):
     assert "training images: batches of 32 at a rate of up to 0.05" in told.stderr
     own = ask("--set", "batch_size=128").plan.training
     assert (own.batch_size, own.learning_rate) == (128, 0.4)
+
+
+def test_the_winner_is_told_as_the_command_that_trains_it(monkeypatch, tmp_path):
+    trial = Trial(parse("16-s32r"), 70.0, Cost(9000, 10.0, 0.5, 0.4, 0.6))
+    monkeypatch.setattr(module, "search", lambda *_, **__: [trial])
+    limits = ["--max-latency=1ms", "--max-bytes=60000"]
+    arguments = ["search", *limits, "--data=digits", f"--out={tmp_path}"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "edgecifar train edge-16-s32r --epochs 300" in result.stdout
+    assert (tmp_path / "front.svg").exists()
