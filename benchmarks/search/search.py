@@ -82,7 +82,7 @@ def search(
     measuring = {
         "--image-size": f"{size[0]}x{size[1]}",
         "classes": classes,
-        "--reference": modelfile.read(reference).sha256 if reference else "resnet8",
+        "--reference": _known_by(reference) if reference else "resnet8",
         "machine": machine_of(device),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -170,6 +170,14 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
         for shape in bar.track(random.sample(fresh, len(fresh)), description="measuring"):
             if shape not in trials.costs:
                 trials.note_cost(shape, stopwatch.measure(shape))
+
+
+def _known_by(reference: Path) -> str:
+    """Return the SHA-256 of a TFLite file; EdgecifarError if it is none."""
+    found = modelfile.read(reference)
+    if found.kind != "tflite":
+        raise EdgecifarError(f"{reference} is no TFLite file: give --reference an int8 .tflite")
+    return found.sha256
 
 
 def _figures(shape: Shape, dataset: "Dataset") -> dict[str, int]:

@@ -404,6 +404,20 @@ def test_a_reference_is_known_by_its_content(settle, tmp_path):
         settle(reference=reference)
 
 
+def test_a_reference_is_a_tflite_file(digits, tmp_path):
+    from onnx import helper, save
+
+    node = helper.make_node("Identity", ["x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, 1, [1]) for name in "xy")
+    path = tmp_path / "reference.onnx"
+    save(helper.make_model(helper.make_graph([node], "graph", [x], [y])), path)
+    with pytest.raises(
+        EdgecifarError, match=r"reference\.onnx is no TFLite file: give --reference"
+    ):
+        search(PLAN, digits, tmp_path / "search", reference=path)
+    assert not (tmp_path / "search").exists()
+
+
 def test_latencies_of_two_machines_are_not_mixed(settle, monkeypatch):
     monkeypatch.setattr("edgecifar.runtime.environment.cpu_model", lambda: "A-72")
     monkeypatch.setattr("edgecifar.runtime.environment.cpu_features", lambda: ["fp16", "neon"])
