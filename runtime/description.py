@@ -1,15 +1,22 @@
 """Describe a model file: its tensors, and what it says of itself."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.interpreters import NoInterpreterError, TensorSpec, open_model
 from edgecifar.runtime.shipped import locate
+from edgecifar.runtime.splits import SPLITS
+from edgecifar.runtime.statistics import Estimate, describe_change
 from edgecifar.runtime.tables import human_bytes, printable
 
-# What accuracy is of: a model fine-tuned for int8 computes, in floats, what its file is to.
-_WHOSE = {"float": "of the float model", "simulated": "of int8 simulated"}
+# What accuracy is of. The original is what a pruned float model was made of; a model fine-tuned for
+# int8 computes, in floats, what its file is to.
+_WHOSE = {
+    "original": "of the original", "float": "of the float model",
+    "simulated": "of int8 simulated", "this": "of this file",
+}  # fmt: skip
 
 
 def describe(path: Path | None = None, *, backend: str | None = None) -> dict[str, Any]:
@@ -64,10 +71,11 @@ def lines(description: dict[str, Any]) -> list[str]:
         "labels": ", ".join(description["labels"] or []) or "none in the file",
         "dataset": (metadata.get("dataset") or {}).get("name"),
         **{
-            f"top-1 {_WHOSE.get(which, 'of this file')}": _top1(value)
+            f"top-1 {_WHOSE.get(which, f'of {which}')}": _top1(value)
             for which, value in (metadata.get("accuracy") or {}).items()
         },
-        **{f"parity {k}": _plain(v) for k, v in (metadata.get("parity") or {}).items()},
+        **_parity(metadata.get("parity") or {}),
+        "confidence": _confidence(_number(metadata, "divisor")),
         **{f"recipe {k}": _plain(v) for k, v in (metadata.get("recipe") or {}).items()},
         "created": metadata.get("created"),
         "loads in": description["backend"],
@@ -102,12 +110,53 @@ def _verdict(description: dict[str, Any]) -> str:
 
 
 def _top1(accuracy: Any) -> str | None:
-    if not isinstance(accuracy, dict) or "top1" not in accuracy:
+    if not isinstance(accuracy, dict) or (top1 := _number(accuracy, "top1")) is None:
         return None
-    text = f"{accuracy['top1']:.2f} %"
-    if {"low", "high", "n"} <= accuracy.keys():
-        text += f" ({accuracy['low']:.2f} to {accuracy['high']:.2f}, n = {accuracy['n']})"
+    low, high, count = (_number(accuracy, key) for key in ("low", "high", "n"))
+    text = f"{top1:.2f} %"
+    if None not in (low, high, count):
+        split = accuracy.get("split")
+        of = f" {split} images" if split in SPLITS else ""
+        text += f" ({low:.2f} to {high:.2f}, n = {count:,.0f}{of})"
     return text
+
+
+def _parity(parity: dict[str, Any]) -> dict[str, str]:
+    """Put into words how the file's answers differ from those of the Keras model it was made of."""
+    agreement, mean, largest, count = (
+        _number(parity, key) for key in ("agreement", "mean_difference", "largest_difference", "n")
+    )
+    value, low, high = (_number(parity.get("change"), key) for key in ("value", "low", "high"))
+    said = [f"{agreement:.2f} % of answers the same"] if agreement is not None else []
+    if None not in (value, low, high):
+        of = f", {count:,.0f} validation images" if count is not None else ""
+        said.append(describe_change("accuracy", Estimate(value, low, high), of))
+    classes = parity.get("per_class")
+    names = classes if isinstance(classes, dict) else ()
+    points = [(_number(classes, name) or 0.0, name) for name in names]
+    if points and min(points)[0] < 0:
+        said.append(f"worst class {min(points)[1]} ({min(points)[0]:+.1f} points)")
+    told = {"against Keras": ", ".join(said)}
+    if None not in (mean, largest):
+        differ = f"{100 * mean:.2f} points on average, {100 * largest:.1f} at most"
+        told["probabilities"] = f"differ from Keras's by {differ}"
+    return told
+
+
+def _confidence(divisor: float | None) -> str | None:
+    if divisor in (None, 1):
+        return None
+    return f"logits divided by {divisor:g}: it fits accuracy on validation images"
+
+
+def _number(section: Any, key: str) -> float | None:
+    """Return a finite number of a section that may be anything, or None."""
+    value = section.get(key) if isinstance(section, dict) else None
+    try:
+        number = float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _plain(value: Any) -> str:

@@ -105,6 +105,15 @@ def ratio(
     return Estimate(value, min(low, exact[0], value), max(high, exact[1], value))
 
 
+def describe_change(what: str, change: Estimate, of: str = "") -> str:
+    """Say in words how `what`, an accuracy, changed; `of` tells on what it was measured."""
+    interval = f"{change.low:+.2f} to {change.high:+.2f}{of}"
+    if change.low <= 0 <= change.high:
+        return f"{what} unchanged within chance ({change.value:+.2f} points, {interval})"
+    verb = "lost" if change.value < 0 else "won"
+    return f"{abs(change.value):.2f} points {verb} ({interval})"
+
+
 def _round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
     """Median microseconds of each round."""
     return np.array([np.median(samples) for samples in rounds]) / 1e3
