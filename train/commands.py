@@ -1,41 +1,96 @@
 """The commands `train`, `evaluate` and `models`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
-from edgecifar.train.recipe import LARGEST_SEED
+from edgecifar.train.recipe import LARGEST_SEED, Training
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
-    from edgecifar.train.recipe import Training
     from edgecifar.train.run import Run
 
+_USUAL = Training()
+_ANY_SHAPE = (
+    "edge-SHAPE is any other shape of dense convolutions, such as edge-16p-s32r-s48r: a number is "
+    "a layer's filters, s halves the size, r adds a residual block, p a plain convolution. "
+    "`edgecifar search` finds them."
+)
 
-@click.command()
+
+class _Train(click.Command):
+    """Lists below its options what ARCHITECTURE and --set may be."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names of architectures, and all settings with their usual values."""
+        from edgecifar.train import models
+        from edgecifar.train.transfer import FINE_TUNING, FROM_RUN, HEAD_FROM_RUN, Transfer
+
+        def brought(settings: Training, transfer: Transfer) -> str:
+            both = flat({**asdict(settings), "transfer": asdict(transfer)})
+            return _typed((key, value) for key, value in both if known.get(key) != value)
+
+        usual = dict(flat(asdict(_USUAL)))
+        known = usual | {"transfer.weights": "imagenet", "transfer.backbone_size": None}
+        sections = {
+            "Architectures": f"{', '.join(models.names())}; `edgecifar models` says what they are. "
+            + _ANY_SHAPE,
+            "Settings": _typed(usual.items()),
+            "Settings that --weights imagenet brings": brought(FINE_TUNING, Transfer()),
+            "Settings that the --weights of a run bring": brought(
+                FROM_RUN, Transfer(head=HEAD_FROM_RUN)
+            ),
+        }
+        for title, text in sections.items():
+            with formatter.section(title):
+                formatter.write_text(text)
+
+
+def _typed(settings: Iterable[tuple[str, Any]]) -> str:
+    return "  ".join(f"{key}={value}" for key, value in settings)
+
+
+def flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings under dotted keys, as --set takes them."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
+
+
+def _setting(name: str, kind: type, text: str) -> Callable:
+    """Return the option for a setting."""
+    usual = getattr(_USUAL, name)
+    option = f"--{name.replace('_', '-')}"
+    return click.option(option, type=kind, help=f"{text}  [default: {usual}]")
+
+
+@click.command(cls=_Train)
 @click.argument("architecture", required=False)
 @data_options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The run's folder.  [runs/ARCHITECTURE]"
 )
-@click.option("--epochs", type=int, help="Passes over the training images.")
-@click.option("--batch-size", type=int, help="Images a step.")
-@click.option("--learning-rate", type=float, help="The highest learning rate.")
-@click.option("--ema", type=float, help="Keep an average of the weights with this decay.")
-@click.option("--early-stopping", type=int, help="Epochs to wait for a better validation.")
-@click.option("--precision", help="auto, float32, bfloat16 or float16.")
+@_setting("epochs", int, "Passes over the training images.")
+@_setting("batch_size", int, "Images a step.")
+@_setting("learning_rate", float, "The highest learning rate.")
+@_setting("ema", float, "Keep an average of the weights with this decay; 0 is off.")
+@_setting("early_stopping", int, "Epochs to wait for a better validation; 0 is off.")
+@_setting("precision", str, "auto, float32, bfloat16 or float16.")
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Any setting of a recipe, such as augment.cutout=8; repeat as needed.",
+    help="Any setting listed below, such as augment.cutout=8; repeat as needed.",
 )
 @click.option(
     "--weights",
@@ -43,8 +98,15 @@ if TYPE_CHECKING:
     help="Learn from these weights: first a head, then the last layers of the network with it. "
     "RUN may be the name of a model that ships.",
 )
-@click.option("--backbone-size", type=int, help="Enlarge images in the network to these pixels.")
-@click.option("--unfreeze", type=int, help="How many last layers learn with the head.")
+@click.option(
+    "--backbone-size",
+    type=int,
+    help="Enlarge images in a network made for ImageNet to these pixels, a multiple of theirs.  "
+    "[default: the first from 96 on]",
+)
+@click.option(
+    "--unfreeze", type=int, help="How many last layers learn with the head.  [default: 50]"
+)
 @click.option(
     "--strategy",
     type=click.Choice(STRATEGIES),
@@ -68,6 +130,9 @@ def train(
     **options,
 ):
     """Train ARCHITECTURE; the same command takes an interrupted run up again.
+
+    ARCHITECTURE is one of those listed below. Defaults are those without --weights; few images
+    bring smaller batches at a lower rate, and `baseline` its own optimizer and rate.
 
     Training images are mirrored at random: where that makes another class of them, as with digits
     and signs, say --set augment.flip=none.
@@ -182,6 +247,8 @@ def evaluate(run, pixels, split, **source):
 def models(names, as_json):
     """List the models that ship and all architectures, or those of NAMES.
 
+    edge-SHAPE is an architecture too, such as edge-16p-s32r-s48r: `edgecifar search` finds them.
+
     Architectures are counted for 32x32 images and ten classes, those made for ImageNet as
     --weights builds them, with the images enlarged.
     """
@@ -199,3 +266,5 @@ def models(names, as_json):
         return
     print_shipped(shipped)
     print_architectures(rows)
+    if not names:
+        click.echo(f"\n{click.wrap_text(_ANY_SHAPE)}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from edgecifar.benchmarks.search.space import FINE_TUNED_BYTES, Limits, draw_sha
 from edgecifar.benchmarks.search.trials import Trial, Trials
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.commands import flat
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.recipe import Training
 from edgecifar.train.run import RunDiffersError, RunFinishedError
@@ -46,16 +46,8 @@ class Plan:
         own = {"--data": dataset.fingerprint, "--seed": self.seed}
         return own | {
             "--epochs" if key == "epochs" else f"--set {key}": value
-            for key, value in _flat(dataclasses.asdict(self.training))
+            for key, value in flat(dataclasses.asdict(self.training))
         }
-
-
-def _flat(values: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{where}{key}.")
-        else:
-            yield f"{where}{key}", value
 
 
 def search(

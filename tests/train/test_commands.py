@@ -1,12 +1,19 @@
 """The commands as a user meets them: what they print, and their one line on bad input."""
 
 import json
+import re
+import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from click.testing import CliRunner
 
 from edgecifar.runtime.commands import main
+from edgecifar.train import models
+from edgecifar.train.commands import flat
+from edgecifar.train.recipe import Training
+from edgecifar.train.transfer import Transfer
 
 
 def run(*arguments):
@@ -43,6 +50,27 @@ def test_models_as_json():
     listed = json.loads(run("models", "--json").stdout)["architectures"]
     rows = {row["name"]: row for row in listed}
     assert rows["resnet8"]["parameters"] == 78_666
+
+
+def test_the_help_of_train_suffices_to_use_it():
+    """Names, settings and defaults are in it, though TensorFlow isn't loaded for it."""
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from edgecifar.runtime.commands import main\n"
+        "print(CliRunner().invoke(main, ['train', '--help']).output)\n"
+        "assert 'tensorflow' not in sys.modules and 'tf_keras' not in sys.modules\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text = " ".join(told.stdout.split())
+    assert "edge-SHAPE" in text
+    assert "`edgecifar models`" in text
+    for name in models.names():
+        assert re.search(rf"\b{name}\b", text), name
+    for key, value in flat({**asdict(Training()), "transfer": asdict(Transfer())}):
+        assert key in ("transfer.weights", "transfer.backbone_size") or f"{key}={value}" in text
+    for option, usual in {"epochs": 80, "ema": "0.0", "unfreeze": Transfer().unfreeze}.items():
+        assert re.search(rf"--{option} [^\[]*\[default: {usual}\]", text), option
 
 
 def test_few_images_get_small_batches_and_the_user_is_told(tmp_path):
