@@ -179,6 +179,19 @@ def test_models_lists_what_ships():
     assert "at 125 M" not in table
 
 
+def test_models_marks_the_one_that_classify_takes():
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)["shipped"]}
+    assert [n for n, row in rows.items() if row["default"]] == [shipped.default_model().stem]
+    told = run("models").stdout
+    (line,) = (line for line in told.splitlines() if " * " in line and "cifar10" in line)
+    assert line.split()[:2] == [shipped.default_model().stem, "*"]
+    assert "* is the model that classify uses" in told
+    assert "edge-SHAPE is any other shape" in told
+    alone = run("models", "resnet8").stdout
+    assert "classify uses" not in alone
+    assert "edge-SHAPE" not in alone
+
+
 def test_the_best_of_an_architecture_names_its_size_where_that_is_another(capsys):
     row = {
         "name": "net", "summary": "A net", "input": [32, 32, 3], "backbone_size": 96,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from edgecifar.runtime import shipped
 from edgecifar.train import zoo
 
 _FIGURES = ("top1", "low", "high", "n")
@@ -11,9 +12,11 @@ _FIGURES = ("top1", "low", "high", "n")
 def shipped_rows(chosen: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
     """Yield what is known of each model that ships, or of those that `chosen` names.
 
-    Accuracies are of the test images, `bytes` those of the int8 file without metadata.
+    Accuracies are of the test images, `bytes` those of the int8 file without metadata; `default`
+    is the one that `edgecifar classify` takes.
     """
     chosen = set(chosen)
+    default = shipped.default_model().stem
     for model in zoo.entries():
         if chosen and not chosen & {model.name, model.architecture}:
             continue
@@ -21,6 +24,7 @@ def shipped_rows(chosen: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
         int8 = {key: model.test("int8")[key] for key in _FIGURES}
         yield {
             "name": model.name,
+            "default": model.name == default,
             "architecture": model.architecture,
             "dataset": run["dataset"]["name"],
             "classes": run["classes"],
@@ -42,14 +46,17 @@ def print_shipped(rows: Iterable[Mapping[str, Any]]) -> None:
     if not rows:
         return
     title = "models that ship: top-1 % on test images (95 % interval)"
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+    marked = any(row["default"] for row in rows)
+    caption = "* is the model that classify uses unless you name another" if marked else None
+    table = Table(title=title, box=box.SIMPLE_HEAD, caption=caption)
     table.add_column("name", no_wrap=True)
     table.add_column("data", no_wrap=True)
     for title in ("float", "int8", "int8 bytes"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         accuracies = (_accuracy(row[which]) for which in ("float", "int8"))
-        table.add_row(row["name"], row["dataset"], *accuracies, f"{row['int8']['bytes']:,}")
+        name = f"{row['name']}{' *' if row['default'] else ''}"
+        table.add_row(name, row["dataset"], *accuracies, f"{row['int8']['bytes']:,}")
     Console().print(table)
 
 
