@@ -67,7 +67,8 @@ def _answers(folder: Path, bench: dict[str, Any], file: ModelFile) -> dict[str, 
             count = len(data["classes"])
             predicted = results.unpack_classes(row["accuracy"]["predicted"], count)
             labels = results.unpack_classes(data["labels"], count)
-            return answer_metrics(predicted, labels, data["classes"])
+            figures = answer_metrics(predicted, labels, data["classes"])
+            return figures | {"ece": row["accuracy"].get("ece")}
     raise EdgecifarError(
         f"the bench.json of {folder} has not measured {file.path}: repeat `edgecifar run`"
     )

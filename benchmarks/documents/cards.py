@@ -73,7 +73,7 @@ def _limits(model: Shipped) -> str:
         [
             f"- It knows {len(classes)} classes and calls everything one of them; a picture of "
             "anything else gets a wrong name, often with confidence. `--min-confidence` helps a "
-            f"little{_caution(model)}.",
+            "little.",
             f"- It was trained on {width}x{height} pictures that one thing fills. Larger images "
             "are scaled down, so that small things in them are lost.",
             f"- Its weakest classes are {named}. It takes most often {_confusions(pairs, classes)} "
@@ -84,15 +84,11 @@ def _limits(model: Shipped) -> str:
     )
 
 
-def _caution(model: Shipped) -> str:
-    """Say what thresholds come to where the probabilities are too low for their accuracy.
-
-    Too high they can be by no more than there are errors.
-    """
-    figures = model.test("float")
-    if 100 * figures["ece"] <= 100 - figures["top1"]:
-        return ""
-    return "; its probabilities are mostly too low: choose the threshold on images of your own"
+def _calibration(model: Shipped, which: str) -> str:
+    """Say how far confidence is off; the float original is as it was trained, its files aren't."""
+    number = model.info[which]["run"]["divisor"]
+    told = "as trained" if which == "float" else f"logits divided by {number:g}"
+    return f"{100 * model.test(which)['ece']:.1f} points ({told})"
 
 
 def _confusions(pairs: Iterable[ConfusedPair], classes: Sequence[str]) -> str:
@@ -112,7 +108,7 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
             "validation top-1 % (Keras)",
             *(f"{model.info[w]['metrics']['validation']['top1']:.2f}" for w in ("float", "int8")),
         ),
-        ("confidence off by, on average", f"{100 * float_test['ece']:.1f} points", ""),
+        ("confidence off by, on average", *(_calibration(model, w) for w in ("float", "int8"))),
         ("bytes without metadata", "", f"{model.info['int8']['payload_bytes']:,}"),
     ]
     for repeat in model.info["repeats"]:
@@ -167,7 +163,7 @@ def _data(model: Shipped) -> str:
     return (
         f"{words.dataset(data['name'])}, training images alone (fingerprint "
         f"`{data['fingerprint'][:16]}`). A fixed tenth of each class was held out, and epoch and "
-        "recipe were chosen on it. The test images were read once, at the end."
+        "recipe were chosen on it; the test images were read for these figures alone."
     )
 
 
@@ -185,6 +181,8 @@ def _training(model: Shipped) -> str:
         own = again["models"] == [model.info["float"]["sha256"]]
         whom = "its own float original" if own else " and ".join(again["runs"])
         told += f" In fine-tuning it learnt from {whom}: {_settings(again)}."
+    if remark := model.info.get("remark"):
+        told += f"\n\n{remark}"
     lines = [
         f"{told}\n",
         f"- float: {_settings(original['recipe'])}",

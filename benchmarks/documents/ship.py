@@ -18,6 +18,7 @@ import click
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.finished import Finished, read_finished
 from edgecifar.benchmarks.program import Program
+from edgecifar.compress.confidence import divisor
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import zoo
@@ -72,11 +73,13 @@ def ship(
     originals: Path,
     *,
     below_goal: bool = False,
+    remark: str | None = None,
 ) -> Path:
     """Copy the models of a recipe's `folder` into place; return the entry written.
 
     `models` takes int8 files, `originals` the rest. `repeats` are folders of the same recipe
-    carried out with other seeds, which show how far luck goes. Raises EdgecifarError before
+    carried out with other seeds, which show how far luck goes; `remark` is what else a reader of
+    its card should know of this run. Raises EdgecifarError before
     anything is copied if the int8 file breaks its limits; see `require_within_limits`.
     """
     finished = read_finished(folder)
@@ -93,25 +96,30 @@ def ship(
             "file": original.name,
             "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
             "bytes": source.stat().st_size,
-            "run": finished.original.info,
+            "run": _as_shipped(finished.original),
             "metrics": finished.original.metrics,
         },
         "int8": {
             "file": int8.name,
             "sha256": finished.file.sha256,
             "payload_bytes": len(finished.file.payload),
-            "run": finished.quantized.info,
+            "run": _as_shipped(finished.quantized),
             "metrics": {
                 "validation": finished.quantized.metrics["validation"],
                 "test": finished.answers,
             },
         },
         "repeats": others,
-    }
+    } | ({"remark": remark} if remark else {})
     write_whole(int8, partial(_copy_described, finished))
     write_whole(original, partial(shutil.copyfile, source))
     write_json(originals / f"{name}.json", entry)
     return originals / f"{name}.json"
+
+
+def _as_shipped(run: Run) -> dict[str, Any]:
+    """Return run.json with what its answers to the validation images, which don't ship, tell."""
+    return run.info | {"divisor": divisor(run)}
 
 
 def _recipe_name(finished: Finished) -> str | None:
@@ -172,13 +180,14 @@ def _asked(run: Run, finished: Finished) -> dict[str, Any]:
     help="The same recipe carried out with another seed; may be repeated.",
 )
 @click.option("--below-goal", is_flag=True, help="Ship it though it errs more often than it may.")
-def main(run: Path, repeats: tuple[Path, ...], below_goal: bool) -> None:
+@click.option("--remark", help="A sentence for the card, on what its reader can't see otherwise.")
+def main(run: Path, repeats: tuple[Path, ...], below_goal: bool, remark: str | None) -> None:
     """Ship the models in RUN, the folder of a finished recipe."""
     from edgecifar.benchmarks.documents.readme import write_documents
 
     root = Path.cwd()
     places = root / "runtime" / "models", root / "train" / "zoo"
-    written = [ship(run, repeats, *places, below_goal=below_goal)]
+    written = [ship(run, repeats, *places, below_goal=below_goal, remark=remark)]
     written += write_documents(root)
     for path in written:
         click.echo(f"wrote {path.relative_to(root)}")

@@ -77,13 +77,13 @@ def test_a_card_tells_who_taught_the_fine_tuning(result, resnet8):
     assert "In fine-tuning" not in card(zoo.find("nano"), result), "its teacher is named already"
 
 
-@pytest.mark.parametrize(("ece", "told"), [(0.184, True), (0.1, False)])
-def test_a_card_warns_of_probabilities_that_are_too_low(result, resnet8, ece, told):
-    """By more than there are errors they can't be too high."""
+def test_a_card_tells_how_far_confidence_is_off(result, resnet8):
     info = json.loads(json.dumps(resnet8.info))
-    info["float"]["metrics"]["test"]["ece"] = ece
+    for which, ece, divisor in (("float", 0.184, 0.51), ("int8", 0.012, 0.5)):
+        info[which]["metrics"]["test"]["ece"] = ece
+        info[which]["run"]["divisor"] = divisor
     text = card(Shipped(info, resnet8.folder), result)
-    assert ("its probabilities are mostly too low" in text) == told
+    assert "| 18.4 points (as trained) | 1.2 points (logits divided by 0.5) |" in text
 
 
 def test_only_what_was_measured_is_in_the_table(result, resnet8):

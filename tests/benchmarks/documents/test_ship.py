@@ -9,6 +9,7 @@ import pytest
 
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.documents import ship as shipping
+from edgecifar.benchmarks.documents.cards import card
 from edgecifar.benchmarks.documents.ship import Limits, ship
 from edgecifar.benchmarks.finished import Finished
 from edgecifar.benchmarks.retrained import against_shipped
@@ -55,7 +56,8 @@ def places(tmp_path):
 
 def test_what_ships_is_what_the_recipe_made(recipe, places):
     models, folder = places
-    entry = ship(recipe, [], models, folder)
+    remark = zoo.find("resnet8").info.get("remark")
+    entry = ship(recipe, [], models, folder, remark=remark)
     assert json.loads(entry.read_text()) == zoo.find("resnet8").info
     (model,) = zoo.entries(folder)
     assert (model.name, model.info["recipe"]) == ("resnet8", "zoo-resnet8")
@@ -67,6 +69,11 @@ def test_what_ships_is_what_the_recipe_made(recipe, places):
         "split": "test",
         **{key: model.test("int8")[key] for key in ("top1", "low", "high", "n")},
     }
+
+
+def test_a_remark_stands_on_the_card(recipe, places):
+    entry = ship(recipe, [], *places, remark="It was cold.")
+    assert "\n\nIt was cold.\n\n- float: " in card(zoo.read(entry), {"models": []})
 
 
 def test_a_recipe_carried_out_again_is_compared_with_what_ships(recipe, tmp_path):
@@ -182,10 +189,12 @@ def described(tmp_path):
 
 
 def test_a_file_over_its_limits_does_not_ship(recipe, places, monkeypatch):
-    monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(96_447, 0.0))
+    size = zoo.find("resnet8").info["int8"]["payload_bytes"]
+    monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(size - 1, 0.0))
+    message = rf"{size:,} bytes without metadata.*have {size - 1:,}"
     for name in ("resnet8", "resnet8-rep"):  # options don't lift the limits
         monkeypatch.setattr(Finished, "name", name)
-        with pytest.raises(EdgecifarError, match=r"96,448 bytes without metadata.*have 96,447"):
+        with pytest.raises(EdgecifarError, match=message):
             ship(recipe, [], *places)
     assert not any(place.exists() for place in places)
 
