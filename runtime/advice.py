@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from edgecifar.runtime.ailments import has_wheel, processor
+from edgecifar.runtime.ailments import has_wheel, place, processor
 
 _HOT = 80  # degrees Celsius; a Raspberry Pi slows down from there on
 _INT8_FEATURES = frozenset(
@@ -52,12 +52,14 @@ def _interpreter(
         said.append("Until then use tflite-runtime." if said else "Use tflite-runtime.")
     elif not working and has_wheel("tflite-runtime", machine):
         said.append("tflite-runtime fits: `pip install tflite-runtime 'numpy<2'`.")
+    elif not working and has_wheel("tensorflow", machine):  # an Intel Mac
+        said.append("TensorFlow runs .tflite files here: `pip install tensorflow`.")
     elif working:
         said.append(f"Until then use {working[0]}." if said else f"Use {working[0]}.")
     if not said:
         said.append(
-            f"No interpreter has a wheel for {processor(machine)} and Python "
-            f"{machine['python']}: use a 64-bit system, or build tflite-runtime."
+            f"No interpreter has a wheel for {place(machine)} and Python {machine['python']}: "
+            "use a 64-bit system with glibc, or one that the distribution has."
         )
     return said
 

@@ -5,13 +5,17 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-# Which wheels of interpreters there are: processors, and the newest Python if there is one.
-_WHEELS: dict[str, tuple[tuple[str, ...], tuple[int, int] | None]] = {
-    "ai-edge-litert": (("x86_64", "aarch64", "arm64", "AMD64"), None),
-    "tflite-runtime": (("x86_64", "aarch64", "armv7l", "armv8l"), (3, 11)),
-    "tensorflow": (("x86_64", "aarch64", "arm64", "AMD64"), None),
-    "onnxruntime": (("x86_64", "aarch64", "arm64", "AMD64"), None),
+# Which wheels of interpreters there are: for which processors of each system, as `sys.platform` has
+# it, and for which Python at most. Those for Linux need glibc: there is none for musl.
+_64_BIT = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64", "x86_64"), "win32": ("AMD64",)}
+_WHEELS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ai-edge-litert": _64_BIT | {"darwin": ("arm64",)},
+    "tflite-runtime": {"linux": ("x86_64", "aarch64", "armv7l", "armv8l")},
+    "tensorflow": _64_BIT,
+    "onnxruntime": _64_BIT,
 }
+_NEWEST_PYTHON = {"tflite-runtime": (3, 11)}
+_SYSTEMS = {"darwin": " on macOS", "win32": " on Windows"}
 _32_BIT = "armv7l"
 # What pip's own package is of no use for: it is tied to the system's libraries.
 _FROM_APT = {"picamera2": "`apt install --reinstall python3-picamera2`"}
@@ -46,10 +50,29 @@ def processor(machine: dict[str, Any]) -> str:
 
 
 def has_wheel(package: str, machine: dict[str, Any]) -> bool:
-    """Whether pip will find a wheel of the package for this processor and Python."""
-    processors, newest = _WHEELS[package]
+    """Whether pip will find a wheel of the package for this system, processor and Python."""
+    return _suits(package, machine) and not _is_too_new(package, machine)
+
+
+def place(machine: dict[str, Any]) -> str:
+    """Name what wheels are made for: the processor, and the system where that matters."""
+    if _has_musl(machine):
+        return f"{processor(machine)} with musl instead of glibc"
+    return processor(machine) + _SYSTEMS.get(machine["platform"], "")
+
+
+def _suits(package: str, machine: dict[str, Any]) -> bool:
+    processors = _WHEELS[package].get(machine["platform"], ())
+    return processor(machine) in processors and not _has_musl(machine)
+
+
+def _has_musl(machine: dict[str, Any]) -> bool:
+    return (machine["libc"] or "").startswith("musl")
+
+
+def _is_too_new(package: str, machine: dict[str, Any]) -> bool:
     python = tuple(int(part) for part in machine["python"].split(".")[:2])
-    return processor(machine) in processors and (newest is None or python <= newest)
+    return package in _NEWEST_PYTHON and python > _NEWEST_PYTHON[package]
 
 
 def killed(
@@ -79,13 +102,17 @@ def killed(
 
 
 def _missing(package: str, machine: dict[str, Any]) -> tuple[str, str]:
-    processors, newest = _WHEELS.get(package, ((processor(machine),), None))
-    if processor(machine) not in processors:
-        return (
-            f"not installed: there is no wheel for {processor(machine)}",
-            "take another interpreter, or a 64-bit system",
-        )
-    if package in _WHEELS and not has_wheel(package, machine):
+    if package not in _WHEELS:
+        return "not installed", f"`pip install {package}`"
+    if not _suits(package, machine):
+        others = "take another interpreter"
+        if _has_musl(machine):
+            others += " that the distribution has, or a system with glibc"
+        elif machine["python_bits"] == 32:
+            others += ", or a 64-bit system"
+        return f"not installed: there is no wheel for {place(machine)}", others
+    if _is_too_new(package, machine):
+        newest = _NEWEST_PYTHON[package]
         return (
             f"not installed: there is no wheel for Python {machine['python']}, only up to "
             f"{newest[0]}.{newest[1]}",

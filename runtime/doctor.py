@@ -8,6 +8,8 @@ import platform
 import signal
 import struct
 import subprocess
+import sys
+import sysconfig
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,13 +70,21 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
 
 def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     """`environment.describe`, and what decides which wheels fit."""
-    libc, version = platform.libc_ver()
     return {
         **environment.describe(root),
+        "platform": sys.platform,
         "python": platform.python_version(),
         "python_bits": 8 * struct.calcsize("P"),
-        "libc": f"{libc} {version}".strip() or None,
+        "libc": _libc(),
     }
+
+
+def _libc() -> str | None:
+    libc, version = platform.libc_ver()
+    # Python tells musl by itself from 3.13 on.
+    if libc != "musl" and "musl" in (sysconfig.get_config_var("SOABI") or ""):
+        libc, version = "musl", ""
+    return f"{libc} {version}".strip() or None
 
 
 def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:

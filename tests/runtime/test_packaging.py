@@ -40,6 +40,31 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert {name for name in names if ".dist-info/" not in name} == sources()
 
 
+@pytest.mark.parametrize(
+    ("system", "processor", "python", "interpreter"),
+    [
+        ("linux", "aarch64", "3.13", "ai-edge-litert"),
+        ("linux", "armv7l", "3.11", "tflite-runtime"),
+        ("linux", "armv7l", "3.13", None),
+        ("darwin", "arm64", "3.11", "ai-edge-litert"),
+        ("darwin", "x86_64", "3.11", None),
+        ("win32", "AMD64", "3.11", "ai-edge-litert"),
+    ],
+)
+def test_only_what_has_a_wheel_is_required(wheel, system, processor, python, interpreter):
+    requirements = pytest.importorskip("packaging.requirements")
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        lines = archive.read(path).decode().splitlines()
+    told = {"sys_platform": system, "platform_machine": processor, "python_version": python}
+    prefix, chosen = "Requires-Dist: ", set()
+    for line in (line.removeprefix(prefix) for line in lines if line.startswith(prefix)):
+        requirement = requirements.Requirement(line)
+        if not requirement.marker or requirement.marker.evaluate({**told, "extra": ""}):
+            chosen.add(requirement.name.lower())
+    assert chosen - {"numpy", "click", "pillow"} == ({interpreter} if interpreter else set())
+
+
 def test_wheel_runs_alone(wheel, tmp_path):
     """Without the editable installation that would hide a missing subpackage."""
     with zipfile.ZipFile(wheel) as archive:

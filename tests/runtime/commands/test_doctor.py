@@ -14,9 +14,12 @@ from edgecifar.runtime.ailments import diagnose, has_wheel, processor
 PI = {
     "board": "Raspberry Pi 4", "cpu": "Cortex-A72", "cores": 4, "features": ["neon"],
     "machine": "aarch64", "python": "3.11.2", "python_bits": 64, "system": "Debian 12",
-    "libc": "glibc 2.36", "governor": "ondemand", "temperature_c": 50.0, "throttled": [],
-    "frequency_mhz": 600.0, "max_frequency_mhz": 1800.0, "versions": {"numpy": "2.1.0"},
+    "libc": "glibc 2.36", "platform": "linux", "governor": "ondemand", "temperature_c": 50.0,
+    "throttled": [], "frequency_mhz": 600.0, "max_frequency_mhz": 1800.0,
+    "versions": {"numpy": "2.1.0"},
 }  # fmt: skip
+
+INTEL_MAC = {"machine": "x86_64", "platform": "darwin", "libc": None}
 
 
 def machine(**changes):
@@ -94,6 +97,12 @@ def test_how_an_import_dies(number, expected):
         ("ai-edge-litert", {"machine": "armv7l"}, "there is no wheel for armv7l"),
         ("ai-edge-litert", {"python_bits": 32}, "there is no wheel for armv7l"),
         ("tflite-runtime", {"python": "3.12.1"}, "no wheel for Python 3.12.1, only up to 3.11"),
+        ("ai-edge-litert", {"libc": "musl 1.2.4"}, "no wheel for aarch64 with musl instead of gl"),
+        ("onnxruntime", {"libc": "musl"}, "that the distribution has, or a system with glibc"),
+        ("ai-edge-litert", INTEL_MAC, "there is no wheel for x86_64 on macOS; take another"),
+        ("ai-edge-litert", INTEL_MAC | {"machine": "arm64"}, "`pip install ai-edge-litert`"),
+        ("onnxruntime", INTEL_MAC, "`pip install onnxruntime`"),
+        ("tflite-runtime", {"machine": "AMD64", "platform": "win32"}, "for AMD64 on Windows"),
     ],
 )
 def test_what_is_not_installed(package, changes, expected):
@@ -124,6 +133,13 @@ def test_a_32_bit_python_on_a_64_bit_kernel():
         (found(broken=["litert"]), {}, "LiteRT would be the best choice: mend it."),
         (found(), {"machine": "armv7l"}, "`pip install tflite-runtime 'numpy<2'`"),
         (found(), {"machine": "riscv64"}, "No interpreter has a wheel for riscv64"),
+        (
+            found(),
+            {"libc": "musl"},
+            "has a wheel for aarch64 with musl instead of glibc and",
+        ),
+        (found(), INTEL_MAC, "TensorFlow runs .tflite files here: `pip install tensorflow`."),
+        (found("onnxruntime"), INTEL_MAC, "Use onnxruntime."),
         (found("litert"), {"throttled": ["under-voltage"]}, "power supply is too weak"),
         (found("litert"), {"throttled": ["throttled earlier"]}, "cool it"),
         (found("litert"), {"temperature_c": 82.0}, "at 82 °C"),
@@ -132,6 +148,14 @@ def test_a_32_bit_python_on_a_64_bit_kernel():
 )
 def test_advice(interpreters, changes, expected):
     assert any(expected in sentence for sentence in advise(machine(**changes), interpreters))
+
+
+def test_musl_is_told_by_the_pythons_name(monkeypatch):
+    monkeypatch.setattr(doctor.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(
+        doctor.sysconfig, "get_config_var", {"SOABI": "cpython-311-x86_64-linux-musl"}.get
+    )
+    assert doctor.describe_machine()["libc"] == "musl"
 
 
 def test_this_machine(edgecifar, monkeypatch):
