@@ -124,12 +124,23 @@ class Run:
 
     def require_data(self, dataset: "Dataset") -> None:
         """Raise EdgecifarError if `dataset` is not the one that the run was trained on."""
+        from edgecifar.train.data.cache import CIFAR10_FINGERPRINT
+
         known = self.info["dataset"]
-        if known["fingerprint"] != dataset.fingerprint:
-            raise EdgecifarError(
-                f"{self.name} was trained on {known['name']} ({known['fingerprint'][:12]}), these "
-                f"data are {dataset.name} ({dataset.fingerprint[:12]}): give the same --data"
+        if known["fingerprint"] == dataset.fingerprint:
+            return
+        mend, (height, width) = "give the same --data", self.info["image_size"]
+        if (height, width) != dataset.image_size:
+            mend += f", and --image-size {height}x{width}"
+        elif known["fingerprint"] == CIFAR10_FINGERPRINT:  # used where no --data is given
+            mend = (
+                "name a place of CIFAR-10 with --data or EDGECIFAR_DATA, or download it with "
+                "`edgecifar data fetch`"
             )
+        raise EdgecifarError(
+            f"{self.name} was trained on {known['name']} ({known['fingerprint'][:12]}), these "
+            f"data are {dataset.name} ({dataset.fingerprint[:12]}): {mend}"
+        )
 
     def update(self, **values: Any) -> None:
         """Add entries to run.json."""

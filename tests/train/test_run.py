@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +112,19 @@ def test_other_data_are_refused(digits, digits_run):
     other = dataclasses.replace(digits, name="others", fingerprint="0" * 64)
     with pytest.raises(EdgecifarError, match=r"was trained on digits.*give the same --data"):
         Run(digits_run.path).require_data(other)
+
+
+def test_other_sizes_of_the_data_are_refused_by_size(digits, digits_run):
+    train = dataclasses.replace(digits.train, images=digits.train.images[:, ::2, ::2])
+    smaller = dataclasses.replace(digits, train=train, fingerprint="0" * 64)
+    with pytest.raises(EdgecifarError, match="give the same --data, and --image-size 32x32"):
+        Run(digits_run.path).require_data(smaller)
+
+
+def test_without_cifar10_a_model_that_ships_says_where_to_put_it(digits):
+    """Whoever named no --data can't be told to give the same."""
+    run = open_run(Path("nano"))
+    told = r"these data are digits .*CIFAR-10 with --data or EDGECIFAR_DATA.*`edgecifar data fetch`"
+    with pytest.raises(EdgecifarError, match=told) as caught:
+        run.require_data(digits)
+    assert "the same" not in str(caught.value)
