@@ -29,6 +29,13 @@ found = {n: u.find_spec(n) is not None for n in
          ("numpy", "PIL", "ai_edge_litert", "tflite_runtime", "tensorflow", "onnxruntime")}
 print(int(found.pop("numpy") and found.pop("PIL") and any(found.values())))
 """
+# A 32-bit Python on a 64-bit kernel takes that for its own system, and pip looks for LiteRT, which
+# has no 32-bit wheel; linux32 makes the kernel call itself armv8l.
+_LINUX32 = (
+    """$([ "$(uname -m)" = aarch64 ] && """
+    """[ "$({python} -c 'import struct; print(struct.calcsize("P"))')" = 4 ] && """
+    """command -v linux32)"""
+)
 
 
 class SshDevice:
@@ -180,9 +187,11 @@ class _Job:
         quoted = shlex.quote(environment)
         onnx = any(name.endswith(".onnx") for name in self._parcel.files)
         self._put(wheel, f"{self._folder}/{wheel.name}")
+        linux32 = _LINUX32.format(python=shlex.quote(self._python))
+        pip = f"{linux32} {quoted}/bin/python -m pip install --quiet"
         self._connection.run(
             f"{shlex.quote(self._python)} -m venv {quoted} 1>&2 && "
-            f"{quoted}/bin/python -m pip install --quiet {archive}{'[onnx]' if onnx else ''} 1>&2"
+            f"{pip} {archive}{'[onnx]' if onnx else ''} 1>&2"
         )
         self._python = f"{environment}/bin/python"
 

@@ -103,6 +103,39 @@ def test_a_bare_python_gets_an_environment(sshd, tiny_models, tiny_data, tmp_pat
     assert outcome.result["models"][0]["backend"].startswith("onnxruntime")
 
 
+_PYTHON = """#!/bin/sh
+case "$*" in
+*calcsize*) echo {bytes} ;;
+*find_spec*) echo 0 ;;
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+*"pip install"*) echo "$PERSONALITY $*" >{log} ;;
+*) exec {python} "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "personality"), [(4, "aarch64", "32"), (8, "aarch64", ""), (4, "armv7l", "")]
+)
+def test_pip_is_told_of_a_32_bit_python(sshd, tiny_models, size, kernel, personality):
+    """Else it asks for wheels for the 64-bit kernel."""
+    tools, log = sshd.folder / "tools", sshd.folder / "pip"
+    tools.mkdir()
+    for name, text in (
+        ("python3", _PYTHON.format(bytes=size, log=log, python=sys.executable)),
+        ("uname", f"#!/bin/sh\necho {kernel}\n"),
+        ("linux32", '#!/bin/sh\nPERSONALITY=32 exec "$@"\n'),
+    ):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    path = f"PATH={tools}:/bin:/usr/bin XDG_CACHE_HOME={sshd.folder / 'cache'}"
+    sshd.start(ForceCommand=f'/usr/bin/env {path} sh -c "$SSH_ORIGINAL_COMMAND"')
+    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    asked = log.read_text()
+    assert asked.startswith(f"{personality} -m pip install --quiet ")
+    assert asked.strip().endswith(".whl[onnx]")
+
+
 def test_too_old_python(sshd, tiny_models, tmp_path):
     old = tmp_path / "python"
     old.write_text("#!/bin/sh\necho 'Python 3.7 is too old' >&2\nexit 1\n")
