@@ -50,6 +50,7 @@ def decode(
     *,
     image_size: tuple[int, int] | None = None,
     skip_corrupt: bool = False,
+    mend: str = "replace or remove it",
     allocate: Allocate = allocate_in_memory,
     progress: Progress | None = None,
 ) -> Decoded:
@@ -57,11 +58,11 @@ def decode(
 
     `image_size` is (height, width); without it all images must have the size of the first.
     Raises EdgecifarError naming the first image that is unreadable (left out and reported with
-    `skip_corrupt`) or of another size.
+    `skip_corrupt`), with `mend`, what its user can do about it, or the first of another size.
     """
     with EntryReader() as reader:
         reader.open_zips(entries)
-        batch = _Batch(entries, reader, image_size, skip_corrupt)
+        batch = _Batch(entries, reader, image_size, None if skip_corrupt else mend)
         images = batch.decode_all(allocate, progress)
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[entry.label] for entry in entries], np.int64)
@@ -87,11 +88,11 @@ def scaled(
 class _Batch:
     """The state that the decoding threads share; each writes its own rows."""
 
-    def __init__(self, entries, reader, image_size, skip_corrupt):
+    def __init__(self, entries, reader, image_size, mend):
         self.entries: Sequence[Entry] = entries
         self.reader: EntryReader = reader
         self.image_size: tuple[int, int] | None = image_size
-        self.skip_corrupt: bool = skip_corrupt
+        self.mend: str | None = mend  # None: what is corrupt is left out
         self.digests: np.ndarray = np.zeros((len(entries), DIGEST_BYTES), np.uint8)
         self.problems: dict[int, str] = {}
         self.scaled: bool = False
@@ -135,11 +136,8 @@ class _Batch:
         try:
             image = read_image(self.reader.read(entry), name=entry.name)
         except ImageError as error:
-            if not self.skip_corrupt:
-                raise EdgecifarError(
-                    f"{error.problem}: replace or remove it, or leave out such images "
-                    "with --skip-corrupt"
-                ) from None
+            if self.mend is not None:
+                raise EdgecifarError(f"{error.problem}: {self.mend}") from None
             self.problems[index] = error.problem
             return None
         self.digests[index] = digest(image)

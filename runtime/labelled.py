@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecifar.runtime.arrays import read_npz
-from edgecifar.runtime.decoding import Decoded, Progress, decode, scaled
+from edgecifar.runtime.decoding import Decoded, decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.folders import WHOLE, class_names, scan
 from edgecifar.runtime.splits import SPLITS, cut, fingerprint, missing_shares, order
@@ -21,7 +21,7 @@ class Labelled:
 
     `images` uint8 [N, H, W, 3], `labels` int64 [N] indexing `classes`; `fingerprint` identifies
     exactly these images and labels. `name` and `dataset_fingerprint` (of the whole set) are known
-    for packed files; `skipped` says what was wrong with each image left out.
+    for packed files.
     """
 
     images: np.ndarray
@@ -30,16 +30,10 @@ class Labelled:
     fingerprint: str
     name: str
     dataset_fingerprint: str | None = None
-    skipped: tuple[str, ...] = ()
 
 
 def read_labelled(
-    path: str | Path,
-    *,
-    image_size: tuple[int, int] | None = None,
-    split: str = "test",
-    skip_corrupt: bool = False,
-    progress: Progress | None = None,
+    path: str | Path, *, image_size: tuple[int, int] | None = None, split: str = "test"
 ) -> Labelled:
     """Read one split from class folders, a zip of them, or an .npz file.
 
@@ -56,22 +50,9 @@ def read_labelled(
     parts = scan(path)
     classes = class_names(parts, path)
     part = _part_of(split, parts, path)
-    decoded = decode(
-        parts[part],
-        classes,
-        image_size=image_size,
-        skip_corrupt=skip_corrupt,
-        progress=progress,
-    )
+    decoded = decode(parts[part], classes, image_size=image_size)
     rows, identity = _select(split, part, parts, decoded, classes)
-    return Labelled(
-        decoded.images[rows],
-        decoded.labels[rows],
-        classes,
-        identity,
-        path.stem,
-        skipped=decoded.skipped,
-    )
+    return Labelled(decoded.images[rows], decoded.labels[rows], classes, identity, path.stem)
 
 
 def _from_npz(path: Path, split: str, image_size: tuple[int, int] | None) -> Labelled:

@@ -35,8 +35,10 @@ def test_images_and_labels_keep_their_order(entries):
 def test_corrupt_image_is_named_with_the_mend(entries):
     entries[5].container.write_bytes(b"text")
     entries[200].container.write_bytes(b"text")
-    with pytest.raises(EdgecifarError, match=r"^5\.png is not an image: .* --skip-corrupt$"):
+    with pytest.raises(EdgecifarError, match=r"^5\.png is not an image: replace or remove it$"):
         decode(entries, CLASSES)
+    with pytest.raises(EdgecifarError, match=r"^5\.png is not an image: ask its owner$"):
+        decode(entries, CLASSES, mend="ask its owner")
 
 
 def test_corrupt_images_are_skipped_and_told(entries):

@@ -110,6 +110,7 @@ def _from_folders(path: Path, reading: Reading) -> Parts:
             classes,
             image_size=reading.image_size,
             skip_corrupt=reading.skip_corrupt,
+            mend="replace or remove it, or leave out such images with --skip-corrupt",
             allocate=reading.allocate,
             progress=lambda count, _, before=before: reading.progress(before + count, total),
         )
