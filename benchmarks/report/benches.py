@@ -67,11 +67,11 @@ def tiles(verdict: Verdict) -> tuple[Tile, ...]:
             if versus and chosen.speedup
             else Tile(words.microseconds(chosen.latency.median), "median latency", _call(chosen))
         )
-    if chosen.file_bytes:
+    if chosen.payload_bytes:
         found.append(
             _size_tile(chosen, first)
             if versus and chosen.size_ratio
-            else Tile(words.size(chosen.file_bytes), "file size", "")
+            else Tile(words.size(chosen.payload_bytes), "size without metadata", "")
         )
     if chosen.accuracy:
         found.append(_accuracy_tile(chosen, first))
@@ -90,7 +90,7 @@ def _speed_tile(chosen: Row, first: Row) -> Tile:
 
 def _size_tile(chosen: Row, first: Row) -> Tile:
     ratio = chosen.size_ratio
-    detail = f"{words.size(chosen.file_bytes)}, first {words.size(first.file_bytes)}"
+    detail = f"{words.size(chosen.payload_bytes)}, first {words.size(first.payload_bytes)}"
     label = "smaller" if ratio >= 1 else "larger"
     return Tile(words.times(max(ratio, 1 / ratio)), label, detail)
 
@@ -111,12 +111,12 @@ def _trade_off(rows: Sequence[Row], cost: str, key: str) -> Plot | None:
 
 
 def _point(row: Row, cost: str) -> Point | None:
-    known = {"latency": row.latency, "size": row.file_bytes, "energy": row.energy}[cost]
+    known = {"latency": row.latency, "size": row.payload_bytes, "energy": row.energy}[cost]
     if not known or not row.accuracy:
         return None
     value, span = known, None
     if cost == "size":
-        value = row.file_bytes / 1e3
+        value = row.payload_bytes / 1e3
     elif cost == "latency":
         value, span = row.latency.median, _both(row.latency.low, row.latency.high)
     top1_span = _both(row.accuracy.low, row.accuracy.high)

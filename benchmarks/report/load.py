@@ -88,6 +88,11 @@ class Measured:
         return self.raw.get("file_bytes")
 
     @property
+    def payload_bytes(self) -> int | None:
+        """Size of the model without metadata, which files of others don't have."""
+        return self.raw.get("payload_bytes") or self.file_bytes
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """What the file says of itself."""
         return self.raw.get("metadata") or {}

@@ -154,7 +154,7 @@ def _tiles(study: StudyData) -> tuple[Tile, ...]:
         as_int8 = best.mean(best.int8)
         found.append(Tile(words.percent(as_int8["top1"]), "the same as int8", detail))
         time = f"{words.microseconds(small.median)} an image" if small.median else ""
-        found.append(Tile(words.size(small.raw["file_bytes"]), "its int8 file", time))
+        found.append(Tile(words.size(small.raw["payload_bytes"]), "its int8 model", time))
     return tuple(found)
 
 
@@ -204,7 +204,7 @@ def _points(study: StudyData, cost: str, original: bool, bench: int | None) -> l
         file = files.get("float") if original else system.small()
         if not file or (bench is not None and file.bench != bench):
             continue
-        value = file.median if cost == "latency" else file.raw["file_bytes"] / 1e3
+        value = file.median if cost == "latency" else file.raw["payload_bytes"] / 1e3
         if value:
             name, top1 = f"{system.label}, {file.raw['name']}", file.accuracy["top1"]
             points.append(Point(index, name, value, top1, None, file.interval))

@@ -125,7 +125,7 @@ def _standing(study: StudyData, index: int, system: System) -> tuple[Cell, ...]:
         _mean(system, "int8"),
         _mean(system, "int8_post"),
         _agreement(system),
-        _two(system, lambda file: words.size(file.raw["file_bytes"])),
+        _two(system, lambda file: words.size(file.raw["payload_bytes"])),
         _two(system, lambda file: latency(file, study)),
         _speed(system),
     )

@@ -175,8 +175,11 @@ def _speed(row: Row) -> Cell:
 
 
 def _size(row: Row) -> Cell:
-    smaller = f"{words.times(row.size_ratio)} smaller" if (row.size_ratio or 0) > 1.05 else ""
-    return Cell(words.size(row.file_bytes), smaller)
+    """Give the model's size, how much smaller that is, and the file's own where metadata count."""
+    told = [f"{words.times(row.size_ratio)} smaller"] if (row.size_ratio or 0) > 1.05 else []
+    if row.file_bytes and row.file_bytes != row.payload_bytes:
+        told.append(f"file {words.size(row.file_bytes)}")
+    return Cell(words.size(row.payload_bytes), "\n".join(told))
 
 
 def _without_empty(table: Table) -> Table:
@@ -214,6 +217,7 @@ def _record(row: Row) -> dict[str, Any]:
         "speedup": speed and speed.value,
         "speedup_low": speed and speed.low,
         "speedup_high": speed and speed.high,
+        "payload_bytes": row.payload_bytes,
         "file_bytes": row.file_bytes,
         "peak_memory_bytes": row.peak_bytes,
         "energy_mj": row.energy,

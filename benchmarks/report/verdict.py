@@ -23,7 +23,8 @@ RULE = (
 class Row:
     """One file or run beside the first; `gap` is the difference in top-1 in points.
 
-    `latency` is that of a call with `batch` images, `speedup` is by the image. `difference` is
+    `latency` is that of a call with `batch` images, `speedup` is by the image. Sizes are compared
+    by `payload_bytes`, the model without metadata. `difference` is
     there where both kept their answers image by image. `own_word` is the split of an accuracy that
     the file says of itself and this bench did not measure, `validation` a run's top-1 on
     validation images.
@@ -36,6 +37,7 @@ class Row:
     latency: Latency | None = None
     batch: int = 1
     speedup: Speedup | None = None
+    payload_bytes: int | None = None
     file_bytes: int | None = None
     peak_bytes: int | None = None
     energy: float | None = None
@@ -92,6 +94,7 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
                 accuracy,
                 model.latency,
                 _batch(model),
+                payload_bytes=model.payload_bytes,
                 file_bytes=model.file_bytes,
                 peak_bytes=model.raw.get("peak_memory_bytes"),
                 energy=model.energy,
@@ -208,8 +211,8 @@ def _against(row: Row, first: Row) -> Row:
         answers = first.accuracy.correct, row.accuracy.correct
         if answers[0] is not None and answers[1] is not None and len(answers[0]) == len(answers[1]):
             difference = paired_difference(*answers)
-    if row.file_bytes and first.file_bytes:
-        ratio = first.file_bytes / row.file_bytes
+    if row.payload_bytes and first.payload_bytes:
+        ratio = first.payload_bytes / row.payload_bytes
     return replace(row, difference=difference, gap=gap, size_ratio=ratio)
 
 
@@ -256,7 +259,7 @@ def _choose(measured: Sequence[Row]) -> Row:
     fastest = min(good, key=lambda row: row.latency.median)
     limit = fastest.latency.high or fastest.latency.median
     equals = [row for row in good if (row.latency.low or row.latency.median) <= limit]
-    return min(equals, key=lambda row: (row.file_bytes or float("inf"), row.latency.median))
+    return min(equals, key=lambda row: (row.payload_bytes or float("inf"), row.latency.median))
 
 
 def _on_validation(row: Row) -> float:
@@ -284,8 +287,8 @@ def _absolute(row: Row) -> str:
         )
     if row.latency:
         parts.append(f"{words.microseconds(row.latency.median)} median")
-    if row.file_bytes:
-        parts.append(words.size(row.file_bytes))
+    if row.payload_bytes:
+        parts.append(words.size(row.payload_bytes))
     return _capital(", ".join(parts)) + "." if parts else ""
 
 

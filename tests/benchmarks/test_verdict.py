@@ -1,8 +1,12 @@
+import csv
 import json
 
 import pytest
 
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.benches import bench_view
 from edgecifar.benchmarks.report.load import Accuracy, Latency, Speedup, load_bench
+from edgecifar.benchmarks.report.tables import as_csv
 from edgecifar.benchmarks.report.verdict import Row, bench_rows, compare, decide
 from edgecifar.benchmarks.statistics import McNemar, PairedDifference
 from edgecifar.runtime.results import seal
@@ -56,8 +60,8 @@ def test_does_not_call_noise_a_speed_up():
 
 def test_a_tie_in_speed_goes_to_the_smaller_file():
     accuracy = Accuracy(87.0, 86.3, 87.6, 10_000)
-    big = row(0, "big", 100.0, accuracy=accuracy, file_bytes=400)
-    small = row(1, "small", 101.0, accuracy=accuracy, file_bytes=100, gap=0.0)
+    big = row(0, "big", 100.0, accuracy=accuracy, payload_bytes=400)
+    small = row(1, "small", 101.0, accuracy=accuracy, payload_bytes=100, gap=0.0)
     assert decide([big, small]).chosen is small
 
 
@@ -89,6 +93,26 @@ def test_speed_up_is_the_inverse_of_the_ratio(bench_file, bench_result):
     ratio = bench_result["models"][2]["ratio"]
     assert speedup.value == pytest.approx(1 / ratio["value"])
     assert speedup.low <= speedup.value <= speedup.high
+
+
+def test_sizes_are_those_of_models_without_metadata(tmp_path, bench_result):
+    """Which files of others don't have; README and `compare` count so too."""
+    models = [dict(model) for model in bench_result["models"]]
+    models[1]["file_bytes"] = models[1]["payload_bytes"] + 3000
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
+    view = bench_view(load_bench(path), "b")
+    assert view.rows[1].size_ratio == pytest.approx(4.0)
+    size = view.table.columns.index("Size")
+    whole, alone = (words.size(models[1][key]) for key in ("file_bytes", "payload_bytes"))
+    assert view.table.rows[1][size].text == alone
+    assert f"file {whole}" in view.table.rows[1][size].detail
+    assert "file" not in view.table.rows[0][size].detail
+    (plot,) = [plot for plot in view.plots if plot.title == "Accuracy against size"]
+    assert f"at {models[1]['payload_bytes'] / 1e3:.3g} kB" in plot.svg
+    record = list(csv.DictReader(as_csv(view.rows).splitlines()))[1]
+    assert record["payload_bytes"] == str(models[1]["payload_bytes"])
+    assert record["file_bytes"] == str(models[1]["file_bytes"])
 
 
 def test_a_failed_file_is_told_and_the_next_is_compared_with(tmp_path, bench_result):

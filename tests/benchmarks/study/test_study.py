@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from edgecifar.benchmarks import pipeline
 from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
@@ -282,6 +283,18 @@ def test_the_tables_of_the_page(small_study):
     tuning = [row for row in text.splitlines() if "1 epoch" in row and "seed 0" in row]
     assert len(tuning) == 1, "only First was fine-tuned for int8"
     assert len(study_csv(study).splitlines()) == 1 + 3  # files of the first seeds
+
+
+def test_sizes_are_those_of_models_without_metadata(small_study, result):
+    study = load_study(small_study.result)
+    (file,) = [f for f in result["members"][0]["runs"][0]["files"] if f["role"] == "int8"]
+    assert file["payload_bytes"] < file["file_bytes"]
+    assert f"| {words.size(file['payload_bytes'])} (" in study_markdown(study)
+    page = study_page(study)
+    assert f"{file['name']}: {file['accuracy']['top1']:.2f} % at" in page
+    assert f" at {file['payload_bytes'] / 1e3:.3g} kB" in page
+    whole = words.size(file["file_bytes"])
+    assert page.count(whole) == page.count(f"file {whole}") == 1
 
 
 def test_latencies_of_several_benches_are_told_apart(small_study):
