@@ -1,7 +1,9 @@
 """What shapes cost on a device: int8 bytes and latency, measured with random weights."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +13,10 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.timing import TimingPlan
 from edgecifar.train import models
 from edgecifar.train.models import edgenet
+
+if TYPE_CHECKING:
+    from edgecifar.benchmarks.search.remote import RemoteRace
+    from edgecifar.compress.latency import Int8Race
 
 _PLAN = TimingPlan(rounds=10, slice_ms=10.0, warm_up_ms=60.0)
 
@@ -54,18 +60,23 @@ class Stopwatch:
         reference: Path | None = None,
         device: str = LocalDevice.name,
     ):
+        self.image_size, self.classes = image_size, classes
+        self._reference, self._device = reference, device
+
+    @cached_property
+    def _race(self) -> "Int8Race | RemoteRace":
+        """What times against the reference; a search that is taken up may have nothing to time."""
         from edgecifar.benchmarks.search.remote import RemoteRace
         from edgecifar.compress.latency import Int8Race
 
-        self.image_size, self.classes = image_size, classes
-        if reference:
-            first = modelfile.read(reference).payload
+        if self._reference:
+            first = modelfile.read(self._reference).payload
         else:
-            first = models.find("resnet8").build(image_size, classes)
+            first = models.find("resnet8").build(self.image_size, self.classes)
         # Random weights need no real images: the ranges they calibrate decide nothing here.
-        noise = np.random.default_rng(0).integers(0, 256, (4, *image_size, 3), dtype=np.uint8)
-        here = device == LocalDevice.name
-        self._race = Int8Race(first, noise) if here else RemoteRace(device, first, noise)
+        noise = np.random.default_rng(0).integers(0, 256, (4, *self.image_size, 3), dtype=np.uint8)
+        here = self._device == LocalDevice.name
+        return Int8Race(first, noise) if here else RemoteRace(self._device, first, noise)
 
     def measure(self, shape: edgenet.Shape) -> Cost:
         """Convert a shape with random weights and time it in turns with the reference."""
