@@ -11,17 +11,9 @@ import click
 
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.recipe import Recipe, Variant
-from edgecifar.compress.prune import Pruning
 from edgecifar.compress.quantize import Quantization
-from edgecifar.compress.steps import (
-    Step,
-    require_judgeable,
-    require_possible,
-    run_name,
-    take,
-)
+from edgecifar.compress.steps import Step, require_judgeable, take
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunDiffersError, RunFinishedError, is_finished, open_run
 
 if TYPE_CHECKING:
@@ -104,9 +96,9 @@ class Chain:
 
     def _step(self, step: Step, parent: Run, teacher: "Teacher | None") -> Run:
         """Make a run of `parent` and measure what that changed."""
-        out = self.out / run_name(parent.name, step)
+        out = self.out / step.run_name(parent.name)
         work = partial(take, step, parent, self.dataset, out, report=announce)
-        run = self._stage(_describe(step), out, work, teacher)
+        run = self._stage(step.description, out, work, teacher)
         self._compare((parent,), run)
         return run
 
@@ -222,7 +214,7 @@ def require_feasible(recipe: Recipe, dataset: "Dataset") -> None:
     model = known.build(dataset.image_size, len(dataset.classes))
     deployed = known.deploy(model) if known.deploy else model
     for step in steps:
-        require_possible(step, deployed, dataset)
+        step.require_possible(deployed, dataset)
 
 
 @dataclass(frozen=True)
@@ -271,17 +263,3 @@ def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:
 def announce(text: str) -> None:
     """Report progress."""
     click.echo(text, err=True)
-
-
-def _describe(step: Step) -> str:
-    if isinstance(step, Quantization):
-        return f"fine-tuning with quantization in the loop, {step.epochs} epochs"
-    if isinstance(step, Pruning):
-        return f"pruning to {100 * step.share:.0f} % of its {step.target}, {step.rounds} rounds"
-    epochs = step.ramp_settings(Training()).epochs + step.epochs
-    which = (
-        "two of four neighbouring"
-        if step.pattern == "2:4"
-        else f"{100 * step.sparsity:.0f} % of its"
-    )
-    return f"making {which} weights zero, {epochs} epochs"

@@ -11,7 +11,6 @@ from edgecifar.compress.distil import Distillation
 from edgecifar.compress.prune import Pruning
 from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.sparsify import Sparsification
-from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.recipe import Training, did_you_mean, from_mapping, read_toml, require_seed
 from edgecifar.train.transfer import Transfer
@@ -48,7 +47,7 @@ class Variant:
         """Return what the run of each step is called, such as `net-p50`, `net-p50-s80`."""
         found = [parent]
         for step in self.steps:
-            found.append(run_name(found[-1], step))
+            found.append(step.run_name(found[-1]))
         return tuple(found[1:])
 
     def shortened(self) -> "Variant":

@@ -47,6 +47,23 @@ class Pruning:
                 raise EdgecifarError(f"{name} is {getattr(self, name)}: it must be 1 or more")
         self.settings(Training(), epochs=self.epochs)
 
+    @property
+    def description(self) -> str:
+        """What it does, in words."""
+        return f"pruning to {100 * self.share:.0f} % of its {self.target}, {self.rounds} rounds"
+
+    def run_name(self, parent: str) -> str:
+        """Return such as `resnet8-p40`, of which 40 % are gone."""
+        return f"{parent}-p{100 * (1 - self.share):.0f}"
+
+    def require_possible(self, model: "keras.Model", dataset: "Dataset") -> None:
+        """Raise EdgecifarError if `model` can't be pruned so, whatever its weights are."""
+        find_target(model, dataset, self)
+
+    def take(self, parent: Run, dataset: "Dataset", out: Path, **how) -> Run:
+        """Carry it out; see `prune`."""
+        return prune(parent, dataset, self, out, **how)
+
     def settings(self, parent: Training, *, epochs: int) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
         return parent.fine_tuning(

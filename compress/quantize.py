@@ -11,7 +11,7 @@ from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.masks import hold, require_held, zeros_of
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.release import release
-from edgecifar.compress.selective import fused_with, require_layers
+from edgecifar.compress.selective import file_part, fused_with, require_layers
 from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import RANGE, normalise
@@ -43,6 +43,24 @@ class Quantization:
 
     def __post_init__(self) -> None:
         self.settings(Training())
+
+    @property
+    def description(self) -> str:
+        """What it does, in words."""
+        return f"fine-tuning with quantization in the loop, {self.epochs} epochs"
+
+    def run_name(self, parent: str) -> str:
+        """Return such as `resnet8-qat` or `resnet8-qat-float-dense`."""
+        return f"{parent}-qat{file_part(self.keep_float)}"
+
+    def require_possible(self, model: "keras.Model", dataset: "Dataset") -> None:
+        """Raise EdgecifarError if the toolkit can't take `model`, whatever its weights are."""
+        require_quantizable(model)
+        require_layers(model, self.keep_float)
+
+    def take(self, parent: Run, dataset: "Dataset", out: Path, *, report, **how) -> Run:
+        """Carry it out; see `quantize`, which has nothing to report."""
+        return quantize(parent, dataset, self, out, **how)
 
     def settings(self, parent: Training) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`.

@@ -56,6 +56,28 @@ class Sparsification:
             raise EdgecifarError(f"ramp is {self.ramp}: it must be 1 or more")
         self.settings(Training())
 
+    @property
+    def description(self) -> str:
+        """What it does, in words."""
+        which = f"{100 * self.sparsity:.0f} % of its"
+        if self.pattern == "2:4":
+            which = "two of four neighbouring"
+        epochs = self.ramp_settings(Training()).epochs + self.epochs
+        return f"making {which} weights zero, {epochs} epochs"
+
+    def run_name(self, parent: str) -> str:
+        """Return such as `resnet8-s80` or `resnet8-2of4`."""
+        gone = "2of4" if self.pattern == "2:4" else f"s{100 * self.sparsity:.0f}"
+        return f"{parent}-{gone}"
+
+    def require_possible(self, model: "keras.Model", dataset: "Dataset") -> None:
+        """Raise EdgecifarError if `model` can't be pruned so, whatever its weights are."""
+        layer_sparsity(model, self)
+
+    def take(self, parent: Run, dataset: "Dataset", out: Path, **how) -> Run:
+        """Carry it out; see `sparsify`."""
+        return sparsify(parent, dataset, self, out, **how)
+
     def settings(self, parent: Training) -> Training:
         """Return the settings for fine-tuning a model that was trained with those of `parent`."""
         return parent.fine_tuning(

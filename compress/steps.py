@@ -2,13 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from edgecifar.compress.prune import Pruning, find_target, prune
-from edgecifar.compress.quantizable import require_quantizable
-from edgecifar.compress.quantize import Quantization, quantize
-from edgecifar.compress.selective import file_part, require_layers
-from edgecifar.compress.sparsify import Sparsification, layer_sparsity, sparsify
 from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunFinishedError
 
@@ -19,27 +14,22 @@ if TYPE_CHECKING:
     from edgecifar.compress.verdict import Verdict
     from edgecifar.train.data import Dataset
 
-Step = Pruning | Sparsification | Quantization
 
+class Step(Protocol):
+    """What `Pruning`, `Sparsification` and `Quantization` have in common."""
 
-def run_name(parent: str, step: Step) -> str:
-    """Return such as `resnet8-p50` (half is gone), `resnet8-s80`, `resnet8-2of4`, `resnet8-qat`."""
-    if isinstance(step, Quantization):
-        return f"{parent}-qat{file_part(step.keep_float)}"
-    if isinstance(step, Pruning):
-        return f"{parent}-p{100 * (1 - step.share):.0f}"
-    return f"{parent}-2of4" if step.pattern == "2:4" else f"{parent}-s{100 * step.sparsity:.0f}"
+    @property
+    def description(self) -> str:
+        """What it does, in words."""
 
+    def run_name(self, parent: str) -> str:
+        """Return what a run made of `parent` is called."""
 
-def require_possible(step: Step, model: "keras.Model", dataset: "Dataset") -> None:
-    """Raise EdgecifarError if `step` can't be taken on `model`, whatever its weights are."""
-    if isinstance(step, Quantization):
-        require_quantizable(model)
-        require_layers(model, step.keep_float)
-    elif isinstance(step, Pruning):
-        find_target(model, dataset, step)
-    else:
-        layer_sparsity(model, step)
+    def require_possible(self, model: "keras.Model", dataset: "Dataset") -> None:
+        """Raise EdgecifarError if it can't be taken on `model`, whatever its weights are."""
+
+    def take(self, parent: Run, dataset: "Dataset", out: Path, **how) -> Run:
+        """Carry it out on the model of `parent` in the run folder `out`."""
 
 
 def take(
@@ -58,11 +48,8 @@ def take(
     `report` gets a line now and then.
     """
     require_judgeable(dataset)
-    how = {"seed": seed, "force": force, "teacher": teacher}
-    if isinstance(step, Quantization):
-        return quantize(parent, dataset, step, out, **how)
-    work = prune if isinstance(step, Pruning) else sparsify
-    return work(parent, dataset, step, out, report=report, **how)
+    how = {"seed": seed, "force": force, "teacher": teacher, "report": report}
+    return step.take(parent, dataset, out, **how)
 
 
 def take_and_judge(
@@ -80,7 +67,7 @@ def take_and_judge(
     """
     from edgecifar.compress.judge import judge
 
-    out = out or parent.beside(run_name(parent.name, step))
+    out = out or parent.beside(step.run_name(parent.name))
     run = _unjudged(lambda: take(step, parent, dataset, out, report=report, **how))
     report("comparing with the original")
     return judge((parent,), run, dataset)

@@ -8,7 +8,6 @@ from edgecifar.benchmarks.report.study_load import File, Repetition, StudyData, 
 from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.benchmarks.statistics import confused_pairs, paired_difference
 from edgecifar.compress.quantize import Quantization
-from edgecifar.compress.steps import run_name
 
 NOT_RUN = "not run"
 _EMPTY = Cell(words.NOTHING)
@@ -104,7 +103,7 @@ def latency(file: File, study: StudyData) -> str:
 def fine_tuning(one: Repetition) -> Mapping[str, Any] | None:
     """Return what is told of the fine-tuning for int8 of the float model itself."""
     kept = tuple(one.raw["recipe"]["quantize"]["keep_float"])
-    name = run_name(one.raw["stages"][0]["name"], Quantization(keep_float=kept))
+    name = Quantization(keep_float=kept).run_name(one.raw["stages"][0]["name"])
     return next((stage for stage in one.raw["stages"] if stage["name"] == name), None)
 
 

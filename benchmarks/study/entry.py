@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
-from edgecifar.compress.steps import run_name
 from edgecifar.runtime import results
 from edgecifar.train.files import read_json
 from edgecifar.train.run import Run, open_run
@@ -23,7 +22,7 @@ _TOLD = (
 )  # fmt: skip
 _OF_ORIGINAL = {"float32": "float", "int8": "int8_post"}  # roles by format
 _OF_FINE_TUNED = {"int8": "int8"}
-_OF_ACCURACY = ("top1", "low", "high", "n", "correct")
+_OF_ACCURACY = ("top1", "low", "high", "n", "ece", "correct")
 _OF_FILE = ("name", "file", "sha256", "file_bytes", "payload_bytes", "backend")
 
 
@@ -102,7 +101,7 @@ def _files(task: "Task", bench: Mapping[str, Any]) -> list[dict[str, Any]]:
             | exported.get(name, {})
             | {
                 "file": name,
-                "accuracy": {key: row["accuracy"][key] for key in _OF_ACCURACY},
+                "accuracy": {key: row["accuracy"].get(key) for key in _OF_ACCURACY},
                 "agreement": 100 * float(np.mean(answered == answers[0])),
             }
         )
@@ -115,7 +114,7 @@ def _exported(task: "Task") -> dict[str, dict[str, Any]]:
     Files of the variants have no role, since they have no row in a study's tables.
     """
     original, found = task.recipe.architecture, {}
-    roles = {original: _OF_ORIGINAL, run_name(original, task.recipe.quantize): _OF_FINE_TUNED}
+    roles = {original: _OF_ORIGINAL, task.recipe.quantize.run_name(original): _OF_FINE_TUNED}
     for record in task.folder.glob("*/exports.json"):
         of_run = roles.get(record.parent.name, {})
         for name, entry in read_json(record)["files"].items():

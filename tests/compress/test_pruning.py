@@ -5,7 +5,6 @@ from edgecifar.compress.commands.prune import prune
 from edgecifar.compress.prune import Pruning
 from edgecifar.compress.pruning import recipe_for
 from edgecifar.compress.sparsify import Sparsification
-from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
 
 
@@ -17,9 +16,9 @@ def test_options_choose_the_recipe():
 
 
 def test_names_say_what_is_gone():
-    assert run_name("net", recipe_for(macs=0.4)) == "net-p60"
-    assert run_name("net", recipe_for(sparsity=0.8)) == "net-s80"
-    assert run_name("net", recipe_for(two_four=True)) == "net-2of4"
+    assert recipe_for(macs=0.4).run_name("net") == "net-p60"
+    assert recipe_for(sparsity=0.8).run_name("net") == "net-s80"
+    assert recipe_for(two_four=True).run_name("net") == "net-2of4"
 
 
 @pytest.mark.parametrize(

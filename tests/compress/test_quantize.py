@@ -10,7 +10,6 @@ from edgecifar.compress.inspect import operations
 from edgecifar.compress.judge import judge
 from edgecifar.compress.quantize import Quantization, prepare, quantize
 from edgecifar.compress.selective import quantize_but
-from edgecifar.compress.steps import run_name
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import write_json
@@ -238,7 +237,7 @@ def test_a_run_from_before_there_was_a_choice_has_no_layer_in_float(
 @pytest.mark.slow
 def test_fine_tuning_partly_in_float(digits, digits_run, neighbours, tmp_path):
     recipe = Quantization(epochs=1, keep_float=neighbours)
-    run = quantize(digits_run, digits, recipe, tmp_path / run_name("resnet8", recipe))
+    run = quantize(digits_run, digits, recipe, tmp_path / recipe.run_name("resnet8"))
     part = f"-float-{'+'.join(neighbours)}"
     assert run.info["keep_float"] == list(neighbours)
     assert run.metrics["validation"]["top1"] > digits_run.metrics["validation"]["top1"] - 3
