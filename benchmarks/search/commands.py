@@ -97,6 +97,6 @@ def search(
     found = find(plan, dataset, out, reference=reference, device=device, storage=storage)
     print_trials(found, limits)
     longer = f"edgecifar train {PREFIX}{found[0].shape} --epochs 300"
-    click.echo(f"to train the first for long, with the same data: {longer}")
+    click.echo(f"to train the first for long, with the same --data and --set: {longer}")
     for path in draw_front(found, limits, out):
         click.echo(f"wrote {path}")
