@@ -22,13 +22,17 @@ FORMATS = ("float32", "float16", "dynamic", "int8")
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 in percent with its 95 % interval; `correct` bool [n] where it was kept."""
+    """Top-1 in percent with its 95 % interval; `correct` bool [n] where it was kept.
+
+    `ece` is the expected calibration error as a fraction, None where it wasn't measured.
+    """
 
     top1: float
     low: float | None = None
     high: float | None = None
     n: int | None = None
     correct: np.ndarray | None = None
+    ece: float | None = None
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,8 @@ def _measured(entry: Mapping[str, Any], classes: int) -> Measured:
 
 
 def _accuracy(values: Mapping[str, Any], correct: np.ndarray | None) -> Accuracy:
-    return Accuracy(values["top1"], values.get("low"), values.get("high"), values["n"], correct)
+    interval = values.get("low"), values.get("high")
+    return Accuracy(values["top1"], *interval, values["n"], correct, values.get("ece"))
 
 
 def _speedup(ratio: Mapping[str, Any]) -> Speedup:

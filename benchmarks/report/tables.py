@@ -33,8 +33,8 @@ class Table:
 def results(rows: Sequence[Row], caption: str) -> Table:
     """Tabulate the files of a bench; columns that would be empty are left out."""
     columns = (
-        "File", "Top-1", "Against the first", "Median", "p90", "Speed", "Size", "Peak memory",
-        "Energy",
+        "File", "Top-1", "Against the first", "Confidence off by", "Median", "p90", "Speed",
+        "Size", "Peak memory", "Energy",
     )  # fmt: skip
     # One unit a column, that of the fastest, so that numbers can be compared at a glance.
     unit = words.time_unit(min((row.latency.median for row in rows if row.latency), default=0))
@@ -83,6 +83,7 @@ def _result(row: Row, unit: str) -> tuple[Cell, ...]:
         name,
         _accuracy(row),
         _difference(row),
+        _calibration(row),
         *_times(row, unit),
         _speed(row),
         _size(row),
@@ -154,6 +155,11 @@ def _difference(row: Row) -> Cell:
     return Cell(words.signed(row.gap), f"{span}\n{words.p_value(row.difference.test.p)}")
 
 
+def _calibration(row: Row) -> Cell:
+    ece = row.accuracy and row.accuracy.ece
+    return Cell(words.NOTHING if ece is None else f"{100 * ece:.2f}{words.SPACE}points")
+
+
 def _times(row: Row, unit: str) -> tuple[Cell, Cell]:
     """Give the median with its interval, and the slowest tenth and hundredth."""
     if row.latency is None:
@@ -205,6 +211,7 @@ def _record(row: Row) -> dict[str, Any]:
         "top1_low": accuracy and accuracy.low,
         "top1_high": accuracy and accuracy.high,
         "n": accuracy and accuracy.n,
+        "ece": accuracy and accuracy.ece,
         "difference": row.gap,
         "difference_low": paired and paired.low,
         "difference_high": paired and paired.high,

@@ -115,6 +115,21 @@ def test_sizes_are_those_of_models_without_metadata(tmp_path, bench_result):
     assert record["file_bytes"] == str(models[1]["file_bytes"])
 
 
+def test_how_far_confidence_is_off_is_shown_where_it_was_measured(tmp_path, bench_result):
+    models = [{**m, "accuracy": dict(m["accuracy"])} for m in bench_result["models"]]
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
+    assert "Confidence off by" not in bench_view(load_bench(path), "b").table.columns
+    models[0]["accuracy"]["ece"], models[1]["accuracy"]["ece"] = 0.0088, None
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
+    view = bench_view(load_bench(path), "b")
+    column = view.table.columns.index("Confidence off by")
+    told = [row[column].text for row in view.table.rows]
+    assert told == [f"0.88{words.SPACE}points", words.NOTHING, words.NOTHING]
+    records = csv.DictReader(as_csv(view.rows).splitlines())
+    assert [record["ece"] for record in records] == ["0.0088", "", ""]
+
+
 def test_a_failed_file_is_told_and_the_next_is_compared_with(tmp_path, bench_result):
     broken = {"name": "broken", "file": "broken.tflite", "error": "it is truncated"}
     path = tmp_path / "bench.json"

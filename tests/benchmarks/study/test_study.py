@@ -285,6 +285,12 @@ def test_the_tables_of_the_page(small_study):
     assert len(study_csv(study).splitlines()) == 1 + 3  # files of the first seeds
 
 
+def test_how_far_confidence_of_a_file_is_off_is_kept(result, small_study):
+    (file, *_), *_ = [run["files"] for run in result["members"][0]["runs"]]
+    assert 0 <= file["accuracy"]["ece"] <= 1
+    assert "Confidence off by" in study_page(load_study(small_study.result))
+
+
 def test_sizes_are_those_of_models_without_metadata(small_study, result):
     study = load_study(small_study.result)
     (file,) = [f for f in result["members"][0]["runs"][0]["files"] if f["role"] == "int8"]
