@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.graph import is_functional
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -13,7 +14,7 @@ def require_one_image(model: "keras.Model", done: str) -> None:
 
     `done` is what can't be done to it otherwise, such as `pruned`.
     """
-    if not getattr(model, "_is_graph_network", False):
+    if not is_functional(model):
         raise EdgecifarError(f"a subclassed model can't be {done}: build it functionally")
     for kind, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
         if len(tensors) != 1:

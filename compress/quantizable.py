@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.compress.preflight import opaque, require_one_image
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.graph import nodes_of
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -99,7 +100,7 @@ def _is_fused(layer: "keras.layers.ReLU") -> bool:
 
 def _unfoldable(model: "keras.Model") -> Iterator["keras.layers.Layer"]:
     """Yield batch normalisations that aren't all that reads a layer which they can be folded in."""
-    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
+    nodes = nodes_of(model)
     readers = Counter(source.name for node in nodes for source in _sources(node))
     calls = Counter(node.layer.name for node in nodes)
     for node in nodes:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from math import prod
 from typing import TYPE_CHECKING
 
+from edgecifar.train.graph import nodes_of
+
 if TYPE_CHECKING:
     import tf_keras as keras
 
@@ -21,10 +23,9 @@ def count_macs(model: "keras.Model") -> int:
 def calls(model: "keras.Model") -> "list[tuple[keras.layers.Layer, list[tuple]]]":
     """Return each layer with the shape of its output at each of its calls in `model`."""
     found = defaultdict(list)
-    for depth in model._nodes_by_depth.values():  # Keras has no public order of nodes
-        for node in depth:
-            shape = node.output_shapes
-            found[node.layer.name].append(shape[0] if isinstance(shape, list) else shape)
+    for node in nodes_of(model):
+        shape = node.output_shapes
+        found[node.layer.name].append(shape[0] if isinstance(shape, list) else shape)
     return [(layer, found[layer.name]) for layer in model.layers]
 
 

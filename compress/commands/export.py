@@ -22,7 +22,8 @@ _ONNX = {"int8": "onnx-int8", "float32": "onnx"}  # which of them ONNX files com
 @click.option(
     "--int16x8",
     is_flag=True,
-    help="Activations in int16, weights in int8: more exact than int8, far slower on most devices.",
+    help="All activations in int16, weights in int8: more exact than int8, far slower on most "
+    "devices.",
 )
 @click.option(
     "--onnx", is_flag=True, help="ONNX files beside int8 and float32 ones; alone, float32 as ONNX."

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgecifar.compress.filters.prunable import require_prunable
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.graph import nodes_of
 from edgecifar.train.recipe import did_you_mean
 
 if TYPE_CHECKING:
@@ -62,9 +63,8 @@ def trace(model: "keras.Model", *, keep: Iterable[str] = ()) -> ChannelGraph:
     """
     require_prunable(model)
     tracer = _Tracer()
-    for depth in sorted(model._nodes_by_depth, reverse=True):  # Keras has no public order of nodes
-        for node in model._nodes_by_depth[depth]:
-            tracer.visit(node)
+    for node in nodes_of(model):
+        tracer.visit(node)
     for tensor in model.outputs:
         tracer.fix(tracer.tensors[str(id(tensor))].atoms)
     for name in keep:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.adopt.graph import arguments_of
+from edgecifar.train.graph import arguments_of, nodes_of
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -59,19 +59,18 @@ class _Copy:
                 f"layer {model.name} is a model with several inputs or outputs: inline its layers"
             )
         tensors = {str(id(model.inputs[0])): tensor}
-        for depth in sorted(model._nodes_by_depth, reverse=True):  # no public order of nodes
-            for node in model._nodes_by_depth[depth]:
-                if node.is_input:
-                    continue
-                arguments, options = arguments_of(node, tensors)
-                if isinstance(node.layer, keras.Model):
-                    result = self(node.layer, arguments[0])
-                elif node.layer.name in self._without:
-                    result = arguments[0]
-                else:
-                    result = self._copy(node.layer)(*arguments, **options)
-                (key,) = node.flat_output_ids
-                tensors[key] = result
+        for node in nodes_of(model):
+            if node.is_input:
+                continue
+            arguments, options = arguments_of(node, tensors)
+            if isinstance(node.layer, keras.Model):
+                result = self(node.layer, arguments[0])
+            elif node.layer.name in self._without:
+                result = arguments[0]
+            else:
+                result = self._copy(node.layer)(*arguments, **options)
+            (key,) = node.flat_output_ids
+            tensors[key] = result
         return tensors[str(id(model.outputs[0]))]
 
     def _copy(self, layer: "keras.layers.Layer") -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.train.adopt.graph import arguments_of, readers_of
+from edgecifar.train.graph import arguments_of, readers_of
 from edgecifar.train.stem import Preprocessing
 
 if TYPE_CHECKING:

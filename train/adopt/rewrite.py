@@ -6,8 +6,8 @@ import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import copied, free_name
-from edgecifar.train.adopt.graph import readers_of
 from edgecifar.train.adopt.leading import Leading
+from edgecifar.train.graph import is_functional, readers_of
 from edgecifar.train.normalisation import MEAN, SCALE
 from edgecifar.train.stem import Preprocessing, adapt_stem
 
@@ -74,7 +74,7 @@ def with_probabilities(model: "keras.Model", outputs: np.ndarray) -> tuple["kera
 
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
         return model, False
-    last = model.outputs[0]._keras_history.layer
+    last = model.outputs[0].node.layer
     activation = getattr(getattr(last, "activation", None), "__name__", "linear")
     if activation != "linear":
         raise EdgecifarError(
@@ -98,7 +98,7 @@ def require_size(image_size: tuple[int, int], takes: tuple[int, int], what: str)
 
 
 def _require_classifier(model: "keras.Model", image_size: tuple[int, int]) -> None:
-    if not getattr(model, "_is_graph_network", False):
+    if not is_functional(model):
         raise EdgecifarError(
             "a subclassed model can't be taken apart: build it with keras.Model(inputs, outputs)"
         )

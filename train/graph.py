@@ -1,4 +1,7 @@
-"""Walking over the calls of layers that a Keras model is made of."""
+"""Walking over the calls of layers that a functional Keras model is made of.
+
+Keras has no public way to them: what is private of its graph is used here alone.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,9 +10,20 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 
+def is_functional(model: "keras.Model") -> bool:
+    """Tell whether `model` was built of layers' calls: Sequential or functional, not subclassed."""
+    return getattr(model, "_is_graph_network", False)
+
+
+def nodes_of(model: "keras.Model") -> list:
+    """Return the calls of layers in a functional model, each behind those that it reads from."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
 def readers_of(model: "keras.Model", key: str) -> list:
     """Return the calls of layers that read the tensor called `key`; none for the last one."""
-    nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
+    nodes = nodes_of(model)
     return [node for node in nodes if not node.is_input and key in node.flat_input_ids]
 
 
