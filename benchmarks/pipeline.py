@@ -87,7 +87,7 @@ def _measure(
     recipe: Recipe, files: list[Path], runs: list[Run], dataset: "Dataset"
 ) -> dict[str, Any]:
     """Return the sealed bench of `files` with the recipe, and the models that they were made of."""
-    from edgecifar.runtime.benchmark import bench
+    from edgecifar.runtime.benchmark import Settings, bench
     from edgecifar.runtime.labelled import Labelled
 
     announce("measuring accuracy and latency")
@@ -98,7 +98,7 @@ def _measure(
         fingerprint=dataset.fingerprint,
         name=dataset.name,
     )
-    result = bench(files, data=test, threads=recipe.threads)
+    result = bench(files, data=test, settings=Settings((recipe.threads,)))
     for row in result["models"]:
         if "error" in row:
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")

@@ -71,9 +71,6 @@ def bench(
     files: Sequence[Path],
     *,
     data: "Path | Labelled | Images | None" = None,
-    threads: int = 1,
-    backend: str | None = None,
-    plan: TimingPlan | None = None,
     settings: Settings | None = None,
     journal: Path | None = None,
     on_progress: Progress = lambda text: None,
@@ -83,18 +80,17 @@ def bench(
     Latency is that of set tensor, invoke, get tensor, in rounds that take turns (see `timing`).
     Peak memory, load time and first inference come from a child process a model. Accuracy is
     top-1 in percent over ``data``, a path with test images in it or images already read, with a
-    95 % interval. ``settings`` replaces ``threads``, ``backend`` and ``plan``. What is finished
-    goes to the file ``journal``; the same call goes on from it, and the caller deletes it once
-    the result is stored.
+    95 % interval. What is finished goes to the file ``journal``; the same call goes on from it,
+    and the caller deletes it once the result is stored.
 
     Returns:
         The sealed result as JSON holds it. The entry of a file that failed has an ``error``.
 
     Raises:
-        EdgecifarError: ``data`` can't be read, or the plan or number of threads is impossible.
+        EdgecifarError: ``data`` can't be read.
 
     """
-    settings = settings or Settings((threads,), backends=(backend,), plan=plan or TimingPlan())
+    settings = settings or Settings()
     rows = expand(files, settings.backends, settings.threads, settings.batches)
     for row in rows:
         on_progress(f"loading {row.path.name}")

@@ -42,7 +42,6 @@ class Candidate:
     model: ModelFile | None = None
     classifier: Classifier | None = None
     interpreter: Interpreter | None = None
-    rounds: list[np.ndarray] = field(default_factory=list)
 
     @property
     def is_loaded(self) -> bool:

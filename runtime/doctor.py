@@ -12,7 +12,6 @@ import sys
 import sysconfig
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime import environment, modelfile
@@ -46,12 +45,12 @@ class Examination:
     first_us: float | None = None
 
 
-def examine(root: Path = Path("/")) -> dict[str, Any]:
+def examine() -> dict[str, Any]:
     """Try every interpreter in a process of its own and describe the machine, as JSON holds it.
 
     Libraries for cameras are tried as far as they are there.
     """
-    machine = describe_machine(root)
+    machine = describe_machine()
     present = {name: library for name, library in CAMERAS.items() if _is_there(name)}
     needed, interpreters, cameras = (
         [asdict(_examine(backend, machine)) for backend in known.values()]
@@ -68,10 +67,10 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """`environment.describe`, and what decides which wheels fit."""
     return {
-        **environment.describe(root),
+        **environment.describe(),
         "platform": sys.platform,
         "python": platform.python_version(),
         "python_bits": 8 * struct.calcsize("P"),

@@ -30,7 +30,7 @@ class Journal:
     def __init__(
         self, path: Path | None, key: str, on_wait: Callable[[str], object] = lambda text: None
     ):
-        self._path, self._stream = path, None
+        self._stream = None
         self.records: list[dict[str, Any]] = []
         if path is None:
             return
@@ -69,12 +69,6 @@ class Journal:
         """Keep the file, for a later run to go on with."""
         if self._stream:
             self._stream.close()
-
-    def remove(self) -> None:
-        """Delete the file: the result is stored."""
-        if self._path:
-            self._path.unlink(missing_ok=True)
-        self.close()
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._stream is None:

@@ -50,10 +50,9 @@ def measure_rounds(
         enough=lambda samples: not too_wide(samples, plan, first),
     )
     for row, rounds in zip(loaded, samples, strict=True):
-        row.rounds = rounds
         row.result["latency_us"] = asdict(latency(rounds))
         if first is not None:
-            row.result["ratio"] = asdict(ratio(rounds, rows[0].rounds))
+            row.result["ratio"] = asdict(ratio(rounds, samples[first]))
     watch.note(too_wide(samples, plan, first))
     if settings.energy:
         _energies(loaded, calls, done, on_progress)

@@ -67,7 +67,7 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def latency(rounds: Sequence[np.ndarray], *, seed: int = 0) -> Latency:
+def latency(rounds: Sequence[np.ndarray]) -> Latency:
     """Summarise one model's rounds of nanoseconds as microseconds.
 
     Calls of one round share its clock and temperature, so the interval comes from resampling
@@ -76,13 +76,11 @@ def latency(rounds: Sequence[np.ndarray], *, seed: int = 0) -> Latency:
     calls = np.concatenate(rounds) / 1e3
     median, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
     medians = _round_medians(rounds)
-    low, high = _interval(np.median(medians[_resamples(len(medians), seed)], axis=1))
+    low, high = _interval(np.median(medians[_resamples(len(medians))], axis=1))
     return Latency(median, p90, p99, len(calls), min(low, median), max(high, median))
 
 
-def ratio(
-    rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray], *, seed: int = 0
-) -> Estimate:
+def ratio(rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> Estimate:
     """How many times the baseline's median latency a model takes; below 1 it is faster.
 
     Rounds are paired: slice i of both ran within moments, so the i-th medians are resampled
@@ -99,7 +97,7 @@ def ratio(
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} rounds can't be paired with {len(theirs)}")
     value = float(np.median(np.concatenate(rounds)) / np.median(np.concatenate(baseline)))
-    picks = _resamples(len(ours), seed)
+    picks = _resamples(len(ours))
     low, high = _interval(np.median(ours[picks], axis=1) / np.median(theirs[picks], axis=1))
     exact = _median_interval(ours / theirs)
     return Estimate(value, min(low, exact[0], value), max(high, exact[1], value))
@@ -119,8 +117,8 @@ def _round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([np.median(samples) for samples in rounds]) / 1e3
 
 
-def _resamples(rounds: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, rounds, (_RESAMPLES, rounds))
+def _resamples(rounds: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, rounds, (_RESAMPLES, rounds))
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

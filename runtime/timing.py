@@ -50,15 +50,6 @@ class TimingPlan:
             )
 
 
-@dataclass(frozen=True)
-class WarmUp:
-    """What came before the first round: nanoseconds of a call then, and whether it was stable."""
-
-    call_ns: float
-    calls: int
-    stable: bool
-
-
 def time_interleaved(
     calls: Sequence[Callable[[], object]],
     plan: TimingPlan | None = None,
@@ -83,7 +74,7 @@ def time_interleaved(
     finished = len(samples[0]) if samples else 0
     if not calls or _is_over(samples, finished, plan, enough):
         return samples
-    repeats = [_repeats(warm_up(call, plan.warm_up_ms).call_ns, plan.slice_ms) for call in calls]
+    repeats = [_repeats(warm_up(call, plan.warm_up_ms), plan.slice_ms) for call in calls]
     collecting = gc.isenabled()
     gc.disable()  # a collection would fall on one call of thousands and be taken for its p99
     try:
@@ -102,19 +93,17 @@ def time_interleaved(
     return samples
 
 
-def warm_up(call: Callable[[], object], milliseconds: float) -> WarmUp:
-    """Run the call until it has had its time and no longer gets faster."""
+def warm_up(call: Callable[[], object], milliseconds: float) -> float:
+    """Run the call until it has had its time and no longer gets faster; return its nanoseconds."""
     window = milliseconds / _WARM_UP_WINDOWS
     medians: list[float] = []
-    calls, start = 0, time.perf_counter_ns()
+    start = time.perf_counter_ns()
     while True:
-        taken = _run_for(call, window)
-        calls += len(taken)
-        medians.append(float(np.median(taken)))
+        medians.append(float(np.median(_run_for(call, window))))
         spent = (time.perf_counter_ns() - start) / 1e6
         stable = len(medians) > 1 and medians[-1] >= (1 - _STABLE) * min(medians[:-1])
         if spent >= milliseconds and (stable or spent >= _WARM_UP_LIMIT * milliseconds):
-            return WarmUp(medians[-1], calls, stable)
+            return medians[-1]
 
 
 def _is_over(

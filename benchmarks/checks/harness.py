@@ -65,7 +65,7 @@ def check(
     same, slowed, before = [], [], environment.usage()
     for number in range(runs):
         same.append(_ratio(load_anew, load_anew, plan))
-        extra = slowdown * warm_up(load_anew(), _WARM_UP_MS).call_ns
+        extra = slowdown * warm_up(load_anew(), _WARM_UP_MS)
         slowed.append(_ratio(load_anew, lambda extra=extra: _slower(load_anew(), extra), plan))
         on_run(number + 1)
     return Check(tuple(same), tuple(slowed), before.others(environment.usage()))

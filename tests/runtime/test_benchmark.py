@@ -14,17 +14,20 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_bits, unpack_classes
 from edgecifar.runtime.timing import TimingPlan
 
-QUICK = TimingPlan(rounds=4, slice_ms=2, warm_up_ms=5)
+PLAN = TimingPlan(rounds=4, slice_ms=2, warm_up_ms=5)
+QUICK = Settings(plan=PLAN)
 CLASSES = ("ant", "bee", "cow", "dog")
 
 
 def test_a_whole_result(described, bare, labelled_npz, images):
     files = [described / "float32.tflite", described / "int8.tflite", bare / "float32.onnx"]
-    result = json.loads(json.dumps(bench(files, data=labelled_npz, plan=QUICK), allow_nan=False))
+    result = json.loads(
+        json.dumps(bench(files, data=labelled_npz, settings=QUICK), allow_nan=False)
+    )
     assert (result["schema"], result["kind"]) == (1, "bench")
     assert result["data"]["n"] == 64
     assert result["data"]["name"] == "insects"
-    assert result["settings"] == {"threads": 1, **asdict(QUICK)}
+    assert result["settings"] == {"threads": 1, **asdict(PLAN)}
     names = [row["name"] for row in result["models"]]
     assert names == ["tiny-float32", "tiny-int8", "float32"]
     for row, path in zip(result["models"], files, strict=True):
@@ -41,7 +44,7 @@ def test_a_whole_result(described, bare, labelled_npz, images):
 
 def test_accuracy_is_the_classifiers(described, labelled_npz, images):
     path = described / "int8.tflite"
-    accuracy = bench([path], data=labelled_npz, plan=QUICK)["models"][0]["accuracy"]
+    accuracy = bench([path], data=labelled_npz, settings=QUICK)["models"][0]["accuracy"]
     correct = np.unpackbits(np.frombuffer(base64.b64decode(accuracy["correct"]), np.uint8))
     # Reading shuffles the images, so the bits are compared by their number.
     expected = (Classifier(path).predict(images).indices == np.arange(64) % 4).sum()
@@ -56,7 +59,7 @@ def test_classes_are_matched_by_name(described, images, tmp_path):
     labels = np.array([order.index(index) for index in found])
     names = [CLASSES[index] for index in order]
     np.savez(tmp_path / "d.npz", images=images, labels=labels, classes=names, split="test")
-    row = bench([described / "int8.tflite"], data=tmp_path / "d.npz", plan=QUICK)["models"][0]
+    row = bench([described / "int8.tflite"], data=tmp_path / "d.npz", settings=QUICK)["models"][0]
     assert row["accuracy"]["top1"] == 100.0
 
 
@@ -67,7 +70,7 @@ def test_classes_are_matched_by_name(described, images, tmp_path):
 def test_other_classes_fail_the_row(described, images, tmp_path, classes, message):
     labels = np.arange(64) % len(classes)
     np.savez(tmp_path / "d.npz", images=images, labels=labels, classes=classes, split="test")
-    row = bench([described / "int8.tflite"], data=tmp_path / "d.npz", plan=QUICK)["models"][0]
+    row = bench([described / "int8.tflite"], data=tmp_path / "d.npz", settings=QUICK)["models"][0]
     assert row["accuracy"] is None
     assert row["latency_us"]["median"] > 0
     assert re.search(message, row["error"])
@@ -75,7 +78,7 @@ def test_other_classes_fail_the_row(described, images, tmp_path, classes, messag
 
 def test_a_failing_file_does_not_stop_the_others(described, tmp_path):
     (tmp_path / "bad.tflite").write_text("<html>")
-    result = bench([tmp_path / "bad.tflite", described / "int8.tflite"], plan=QUICK)
+    result = bench([tmp_path / "bad.tflite", described / "int8.tflite"], settings=QUICK)
     bad, good = result["models"]
     assert "HTML" in bad["error"]
     assert "latency_us" not in bad
@@ -85,15 +88,15 @@ def test_a_failing_file_does_not_stop_the_others(described, tmp_path):
 
 
 def test_all_files_failing(tmp_path):
-    result = bench([tmp_path / "none.tflite"], plan=QUICK, data=tmp_path / "none")
+    result = bench([tmp_path / "none.tflite"], settings=QUICK, data=tmp_path / "none")
     assert "no such model file" in result["models"][0]["error"]
 
 
 def test_impossible_requests(described, tmp_path):
     with pytest.raises(EdgecifarError, match="0 threads"):
-        bench([described / "int8.tflite"], threads=0)
+        Settings(threads=(0,))
     with pytest.raises(EdgecifarError, match="none"):
-        bench([described / "int8.tflite"], data=tmp_path / "none", plan=QUICK)
+        bench([described / "int8.tflite"], data=tmp_path / "none", settings=QUICK)
 
 
 @pytest.mark.slow
@@ -107,13 +110,13 @@ def test_the_peers_published_accuracies(peers):
         "pretrainedResnet_large_float.tflite": 91.28,
         "pretrainedResnet_large_int8.tflite": 91.31,
     }
-    result = bench([peers / name for name in expected], data=Path(data), plan=QUICK)
+    result = bench([peers / name for name in expected], data=Path(data), settings=QUICK)
     found = {Path(row["file"]).name: row["accuracy"]["top1"] for row in result["models"]}
     assert found == {name: pytest.approx(top1) for name, top1 in expected.items()}
 
 
 def test_answers_are_kept_image_by_image(described, labelled_npz):
-    result = bench([described / "int8.tflite"], data=labelled_npz, plan=QUICK)
+    result = bench([described / "int8.tflite"], data=labelled_npz, settings=QUICK)
     labels = unpack_classes(result["data"]["labels"], 4)
     accuracy = result["models"][0]["accuracy"]
     predicted = unpack_classes(accuracy["predicted"], 4)
@@ -127,13 +130,13 @@ def test_answers_are_in_the_datas_classes(described, images, tmp_path):
     names = [CLASSES[index] for index in order]
     labels = np.array([order.index(index) for index in indices])
     np.savez(tmp_path / "d.npz", images=images, labels=labels, classes=names, split="test")
-    result = bench([described / "int8.tflite"], data=tmp_path / "d.npz", plan=QUICK)
+    result = bench([described / "int8.tflite"], data=tmp_path / "d.npz", settings=QUICK)
     predicted = unpack_classes(result["models"][0]["accuracy"]["predicted"], 4)
     assert np.array_equal(predicted, unpack_classes(result["data"]["labels"], 4))
 
 
 def test_sweeps_make_a_row_for_each(described):
-    settings = Settings(threads=(1, 2), batches=(1, 3), plan=QUICK, energy=False)
+    settings = Settings(threads=(1, 2), batches=(1, 3), plan=PLAN, energy=False)
     result = bench([described / "float32.tflite", described / "float32.onnx"], settings=settings)
     assert [(row["threads"], row["batch"]) for row in result["models"]] == [
         (1, 1), (1, 3), (2, 1), (2, 3),
@@ -146,14 +149,14 @@ def test_sweeps_make_a_row_for_each(described):
 
 
 def test_backends_side_by_side(described):
-    settings = Settings(backends=("litert", "tensorflow", "onnxruntime"), plan=QUICK)
+    settings = Settings(backends=("litert", "tensorflow", "onnxruntime"), plan=PLAN)
     result = bench([described / "int8.tflite", described / "float32.onnx"], settings=settings)
     names = [row["backend"].split()[0] for row in result["models"]]
     assert names == ["litert", "tensorflow", "onnxruntime"]
 
 
 def test_operators_are_timed_where_that_is_possible(described):
-    settings = Settings(profile=True, plan=QUICK, energy=False)
+    settings = Settings(profile=True, plan=PLAN, energy=False)
     tflite, onnx = bench(
         [described / "int8.tflite", described / "float32.onnx"], settings=settings
     )["models"]
@@ -164,7 +167,7 @@ def test_operators_are_timed_where_that_is_possible(described):
 
 
 def test_without_times(described, labelled_npz):
-    settings = Settings(timed=False, plan=QUICK)
+    settings = Settings(timed=False, plan=PLAN)
     result = bench([described / "int8.tflite"], data=labelled_npz, settings=settings)
     row = result["models"][0]
     assert row["latency_us"] is row["load_ms"] is row["first_us"] is None
@@ -173,9 +176,9 @@ def test_without_times(described, labelled_npz):
 
 
 def test_fewer_images(described, labelled_npz):
-    whole = bench([described / "int8.tflite"], data=labelled_npz, plan=QUICK)
+    whole = bench([described / "int8.tflite"], data=labelled_npz, settings=QUICK)
     part = bench([described / "int8.tflite"], data=labelled_npz,
-                 settings=Settings(images=10, plan=QUICK))  # fmt: skip
+                 settings=Settings(images=10, plan=PLAN))  # fmt: skip
     answers = [
         unpack_classes(result["models"][0]["accuracy"]["predicted"], 4) for result in (whole, part)
     ]
@@ -191,14 +194,16 @@ def test_an_interrupted_bench_goes_on(described, labelled_npz, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bench(files, data=labelled_npz, plan=QUICK, journal=journal, on_progress=stop)
-    result = bench(files, data=labelled_npz, plan=QUICK, journal=journal, on_progress=told.append)
+        bench(files, data=labelled_npz, settings=QUICK, journal=journal, on_progress=stop)
+    result = bench(
+        files, data=labelled_npz, settings=QUICK, journal=journal, on_progress=told.append
+    )
     assert [text for text in told if text.startswith("round")] == ["round 4 of 4"]
     assert "going on after 3 finished rounds" in told
     assert result["sessions"] == 2
     assert results.seal(result) == result
-    other, told[:] = TimingPlan(rounds=5, slice_ms=2, warm_up_ms=5), []
-    bench(files, data=labelled_npz, plan=other, journal=journal, on_progress=told.append)
+    other, told[:] = Settings(plan=TimingPlan(rounds=5, slice_ms=2, warm_up_ms=5)), []
+    bench(files, data=labelled_npz, settings=other, journal=journal, on_progress=told.append)
     assert "round 1 of 5" in told, "rounds of another plan were taken for this one's"
 
 
@@ -212,7 +217,7 @@ def test_rounds_of_another_interpreter_or_machine_are_not_gone_on_with(
 
     journal, told, files = tmp_path / "journal", [], [described / "int8.tflite"]
     with pytest.raises(KeyboardInterrupt):
-        bench(files, plan=QUICK, journal=journal, on_progress=stop)
+        bench(files, settings=QUICK, journal=journal, on_progress=stop)
     if what == "interpreter":
         monkeypatch.setattr("edgecifar.runtime.backends.Backend.version", "9.9")
     elif what == "cpu":
@@ -220,7 +225,7 @@ def test_rounds_of_another_interpreter_or_machine_are_not_gone_on_with(
     else:
         versions = environment.versions() | {what: "9.9"}
         monkeypatch.setattr(environment, "versions", lambda: versions)
-    result = bench(files, plan=QUICK, journal=journal, on_progress=told.append)
+    result = bench(files, settings=QUICK, journal=journal, on_progress=told.append)
     assert "round 1 of 4" in told
     assert result["sessions"] == 1
 
@@ -231,8 +236,8 @@ def test_precision_that_is_not_reached_is_said(described, monkeypatch):
         "edgecifar.runtime.rounds.time_interleaved", lambda *_, **__: [list(rows) for rows in times]
     )
     files = [described / "float32.tflite", described / "int8.tflite"]
-    result = bench(files, plan=TimingPlan(rounds=4, precision=0.02))
+    result = bench(files, settings=Settings(plan=TimingPlan(rounds=4, precision=0.02)))
     assert not result["valid"]
     assert any("wider than the 2 % asked for" in doubt for doubt in result["doubts"])
-    steady = bench(files, plan=TimingPlan(rounds=4, precision=0.9))
+    steady = bench(files, settings=Settings(plan=TimingPlan(rounds=4, precision=0.9)))
     assert not any("asked for" in doubt for doubt in steady["doubts"])

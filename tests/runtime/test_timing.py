@@ -31,7 +31,7 @@ def test_times_what_it_says():
     short, long = (np.median(np.concatenate(rounds)) for rounds in samples)
     assert 1e6 <= short < 2.5e6
     assert 3e6 <= long < 6e6
-    assert all(samples[0][0].dtype == np.int64 for _ in samples)
+    assert all(times.dtype == np.int64 for rounds in samples for times in rounds)
 
 
 def test_slices_last_about_as_long_for_all():
@@ -98,10 +98,9 @@ def test_warm_up_lasts_while_calls_get_faster():
         time.sleep(0.001 + 0.02 * 0.8**slow_start.calls)
 
     slow_start.calls = 0
-    found = warm_up(slow_start, 60)
-    assert found.calls > 5
-    assert found.call_ns < 10e6
-    assert warm_up(lambda: time.sleep(0.0005), 20).stable
+    assert 1e6 <= warm_up(slow_start, 60) < 10e6
+    assert slow_start.calls > 5
+    assert 0.5e6 <= warm_up(lambda: time.sleep(0.0005), 20) < 5e6
 
 
 def test_each_round_can_load_anew():
