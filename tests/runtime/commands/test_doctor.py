@@ -184,7 +184,7 @@ def test_libraries_for_cameras_are_tried_where_they_are(edgecifar, tmp_path, mon
     (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
     (tmp_path / "cv2.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr("edgecifar.runtime.environment.versions", lambda: {"numpy": "2.1.0"})
     text = edgecifar("doctor").stdout
     assert "no   picamera2: it was built for NumPy 1, and this is 2.1.0; `pip install 'num" in text
