@@ -95,7 +95,9 @@ def test_figures_are_in_words(edgecifar, described):
     assert "logits" not in told
 
 
-@pytest.mark.parametrize("value", [None, [], "x", {}, True, 10**400, float("inf")])
+@pytest.mark.parametrize(
+    "value", [None, [], "x", {}, True, pytest.param(10**400, id="huge"), float("inf")]
+)
 def test_figures_that_are_none(edgecifar, described, value):
     """A stranger's description may hold anything where its checksum is right."""
     path = described / "int8.tflite"
