@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgecifar.compress.latency import told
-from edgecifar.runtime.statistics import Estimate
+from edgecifar.runtime.statistics import Estimate, describe_change
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Verdict:
     def _fine_tuning(self) -> str:
         change = self.beside_change
         if change.low <= 0 <= change.high:
-            interval = _interval(change.low, change.high)
+            interval = f"{change.low:+.2f} to {change.high:+.2f}"
             gain = f"fine-tuning won nothing beyond chance ({change.value:+.2f} points, {interval})"
         else:
             gain = f"{describe_change('', change)} by fine-tuning"
@@ -131,19 +131,6 @@ def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
     variance = (won + lost + 1 - (won - lost) ** 2 / (n + 2)) / (n + 2) ** 2
     half = 1.96 * math.sqrt(variance)
     return Estimate(100 * change, 100 * (centre - half), 100 * (centre + half))
-
-
-def describe_change(what: str, change: Estimate, of: str = "") -> str:
-    """Say in words how `what`, an accuracy, changed; `of` tells on what it was measured."""
-    interval = f"{_interval(change.low, change.high)}{of}"
-    if change.low <= 0 <= change.high:
-        return f"{what} unchanged within chance ({change.value:+.2f} points, {interval})"
-    verb = "lost" if change.value < 0 else "won"
-    return f"{abs(change.value):.2f} points {verb} ({interval})"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{low:+.2f} to {high:+.2f}"
 
 
 def _shown(value: float | None, form: str) -> str:
