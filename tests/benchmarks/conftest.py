@@ -4,13 +4,13 @@ import csv
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.results import pack_bits, pack_classes, seal
 from edgecifar.runtime.statistics import latency, ratio, wilson
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
@@ -287,7 +287,13 @@ def small_study(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     for name, text in STUDY.items():
         (folder / f"{name}.toml").write_text(text)
-    short = partial(benchmark.bench, plan=TimingPlan(rounds=3, slice_ms=2, warm_up_ms=2))
+    quick = TimingPlan(rounds=3, slice_ms=2, warm_up_ms=2)
+    bench = benchmark.bench
+
+    def short(files, *, settings=None, **how):
+        settings = settings or Settings()
+        return bench(files, settings=replace(settings, plan=quick), **how)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "bench", short)
         patch.setattr(judge, "judge", lambda *_: None)
