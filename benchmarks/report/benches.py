@@ -1,10 +1,11 @@
-"""What the page shows of a bench: the verdict, its three numbers, table and trade-offs."""
+"""What the page shows of a bench: its verdict or its front, numbers, tables and trade-offs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecifar.benchmarks.report import figures, tables, words
 from edgecifar.benchmarks.report.figures import Point
+from edgecifar.benchmarks.report.front import Front, Place, front
 from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.origins import Facts, bench_origin, device_name
 from edgecifar.benchmarks.report.svg import Plot
@@ -16,31 +17,41 @@ _COSTS = {"latency": "µs", "size": "kB", "energy": "mJ"}  # and their units
 
 @dataclass(frozen=True)
 class Tile:
-    """A number to see first: `value`, what it is, and the two figures it comes from."""
+    """A number to see first: `value`, what it is, and the two figures it comes from.
+
+    `mark` is the data series that the drawings have it in.
+    """
 
     value: str
     label: str
     detail: str
+    mark: int | None = None
 
 
 @dataclass(frozen=True)
 class BenchView:
-    """One bench as the page shows it."""
+    """One bench as the page shows it, with a verdict on one network or the front of several."""
 
     device: str
     doubts: tuple[str, ...]
-    verdict: Verdict
+    verdict: Verdict | Front
     tiles: tuple[Tile, ...]
     rows: tuple[Row, ...]
     table: Table
     plots: tuple[Plot, ...]
     origin: Facts
 
+    @property
+    def front(self) -> Front | None:
+        """What files are for, if they are of several networks."""
+        return self.verdict if isinstance(self.verdict, Front) else None
+
 
 def bench_view(bench: Bench, key: str) -> BenchView:
     """Work out what the page shows of a bench; `key` makes the ids of its drawings unique."""
     rows = bench_rows(bench)
-    verdict = decide(rows)
+    found = front(bench)
+    verdict = found or decide(rows)
     device = device_name(bench)
     caption = f"{len(rows)} files, {_threads(bench)}, on {device}"
     plots = [_trade_off(rows, cost, key) for cost in _COSTS]
@@ -48,9 +59,9 @@ def bench_view(bench: Bench, key: str) -> BenchView:
         device,
         tuple(bench.raw.get("doubts") or ()),
         verdict,
-        tiles(verdict),
+        front_tiles(found) if found else tiles(verdict),
         rows,
-        tables.results(rows, caption),
+        tables.results(rows, caption, compared=not found),
         tuple(plot for plot in plots if plot),
         bench_origin(bench, device),
     )
@@ -76,6 +87,23 @@ def tiles(verdict: Verdict) -> tuple[Tile, ...]:
     if chosen.accuracy:
         found.append(_accuracy_tile(chosen, first))
     return tuple(found)
+
+
+def front_tiles(found: Front) -> tuple[Tile, ...]:
+    """Put first how accurate, fast and large each file is that no other beats."""
+    return tuple(_front_tile(place) for place in found.places)
+
+
+def _front_tile(place: Place) -> Tile:
+    row, costs = place.row, []
+    if row.latency:
+        costs.append(words.microseconds(row.latency.median))
+    if row.payload_bytes:
+        costs.append(words.size(row.payload_bytes))
+    if row.own_word:
+        costs.append(f"by its own word ({row.own_word})")
+    value = words.percent(row.accuracy.top1) if row.accuracy else costs.pop(0)
+    return Tile(value, f"{row.name}: {place.role}", ", ".join(costs), row.index)
 
 
 def _speed_tile(chosen: Row, first: Row) -> Tile:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from edgecifar.benchmarks.report import words
-from edgecifar.benchmarks.report.benches import bench_view, tiles
+from edgecifar.benchmarks.report.benches import BenchView, bench_view, tiles
 from edgecifar.benchmarks.report.changes import change_views, device_table
 from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
 from edgecifar.benchmarks.report.many import side_by_side
 from edgecifar.benchmarks.report.page import digits_notice, render
 from edgecifar.benchmarks.report.runs import parity_entries, run_view, training_table
-from edgecifar.benchmarks.report.tables import as_csv, markdown, parity
+from edgecifar.benchmarks.report.tables import Table, as_csv, markdown, parity
 from edgecifar.benchmarks.report.verdict import bench_rows, decide, run_rows
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
@@ -72,10 +72,15 @@ def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
     """Return verdicts and tables as Markdown."""
     views = [bench_view(bench, "bench") for bench in benches]
     parts = [f"**{v.verdict.headline}** on {v.device}. {v.verdict.reason}" for v in views]
-    parts += [markdown(view.table) for view in views]
+    parts += [markdown(table) for view in views for table in _tables(view)]
     if runs:
         parts.append(markdown(training_table(runs)[0]))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _tables(view: BenchView) -> list[Table]:
+    pairs = view.front and view.front.pairs
+    return [*([pairs] if pairs else []), view.table]
 
 
 def results_csv(runs: Sequence[Run], benches: Sequence[Bench]) -> str:

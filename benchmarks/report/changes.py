@@ -1,4 +1,4 @@
-"""What changed against the first file, image by image, and device by device."""
+"""What changed against the float form or the first file, image by image, and device by device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ import numpy as np
 from edgecifar.benchmarks.compare import class_changes
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Run
+from edgecifar.benchmarks.report.networks import are_several, bases, originals
 from edgecifar.benchmarks.report.origins import device_name
 from edgecifar.benchmarks.report.runs import data_uri
 from edgecifar.benchmarks.report.tables import Cell, Table
-from edgecifar.benchmarks.report.verdict import Row, bench_rows, reference
+from edgecifar.benchmarks.report.verdict import Row, bench_rows
 
 _CLASSES = 12  # columns that a page has room for: those that moved most
 _FLIPS = 12  # images shown a file
@@ -34,7 +35,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Flips:
-    """The images that a file answers otherwise than the first one."""
+    """The images that a file answers otherwise than what it is compared with."""
 
     name: str
     summary: str
@@ -43,9 +44,10 @@ class Flips:
 
 @dataclass(frozen=True)
 class ChangeView:
-    """One bench's changes as the page shows them."""
+    """One bench's changes as the page shows them, `against` what."""
 
     device: str
+    against: str
     classes: Table | None
     flips: tuple[Flips, ...]
 
@@ -59,18 +61,19 @@ def change_views(
 
 
 def change_view(bench: Bench, images: np.ndarray | None) -> ChangeView:
-    """Compare the answers of each file with those of the first that could be measured."""
-    rows, labels = bench_rows(bench), bench.labels
-    first = reference(rows)
-    answered = [
-        row for row in rows
-        if row.index != first.index and bench.models[row.index].predicted is not None
-    ]  # fmt: skip
-    base = bench.models[first.index].predicted
-    if labels is None or base is None or not answered:
-        return ChangeView(device_name(bench), None, ())
-    flips = tuple(_flips(bench, row, base, labels, images) for row in answered)
-    return ChangeView(device_name(bench), _class_table(bench, answered, base, labels), flips)
+    """Compare the answers of each file with those of its float form, else of the first."""
+    labels, said = bench.labels, {i: model.predicted for i, model in enumerate(bench.models)}
+    against = "the float form" if are_several(bench) and originals(bench) else "the first file"
+    compared = [
+        (row, said[base])
+        for row, base in ((row, bases(bench).get(row.index)) for row in bench_rows(bench))
+        if base is not None and said[row.index] is not None and said[base] is not None
+    ]
+    if labels is None or not compared:
+        return ChangeView(device_name(bench), against, None, ())
+    flips = tuple(_flips(bench, row, base, labels, images) for row, base in compared)
+    table = _class_table(bench, compared, labels, against)
+    return ChangeView(device_name(bench), against, table, flips)
 
 
 def device_table(benches: Sequence[Bench]) -> Table | None:
@@ -92,7 +95,7 @@ def _on_device(row: Row | None) -> Cell:
         return Cell(words.NOTHING)
     if row.latency is None:
         return Cell(words.NOTHING, "failed" if row.error else "not timed")
-    speed = f"{words.times(row.speedup.value)} of the first" if row.speedup else ""
+    speed = f"{words.times(row.speedup.value)} of {row.against}" if row.speedup else ""
     return Cell(words.microseconds(row.latency.median), speed)
 
 
@@ -110,9 +113,11 @@ def _agreement(name: str, benches: Sequence[Bench]) -> Cell:
     return Cell("the same" if not other else f"{other:,} differ", f"n = {len(told[0][1]):,}")
 
 
-def _class_table(bench: Bench, rows: Sequence[Row], base: np.ndarray, labels: np.ndarray) -> Table:
+def _class_table(
+    bench: Bench, compared: Sequence[tuple[Row, np.ndarray]], labels: np.ndarray, against: str
+) -> Table:
     changes = {}
-    for row in rows:
+    for row, base in compared:
         right = base == labels, bench.models[row.index].predicted == labels
         changes[row.index] = dict(class_changes(right, labels, bench.classes))
     largest = {
@@ -125,11 +130,11 @@ def _class_table(bench: Bench, rows: Sequence[Row], base: np.ndarray, labels: np
             Cell(row.name, row.kind, row.index),
             *(Cell(words.signed(changes[row.index].get(name, 0.0))) for name in columns),
         )
-        for row in rows
+        for row, _ in compared
     )
     left_out = len(bench.classes) - len(columns)
     rest = f"; {left_out} classes that moved less are left out" if left_out else ""
-    caption = f"Accuracy by class, in points against the first file{rest}"
+    caption = f"Accuracy by class, in points against {against}{rest}"
     return Table(caption, ("File", *columns), cells)
 
 
@@ -153,7 +158,7 @@ def _flips(
         Flip(data_uri(images[i]), names[labels[i]], names[base[i]], names[predicted[i]])
         for i in shown
     ]
-    return Flips(row.name, summary, tuple(examples))
+    return Flips(f"{row.name} against {row.against}", summary, tuple(examples))
 
 
 def _fits(bench: Bench, runs: Sequence[Run], images: np.ndarray | None) -> bool:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from edgecifar.benchmarks.documents.against import PEERS
 from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
 
 SCHEMA = 1
-FORMATS = ("float32", "float16", "dynamic", "int8")
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,17 @@ class Measured:
         return self.raw.get("metadata") or {}
 
     @property
+    def suffix(self) -> str:
+        """What the file's name ends in."""
+        return Path(str(self.raw.get("file", ""))).suffix.lower()
+
+    @property
     def kind(self) -> str:
-        """Number format and file format, such as `int8 TFLite`."""
-        suffix = Path(str(self.raw.get("file", ""))).suffix.lower()
-        container = {".tflite": "TFLite", ".onnx": "ONNX"}.get(suffix, "")
+        """Number format and file format, such as `int8 TFLite`; of a known peer what it is."""
+        stem = Path(str(self.raw.get("file", ""))).stem
+        if stem in PEERS and not self.metadata:
+            return f"MLPerf Tiny's {PEERS[stem]}"
+        container = {".tflite": "TFLite", ".onnx": "ONNX"}.get(self.suffix, "")
         named = [part for part in self.name.replace("_", "-").split("-") if part in FORMATS]
         number = named[-1] if named else (self.raw.get("input") or {}).get("dtype", "")
         return f"{number} {container}".strip()

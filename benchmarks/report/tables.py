@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecifar.benchmarks.markdown import markdown_table
@@ -23,22 +23,29 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A captioned table. The first column names the row; all others hold numbers."""
+    """A captioned table. The first column names the row; others hold numbers, but for `texts`."""
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    texts: tuple[str, ...] = ()
 
 
-def results(rows: Sequence[Row], caption: str) -> Table:
-    """Tabulate the files of a bench; columns that would be empty are left out."""
+def results(rows: Sequence[Row], caption: str, *, compared: bool = True) -> Table:
+    """Tabulate the files of a bench; columns that would be empty are left out.
+
+    If they aren't `compared` with the first of them, only what is their own is shown.
+    """
     columns = (
         "File", "Top-1", "Against the first", "Confidence off by", "Median", "p90", "Speed",
         "Size", "Peak memory", "Energy",
     )  # fmt: skip
     # One unit a column, that of the fastest, so that numbers can be compared at a glance.
     unit = words.time_unit(min((row.latency.median for row in rows if row.latency), default=0))
-    return _without_empty(Table(caption, columns, tuple(_result(row, unit) for row in rows)))
+    if not compared:
+        rows = [replace(row, speedup=None, gap=None, size_ratio=None) for row in rows]
+    table = without_empty(Table(caption, columns, tuple(_result(row, unit) for row in rows)))
+    return table if compared else _without(table, "Speed")
 
 
 def training(runs: Sequence[Run], rows: Sequence[Row], caption: str) -> Table:
@@ -48,7 +55,7 @@ def training(runs: Sequence[Run], rows: Sequence[Row], caption: str) -> Table:
         "Training time",
     )  # fmt: skip
     cells = tuple(_run(run, row) for run, row in zip(runs, rows, strict=True))
-    return _without_empty(Table(caption, columns, cells))
+    return without_empty(Table(caption, columns, cells))
 
 
 def parity(entries: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
@@ -58,7 +65,7 @@ def parity(entries: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
         "Most changed class", "Images",
     )  # fmt: skip
     rows = tuple(_parity(name, values) for name, values in entries.items())
-    return _without_empty(Table(caption, columns, rows))
+    return without_empty(Table(caption, columns, rows))
 
 
 def markdown(table: Table) -> str:
@@ -82,7 +89,7 @@ def _result(row: Row, unit: str) -> tuple[Cell, ...]:
     return (
         name,
         _accuracy(row),
-        _difference(row),
+        difference(row),
         _calibration(row),
         *_times(row, unit),
         _speed(row),
@@ -100,7 +107,7 @@ def _run(run: Run, row: Row) -> tuple[Cell, ...]:
     return (
         Cell(run.name, "" if architecture == run.name else architecture),
         _accuracy(row),
-        _difference(row),
+        difference(row),
         Cell(words.percent(validation.get("top1"))),
         Cell(words.NOTHING if loss is None else f"{loss:.3f}"),
         Cell(words.NOTHING if ece is None else words.percent(100 * ece)),
@@ -146,7 +153,8 @@ def _accuracy(row: Row) -> Cell:
     return Cell(words.percent(row.accuracy.top1), detail)
 
 
-def _difference(row: Row) -> Cell:
+def difference(row: Row) -> Cell:
+    """Give the difference in top-1 from the row that it was compared with."""
     if row.gap is None:
         return Cell(words.NOTHING)
     if row.difference is None:
@@ -188,10 +196,16 @@ def _size(row: Row) -> Cell:
     return Cell(words.size(row.payload_bytes), "\n".join(told))
 
 
-def _without_empty(table: Table) -> Table:
-    keep = [i for i in range(len(table.columns)) if any(_says(row[i]) for row in table.rows)]
+def without_empty(table: Table) -> Table:
+    """Leave out the columns that say nothing of any row."""
+    columns = zip(table.columns, zip(*table.rows, strict=True), strict=True)
+    return _without(table, *(name for name, cells in columns if not any(map(_says, cells))))
+
+
+def _without(table: Table, *names: str) -> Table:
+    keep = [i for i, name in enumerate(table.columns) if name not in names]
     rows = tuple(tuple(row[i] for i in keep) for row in table.rows)
-    return Table(table.caption, tuple(table.columns[i] for i in keep), rows)
+    return replace(table, columns=tuple(table.columns[i] for i in keep), rows=rows)
 
 
 def _says(cell: Cell) -> bool:
@@ -212,6 +226,7 @@ def _record(row: Row) -> dict[str, Any]:
         "top1_high": accuracy and accuracy.high,
         "n": accuracy and accuracy.n,
         "ece": accuracy and accuracy.ece,
+        "against": row.against,
         "difference": row.gap,
         "difference_low": paired and paired.low,
         "difference_high": paired and paired.high,

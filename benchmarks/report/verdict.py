@@ -1,4 +1,4 @@
-"""Which file to ship and why: each file against the first, and the outcome in plain words."""
+"""Which file of one network to ship and why: each against the first, in plain words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Measured, Run, Speedup
+from edgecifar.benchmarks.report.networks import bases
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime.statistics import Estimate
 
@@ -21,13 +22,13 @@ RULE = (
 
 @dataclass(frozen=True)
 class Row:
-    """One file or run beside the first; `gap` is the difference in top-1 in points.
+    """One file or run beside another; `gap` is the difference in top-1 in points.
 
     `latency` is that of a call with `batch` images, `speedup` is by the image. Sizes are compared
-    by `payload_bytes`, the model without metadata. `difference` is
-    there where both kept their answers image by image. `own_word` is the split of an accuracy that
-    the file says of itself and this bench did not measure, `validation` a run's top-1 on
-    validation images.
+    by `payload_bytes`, the model without metadata. `difference` is there where both kept their
+    answers image by image. What compares is against the row of the name `against`. `own_word` is
+    the split of an accuracy that the file says of itself and this bench did not measure,
+    `validation` a run's top-1 on validation images.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Row:
     difference: PairedDifference | None = None
     gap: float | None = None
     size_ratio: float | None = None
+    against: str = ""
     own_word: str = ""
     error: str | None = None
     validation: float | None = None
@@ -79,7 +81,18 @@ class Verdict:
 
 
 def bench_rows(bench: Bench) -> tuple[Row, ...]:
-    """Compare the files of a bench with the first that could be measured."""
+    """Compare the files of a bench, of several networks each with its own float form.
+
+    Of one network that is with the first file that could be measured.
+    """
+    rows, found = measured_rows(bench), bases(bench)
+    return tuple(
+        versus(bench, row, rows[found[row.index]]) if row.index in found else row for row in rows
+    )
+
+
+def measured_rows(bench: Bench) -> tuple[Row, ...]:
+    """Return the files of a bench by themselves."""
     rows = []
     names = _distinct_names(bench)
     for index, model in enumerate(bench.models):
@@ -102,12 +115,13 @@ def bench_rows(bench: Bench) -> tuple[Row, ...]:
                 error=model.error,
             )
         )
-    first = reference(rows)
-    yardstick = bench.models[first.index]
-    return tuple(
-        _against(row if row is first else replace(row, speedup=_speedup(model, yardstick)), first)
-        for row, model in zip(rows, bench.models, strict=True)
-    )
+    return tuple(rows)
+
+
+def versus(bench: Bench, row: Row, base: Row) -> Row:
+    """Compare a file of a bench with another: speed by the image, size, and each answer."""
+    speedup = _speedup(bench.models[row.index], bench.models[base.index])
+    return _against(replace(row, speedup=speedup), base)
 
 
 def reference(rows: Sequence[Row]) -> Row:
@@ -213,7 +227,7 @@ def _against(row: Row, first: Row) -> Row:
             difference = paired_difference(*answers)
     if row.payload_bytes and first.payload_bytes:
         ratio = first.payload_bytes / row.payload_bytes
-    return replace(row, difference=difference, gap=gap, size_ratio=ratio)
+    return replace(row, difference=difference, gap=gap, size_ratio=ratio, against=first.name)
 
 
 def _comparable(run: Run, first: Run) -> bool:
