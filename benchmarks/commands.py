@@ -31,6 +31,12 @@ _REMADE = "Make anew what was made by another recipe, and all that came from it.
     type=click.Path(path_type=Path),
     help="The images that the runs were evaluated on, to show examples of errors.",
 )
+@click.option(
+    "--targets",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of what files of a bench were to reach, to tell what was missed.  [NAME.toml "
+    "beside NAME.json]",
+)
 @click.option("--markdown", type=click.Path(path_type=Path), help="Also write tables as Markdown.")
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write the figures as CSV.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -40,6 +46,7 @@ def report(
     out: Path,
     title: str | None,
     data: Path | None,
+    targets: Path | None,
     markdown: Path | None,
     csv: Path | None,
     force: bool,
@@ -50,9 +57,8 @@ def report(
     """
     from edgecifar.benchmarks.report.publish import publish
 
-    for path in publish(
-        inputs, out, title=title, data=data, markdown=markdown, csv=csv, force=force
-    ):
+    how = {"title": title, "data": data, "targets": targets, "force": force}
+    for path in publish(inputs, out, markdown=markdown, csv=csv, **how):
         click.echo(f"wrote {path}")
 
 

@@ -8,8 +8,8 @@ Targets stand in a TOML file beside the result, `NAME.toml` for `NAME.json`:
     points = -0.1      # of top-1, paired by image; top1, agreement, faster, bytes, zipped likewise
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes
 from edgecifar.train.recipe import did_you_mean, from_mapping, read_toml
 
-_HEADER = (
-    "file", "against", "top-1 %", "points of it", "same answers", "faster", "bytes", "zipped", "",
-)  # fmt: skip
+COLUMNS = ("top-1 %", "points of it", "same answers", "faster", "bytes", "zipped")  # of figures
 
 
 @dataclass(frozen=True)
@@ -63,67 +61,119 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     return from_mapping(Targets, stated).targets
 
 
+@dataclass(frozen=True)
+class Figure:
+    """What was measured for one kind of target and what is asked of it, as text.
+
+    Interval and what is asked may be empty.
+    """
+
+    shown: str
+    interval: str = ""
+    asked: str = ""
+
+
+_UNKNOWN = Figure(words.NOTHING)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A target with its figures, in the order of `COLUMNS`, and the titles of those missed."""
+
+    target: Target
+    figures: tuple[Figure, ...]
+    missed: tuple[str, ...]
+
+    @property
+    def outcome(self) -> str:
+        """Say `met`, what was missed, or nothing where nothing was asked."""
+        if self.missed:
+            return f"missed: {', '.join(self.missed)}"
+        return "met" if any(figure.asked for figure in self.figures) else ""
+
+
+def judge(result: Mapping[str, Any], targets: Iterable[Target]) -> tuple[Judged, ...]:
+    """Compare what was measured with what is asked, target by target.
+
+    Raises EdgecifarError if a target names a file that isn't in the result.
+    """
+    return tuple(_judge(result, target) for target in targets)
+
+
 def targets_table(result: Mapping[str, Any], targets: tuple[Target, ...]) -> str:
     """Return a Markdown table of what was reached of each target, missed ones included.
 
     What was measured of no file has no column. Raises EdgecifarError if a target names a file that
     isn't in the result.
     """
-    rows = [_row(result, target) for target in targets]
+    rows = [_row(judged) for judged in judge(result, targets)]
     known = [any(cell != words.NOTHING for cell in column) for column in zip(*rows, strict=True)]
-    shown = [tuple(compress(row, known)) for row in (_HEADER, *rows)]
+    shown = [tuple(compress(row, known)) for row in (("file", "against", *COLUMNS, ""), *rows)]
     return markdown_table(shown) + "\n"
 
 
-def _row(result: Mapping[str, Any], target: Target) -> tuple[str, ...]:
+def _row(judged: Judged) -> tuple[str, ...]:
+    cells = map(_cell, judged.figures)
+    verdict = f"**{judged.outcome}**" if judged.missed else judged.outcome
+    return (f"`{judged.target.file}`", f"`{judged.target.against}`", *cells, verdict)
+
+
+def _cell(figure: Figure) -> str:
+    interval = f" ({figure.interval})" if figure.interval else ""
+    return f"{figure.shown}{interval}" + (f", asked {figure.asked}" if figure.asked else "")
+
+
+def _judge(result: Mapping[str, Any], target: Target) -> Judged:
     pair = compared(*(_named(result, name) for name in (target.file, target.against)))
-    cells, missed = [], []
-    for name, shown, reached in _reached(result, pair):
+    figures, missed = [], []
+    for name, figure, reached in _reached(result, pair):
         asked = getattr(target, name)
         if asked is None:
-            cells.append(shown)
+            figures.append(figure)
             continue
         at_most = name in ("bytes", "zipped")
         met = reached <= asked if at_most else reached >= asked
-        cells.append(f"{shown}, asked {_FORMS[name](asked)}")
+        figures.append(replace(figure, asked=_FORMS[name](asked)))
         missed += [] if met else [_TITLES[name]]
-    judged = any(getattr(target, name) is not None for name in _FORMS)
-    verdict = f"**missed: {', '.join(missed)}**" if missed else "met" if judged else ""
-    return (f"`{target.file}`", f"`{target.against}`", *cells, verdict)
+    return Judged(target, tuple(figures), tuple(missed))
 
 
-def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, str, float]]:
-    """Give the name of each target, and what was measured for it, shown and as a number."""
-    points, latency = pair.difference, pair.latency
+def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Figure, float]]:
+    """Give the name of each target, and what was measured for it, as text and as a number."""
+    points = pair.difference
     if pair.ours.get("accuracy"):
         top1 = pair.ours["accuracy"]["top1"]
-        yield "top1", _percent(top1), top1
+        yield "top1", Figure(_percent(top1)), top1
     else:
-        yield "top1", words.NOTHING, -np.inf
+        yield "top1", _UNKNOWN, -np.inf
     if points:
         interval = f"{words.signed(points.low)} to {words.signed(points.high)}"
-        yield "points", f"{words.signed(points.points)} ({interval})", points.points
+        yield "points", Figure(words.signed(points.points), interval), points.points
         count = len(result["data"]["classes"])
         said = [unpack_classes(r["accuracy"]["predicted"], count) for r in (pair.ours, pair.peer)]
         same = 100 * float(np.mean(said[0] == said[1]))
-        yield "agreement", _percent(same), same
+        yield "agreement", Figure(_percent(same)), same
     else:
-        yield from (("points", words.NOTHING, -np.inf), ("agreement", words.NOTHING, -np.inf))
-    faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
-    yield "faster", f"{faster:.2f}x ({slowest:.2f} to {fastest:.2f})", faster
+        yield from (("points", _UNKNOWN, -np.inf), ("agreement", _UNKNOWN, -np.inf))
+    if all(row.get("ratio") for row in (pair.ours, pair.peer)):
+        latency = pair.latency
+        faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
+        yield "faster", Figure(f"{faster:.2f}x", f"{slowest:.2f} to {fastest:.2f}"), faster
+    else:  # an emulated board gives no times
+        yield "faster", _UNKNOWN, -np.inf
     for name, key in (("bytes", "payload_bytes"), ("zipped", "zipped_bytes")):
         if key in pair.ours and key in pair.peer:
             share = pair.ours[key] / pair.peer[key]
-            yield name, _FORMS[name](share), share
+            yield name, Figure(_FORMS[name](share)), share
         else:  # of a bench that didn't compress yet
-            yield name, words.NOTHING, np.inf
+            yield name, _UNKNOWN, np.inf
 
 
 def _named(result: Mapping[str, Any], name: str) -> Row:
     rows = {Path(row["file"]).name: row for row in result["models"]}
     if name not in rows:
         raise EdgecifarError(f"no file {name!r} in the result{did_you_mean(name, rows)}")
-    return rows[name]
+    return {"accuracy": None, **rows[name]}  # a file that failed has none
 
 
 def _share(value: float) -> str:

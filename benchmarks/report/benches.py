@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecifar.benchmarks.report import figures, tables, words
+from edgecifar.benchmarks.report.asked import Asked, asked
 from edgecifar.benchmarks.report.figures import Point
 from edgecifar.benchmarks.report.front import Front, Place, front
 from edgecifar.benchmarks.report.load import Bench
@@ -36,6 +37,7 @@ class BenchView:
     doubts: tuple[str, ...]
     verdict: Verdict | Front
     tiles: tuple[Tile, ...]
+    targets: Asked | None
     rows: tuple[Row, ...]
     table: Table
     plots: tuple[Plot, ...]
@@ -60,6 +62,7 @@ def bench_view(bench: Bench, key: str) -> BenchView:
         tuple(bench.raw.get("doubts") or ()),
         verdict,
         front_tiles(found) if found else tiles(verdict),
+        asked(bench),
         rows,
         tables.results(rows, caption, compared=not found),
         tuple(plot for plot in plots if plot),

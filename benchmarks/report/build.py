@@ -1,12 +1,14 @@
 """Write the report: one HTML file that needs nothing else."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.asked import targets_of
 from edgecifar.benchmarks.report.benches import BenchView, bench_view, tiles
 from edgecifar.benchmarks.report.changes import change_views, device_table
 from edgecifar.benchmarks.report.grid import SampleRow
@@ -48,11 +50,17 @@ def build_report(
     return out
 
 
-def load(runs: Sequence[Path], benches: Sequence[Path]) -> tuple[list[Run], list[Bench]]:
-    """Read the inputs of a report."""
+def load(
+    runs: Sequence[Path], benches: Sequence[Path], targets: Path | None = None
+) -> tuple[list[Run], list[Bench]]:
+    """Read the inputs of a report; `targets` as for `publish`."""
     if not runs and not benches:
         raise EdgecifarError("nothing to report: give a run folder or a bench result")
-    return [load_run(Path(path)) for path in runs], [load_bench(Path(path)) for path in benches]
+    if targets and len(benches) != 1:
+        raise EdgecifarError(f"{targets} is of one bench, and {len(benches)} are given: give one")
+    known = [load_bench(Path(path)) for path in benches]
+    aimed = [replace(bench, targets=targets_of(bench.source, targets)) for bench in known]
+    return [load_run(Path(path)) for path in runs], aimed
 
 
 def page(
@@ -80,7 +88,8 @@ def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
 
 def _tables(view: BenchView) -> list[Table]:
     pairs = view.front and view.front.pairs
-    return [*([pairs] if pairs else []), view.table]
+    asked = view.targets and view.targets.table
+    return [table for table in (pairs, asked, view.table) if table]
 
 
 def results_csv(runs: Sequence[Run], benches: Sequence[Bench]) -> str:

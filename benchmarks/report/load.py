@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from edgecifar.benchmarks.statistics import Calibration, calibration, confident_
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
+
+if TYPE_CHECKING:
+    from edgecifar.benchmarks.documents.targets import Target
 
 SCHEMA = 1
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
@@ -121,11 +124,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """One bench result: several files, measured in one run on one device."""
+    """One bench result: several files, measured in one run on one device.
+
+    `targets` are what files of it were to reach.
+    """
 
     source: Path
     raw: Mapping[str, Any]
     models: tuple[Measured, ...]
+    targets: "tuple[Target, ...]" = ()
 
     @property
     def environment(self) -> Mapping[str, Any]:

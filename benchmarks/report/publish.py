@@ -1,6 +1,6 @@
 """A report in all the forms that were asked for: all of its files or none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,15 @@ def publish(
     data: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
+    targets: Path | None = None,
     force: bool = False,
 ) -> list[Path]:
     """Write the page, and Markdown and CSV where a path is given; return what was written.
 
     `inputs` are run folders and bench results in any order, or a study's result, with or without
     run folders of it. `data` is the data set of the runs; without it no page holds an image.
+    `targets` is a TOML file of what files of the only bench were to reach; without it that of the
+    bench's own name beside it is taken, if there is one.
     Everything is worked out before the first file is written.
     """
     wanted = {"html": out, "markdown": markdown, "csv": csv}
@@ -39,8 +42,13 @@ def publish(
         refuse_existing(path, force=force)
     folders, files = sort_inputs(inputs)
     of_study = any(is_result(path) for path in files)
-    make = _of_study if of_study else _of_runs
-    texts = make(folders, files, paths, title, data)
+    if of_study and targets:
+        raise EdgecifarError(f"a study states itself what was asked: leave out {targets}")
+    if of_study:
+        make = _of_study(folders, files, title, data)
+    else:
+        make = _of_runs(folders, files, title, data, targets)
+    texts = {form: make[form]() for form in paths}
     for form, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, texts[form].encode())
@@ -50,38 +58,35 @@ def publish(
 def _of_runs(
     folders: Sequence[Path],
     files: Sequence[Path],
-    forms: Iterable[str],
     title: str | None,
     data: Path | None,
-) -> dict[str, str]:
-    runs, benches = load(folders, files)
+    targets: Path | None,
+) -> dict[str, Callable[[], str]]:
+    runs, benches = load(folders, files, targets)
     pictures = pictures_of(dataset_of(data, runs)) if data else {}
-    make = {
+    return {
         "html": lambda: page(runs, benches, title=title, **pictures),
         "markdown": lambda: results_markdown(runs, benches),
         "csv": lambda: results_csv(runs, benches),
     }
-    return {form: make[form]() for form in forms}
 
 
 def _of_study(
     folders: Sequence[Path],
     files: Sequence[Path],
-    forms: Iterable[str],
     title: str | None,
     data: Path | None,
-) -> dict[str, str]:
+) -> dict[str, Callable[[], str]]:
     if len(files) > 1:
         raise EdgecifarError("a study has a page of its own: give one result, and run folders")
     study = load_study(files[0], folders)
     runs = [one.run for system in study.members for one in system.repetitions]
     pictures = pictures_of(dataset_of(data, runs)) if data else {}
-    make = {
+    return {
         "html": lambda: study_page(study, title=title, **pictures),
         "markdown": lambda: study_markdown(study),
         "csv": lambda: study_csv(study),
     }
-    return {form: make[form]() for form in forms}
 
 
 def dataset_of(data: Path, runs: Iterable[Run]) -> "Dataset":

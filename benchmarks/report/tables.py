@@ -14,11 +14,15 @@ from edgecifar.benchmarks.report.verdict import Row
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, and on a second, smaller line; `mark` is a data series to be shown."""
+    """What a cell says, and on a second, smaller line; `mark` is a data series to be shown.
+
+    What is `strong` should not be overlooked.
+    """
 
     text: str
     detail: str = ""
     mark: int | None = None
+    strong: bool = False
 
 
 @dataclass(frozen=True)
