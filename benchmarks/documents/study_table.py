@@ -8,15 +8,15 @@ from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.study_tables import latency
 
-_COLUMNS = ("system", "reported", "ours, float32", "ours, int8", "size", "latency")
+_COLUMNS = ("system", "reported", "asked", "ours, float32", "ours, int8", "size", "latency")
 NOT_RUN = "not run yet"
 
 
 def study_table(path: Path) -> str:
     """Return the result at `path` as a table and a line on how it was measured.
 
-    Top-1 is in percent with its 95 % interval; size and latency are of the int8 file. Raises
-    EdgecifarError if the file was changed.
+    Top-1 is in percent with its 95 % interval; size and latency are of the int8 file, `asked` is
+    what the float model was to reach. Raises EdgecifarError if the file was changed.
     """
     study = load_study(path)
     rows = [_COLUMNS, *(_row(system, study) for system in study.members)]
@@ -26,21 +26,31 @@ def study_table(path: Path) -> str:
 
 def _row(system: System, study: StudyData) -> tuple[str, ...]:
     reported = system.raw["reported"]
-    told = words.percent(reported)
+    told = words.percent(reported), _asked(system)
     name = f"{system.label} ({system.raw['note']})" if system.raw["note"] else system.label
     if not system.first:
-        return name, told, NOT_RUN, *[words.NOTHING] * 3
+        return name, *told, NOT_RUN, *[words.NOTHING] * 3
     small, how = system.small(), ""
     if system.mean("int8") and system.int8 == "int8_post":
         how = " without fine-tuning"
     return (
         name,
-        told,
+        *told,
         _accuracy(system, "float"),
         _accuracy(system, system.int8) + how,
         words.size(small.raw["payload_bytes"]) if small else words.NOTHING,
         latency(small, study) if small else words.NOTHING,
     )
+
+
+def _asked(system: System) -> str:
+    """Return such as `94.50 %, **missed by 0.89**`."""
+    outcome = f"**{system.outcome}**" if _missed(system) else system.outcome
+    return ", ".join(filter(None, (words.percent(system.asked), outcome)))
+
+
+def _missed(system: System) -> bool:
+    return system.outcome.startswith("missed")
 
 
 def _accuracy(system: System, role: str) -> str:
@@ -73,6 +83,7 @@ def _footnote(study: StudyData) -> str:
             "Latency: median of one image on one thread, the files of a run in turns; "
             f"{'; '.join(runs)}."
         )
+    parts += [f"{s.label}, missed: {s.tried}" for s in study.members if _missed(s) and s.tried]
     for doubts in (bench.raw.get("doubts") for bench in study.benches):
         parts += [f"These latencies are not valid: {'; '.join(doubts)}."] if doubts else []
     return f"{' '.join(parts)} {study.raw['note']}".rstrip()

@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run as the page shows it."""
+    """One run as the page shows it; `no_examples` says why its pairs have no images."""
 
     name: str
     split: str | None
@@ -41,6 +41,7 @@ class RunView:
     matrices: tuple[Plot, ...]
     classes: Plot | None
     pairs: tuple[Pair, ...]
+    no_examples: str
     reliability: Plot | None
     origin: Facts
 
@@ -54,6 +55,7 @@ def run_view(run: Run, key: str, images: np.ndarray | None) -> RunView:
     reliability = None
     if run.calibration is not None:
         reliability = figures.reliability(run.calibration, f"{key}-reliability")
+    pairs = () if matrix is None else _pairs(run, matrix, names, images)
     return RunView(
         run.name,
         run.split,
@@ -61,7 +63,8 @@ def run_view(run: Run, key: str, images: np.ndarray | None) -> RunView:
         _curves(run, key),
         () if matrix is None else _matrices(matrix, names, key),
         figures.per_class(scores, f"{key}-classes") if scores else None,
-        () if matrix is None else _pairs(run, matrix, names, images),
+        pairs,
+        _no_examples(run, pairs, images),
         reliability,
         run_origin(run),
     )
@@ -116,6 +119,16 @@ def _pairs(
         )
         for pair in confused_pairs(matrix, top=_PAIRS)
     )
+
+
+def _no_examples(run: Run, pairs: Sequence[Pair], images: np.ndarray | None) -> str:
+    if not pairs or any(pair.images for pair in pairs):
+        return ""
+    if images is None:
+        return "Without examples: the images were not given (--data)."
+    if run.split != "test":
+        return "Without examples: they are of test images, on which this run was not evaluated."
+    return "Without examples: which images these are was not kept of this run."
 
 
 def _examples(run: Run, pair: ConfusedPair, images: np.ndarray | None) -> tuple[str, ...]:

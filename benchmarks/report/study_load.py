@@ -64,6 +64,25 @@ class System:
         return self.raw.get("label") or self.raw["change"]
 
     @property
+    def asked(self) -> float | None:
+        """Top-1 in percent that its float model was to reach."""
+        return self.raw.get("asked")
+
+    @property
+    def tried(self) -> str:
+        """What was done for that so far."""
+        return self.raw.get("tried") or ""
+
+    @property
+    def outcome(self) -> str:
+        """Say `met`, or by how many points it was missed; nothing while it isn't known."""
+        mean = self.mean("float")
+        if self.asked is None or not mean:
+            return ""
+        short = self.asked - mean["top1"]
+        return "met" if short <= 0 else f"missed by {short:.2f}"
+
+    @property
     def first(self) -> Repetition | None:
         """The repetition whose details are shown."""
         return self.repetitions[0] if self.repetitions else None

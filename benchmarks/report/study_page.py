@@ -1,7 +1,7 @@
 """The report of a study: many runs side by side, from one result file."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ def _results(study: StudyData) -> dict[str, Any]:
     return {
         "tiles": _tiles(study),
         "missing": [system.label for system in study.members if not system.first],
+        "missed": [system for system in study.members if system.outcome.startswith("missed")],
         "standings": study_tables.standings(study),
         "standing_plots": _standing_plots(study),
         "legend": [(i, s.label) for i, s in enumerate(study.members) if s.first],
@@ -150,7 +151,8 @@ def _tiles(study: StudyData) -> tuple[Tile, ...]:
     told += [best.raw["note"]] if best.raw["note"] else []
     found = [Tile(words.percent(mean["top1"]), f"top-1, {best.label}", ", ".join(told))]
     if small:
-        detail = f"float32 {words.percent(mean['top1'])}"
+        method = study_tables.METHODS[best.int8]
+        detail = f"{method}, float32 {words.percent(mean['top1'])}"
         as_int8 = best.mean(best.int8)
         found.append(Tile(words.percent(as_int8["top1"]), "the same as int8", detail))
         time = f"{words.microseconds(small.median)} an image" if small.median else ""
@@ -170,10 +172,33 @@ def _standing_plots(study: StudyData) -> list[Plot]:
 
 
 def _where(study: StudyData, index: int | None) -> str:
-    """Say of which bench latencies are, where there are several."""
-    if index is None or len(study.benches) < 2:
+    """Say of which bench latencies are, where there are several, and what it has not timed."""
+    if index is None:
         return ""
-    return f" Of bench {index + 1} alone, {words.machine(study.benches[index].environment)}."
+    absent = "; ".join(_absent(study, index))
+    told = f" Not in it: {absent}." if absent else ""
+    if len(study.benches) < 2:
+        return told.replace("in it", "timed")
+    return (
+        f" Of bench {index + 1} alone, {words.machine(study.benches[index].environment)}, since "
+        f"times of several can't be compared.{told}"
+    )
+
+
+def _absent(study: StudyData, bench: int) -> Iterator[str]:
+    """Name the files that a bench hasn't timed, and which has."""
+    for system in (system for system in study.members if system.first):
+        found = {"float32": system.first.files.get("float"), "int8": system.small()}
+        places = {
+            kind: f"bench {file.bench + 1}" if file.median else "not timed"
+            for kind, file in found.items()
+            if file and (file.bench != bench or not file.median)
+        }
+        if len(places) == len(found) and len(set(places.values())) == 1:
+            places = {"both": next(iter(places.values()))}
+        for kind, place in places.items():
+            of = "" if kind == "both" else f" as {kind}"
+            yield f"{system.label}{of} ({place})"
 
 
 def _fullest(study: StudyData) -> int:

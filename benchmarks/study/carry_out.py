@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 ABLATION = "ablation"  # what `--only` calls all of its recipes
+NONE = "none"  # and none of the study's, to write its result and page anew
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,10 @@ def carry_out(
     """Carry out what is unfinished of `study` and write `out`/`name`.json and report.html.
 
     Recipes have folders of their own beside `out`. With `only`, recipes' names, the others are
-    taken as they are, and those that were never begun are listed as not run. `earlier` is a result
-    of the same study that fills in what isn't there. A recipe that fails doesn't stop the others,
-    nor does a folder that another recipe made: what is there already is looked at first.
+    taken as they are, and those that were never begun are listed as not run: "none" carries out
+    nothing and writes all anew. `earlier` is a result of the same study that fills in what isn't
+    there. A recipe that fails doesn't stop the others, nor does a folder that another recipe made:
+    what is there already is looked at first.
 
     The result is written after each recipe, so that a killed study leaves what it had.
     """
@@ -103,9 +105,9 @@ def _report(collection: Collection, dataset: "Dataset", out: Path) -> Path:
 def _chosen(study: Study, todo: dict[str, tuple[Task, ...]], only: Sequence[str]) -> list[str]:
     """Return the recipes that `--only` names, all without it."""
     known = {Path(name).stem: [name] for name in todo}
-    known |= {ABLATION: [step.recipe for step in study.ablation]}
+    known |= {ABLATION: [step.recipe for step in study.ablation], NONE: []}
     for name in only:
         if Path(name).stem not in known:
             raise EdgecifarError(f"--only {name!r} is not in this study{did_you_mean(name, known)}")
     picked = [name for one in only for name in known[Path(one).stem]]
-    return list(dict.fromkeys(picked or todo))
+    return list(dict.fromkeys(picked if only else todo))

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 class Member:
     """A recipe, the seeds to repeat it with, and the top-1 in percent that others report.
 
-    Recipes that answer to the same reported model name that `system`.
+    `asked` is the top-1 in percent that our float model was to reach, `tried` what was done for it
+    so far, as a sentence. Recipes that answer to the same reported model name that `system`.
     """
 
     recipe: str
     label: str
     reported: float | None = None
+    asked: float | None = None
+    tried: str = ""
     seeds: tuple[int, ...] = (0,)
     note: str = ""
     system: str = ""

@@ -109,6 +109,8 @@ class Collection:
                     "recipe": Path(member.recipe).stem,
                     "label": member.label,
                     "reported": member.reported,
+                    "asked": member.asked,
+                    "tried": member.tried,
                     "note": member.note,
                     "seeds": list(member.seeds),
                     "features": self._features[member.recipe],

@@ -250,9 +250,12 @@ note = "A note for its readers."
 recipe = "first.toml"
 label = "First, ours"
 reported = 12.5
+asked = 99.9
+tried = "One epoch."
 [[members]]
 recipe = "second.toml"
 label = "Second"
+asked = 1.0
 seeds = [0, 1]
 [[members]]
 recipe = "broken.toml"

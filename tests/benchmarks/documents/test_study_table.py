@@ -1,4 +1,5 @@
 import json
+import re
 
 from edgecifar.benchmarks.documents.study_table import study_table
 from edgecifar.runtime import results
@@ -7,12 +8,16 @@ from edgecifar.runtime import results
 def test_the_table_of_the_readme(small_study, tmp_path):
     rows = study_table(small_study.result).splitlines()
     head, _, first, second, broken, _, footnote = rows
-    assert head.startswith("| system | reported | ours, float32 | ours, int8 |")
-    assert first.startswith("| First, ours | 12.50 % |")
+    assert head.startswith("| system | reported | asked | ours, float32 | ours, int8 |")
+    assert re.match(
+        r"\| First, ours \| 12\.50 % \| 99\.90 %, \*\*missed by \d\d\.\d\d\*\* \|", first
+    )
+    assert second.startswith("| Second | — | 1.00 %, met |")
     assert "1 seed)" in first
     assert second.count("2 seeds)") == 1  # float32
-    assert broken == "| Broken (larger batches than data) | — | not run yet | — | — | — |"
+    assert broken == "| Broken (larger batches than data) | — | — | not run yet | — | — | — |"
     assert "359 test images of digits" in footnote
+    assert "First, ours, missed: One epoch." in footnote
     assert footnote.endswith("A note for its readers.")
     assert "[1]" not in first + footnote
     stored = json.loads(small_study.result.read_text())

@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
+from edgecifar.benchmarks.report.study_tables import features, standings
 from edgecifar.benchmarks.study import carry_out as carrying_out
 from edgecifar.benchmarks.study import plan
 from edgecifar.benchmarks.study import result as study_result
@@ -25,6 +27,8 @@ from edgecifar.runtime import results
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.transfer import Transfer
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +229,32 @@ def test_an_earlier_result_fills_in_what_is_not_here(folder, digits, result):
     _, filled = again(folder, digits, only=["broken"], earlier=earlier)
     assert seeds_of(filled) == {"first": [0], "second": [], "broken": []}
     assert filled["members"][0]["runs"] == result["members"][0]["runs"]
+    told = [member["features"]["optimizer"] for member in filled["members"]]
+    assert "0.05" in told[0]  # what its figures were made with
+    assert "0.002" in told[1]
     timed = [[bench["models"] for bench in each["benches"]] for each in (filled, result)]
     assert timed[0] == timed[1]
+
+
+def test_a_result_is_written_anew_without_carrying_anything_out(folder, digits, monkeypatch):
+    monkeypatch.setattr(carrying_out, "_attempt", None)
+    earlier = folder / "runs" / "small" / "small-study.json"
+    edit(folder / "small-study.toml", "A note for its readers.", "Another note.")
+    _, anew = again(folder, digits, out="elsewhere", only=["none"], earlier=earlier)
+    before = study_result.read(earlier)
+    assert anew["note"] == "Another note."
+    assert [m["runs"] for m in anew["members"]] == [m["runs"] for m in before["members"]]
+    assert anew["benches"] == before["benches"]
+
+
+def test_the_published_result_says_what_its_study_does():
+    """If not: `edgecifar run seed-study --only none` with `--earlier` writes it anew."""
+    study = plan.read("seed-study")
+    stored = study_result.read(ROOT / "benchmarks" / "results" / "seed-study.json")
+    assert (stored["title"], stored["note"]) == (study.title, study.note)
+    told = ("label", "reported", "asked", "tried", "note")
+    for member, kept in zip(study.members, stored["members"], strict=True):
+        assert {key: kept[key] for key in told} == {key: getattr(member, key) for key in told}
 
 
 def test_a_result_of_other_images_is_refused(folder, digits):
@@ -268,11 +296,72 @@ def test_the_ablation_is_of_seed_0(folder):
 
 def test_examples_of_mistakes_need_no_run_folder(small_study, digits):
     study = load_study(small_study.result)
-    assert "data:image/png" not in study_page(study)
+    bare = study_page(study)
+    assert "data:image/png" not in bare
+    assert bare.count("Without examples: the images were not given (--data).") == 2
     page = study_page(study, images=digits.test.images)
     assert page.count("data:image/png") >= 6
+    assert "Without examples" not in page
     with pytest.raises(EdgecifarError, match=r"10 images for \d+ predictions"):
         study_page(study, images=digits.test.images[:10])
+
+
+def test_a_page_says_where_older_results_have_no_examples(small_study, digits):
+    study = load_study(small_study.result)
+    first, *others = study.members
+    (one,) = first.repetitions
+    older = replace(one, run=replace(one.run, mistakes={}))
+    some = replace(study, members=(replace(first, repetitions=(older,)), *others))
+    page = study_page(some, images=digits.test.images)
+    assert page.count("Without examples: which images these are was not kept of this run.") == 1
+
+
+def test_targets_are_met_or_missed(small_study):
+    study = load_study(small_study.result)
+    first, _, broken = study.members
+    short = 99.9 - first.mean("float")["top1"]
+    assert [s.outcome for s in study.members] == [f"missed by {short:.2f}", "met", ""]
+    page = study_page(study)
+    missed = page[page.index("Targets that were missed") :].partition("</ul>")[0]
+    assert "First, ours" in missed
+    assert "One epoch." in missed
+    assert "Second" not in missed
+    assert f"<b>{words.percent(99.9)}</b>" in page
+    older = [replace(s, raw={k: v for k, v in s.raw.items() if k != "asked"}) for s in (first,)]
+    assert "Targets that were missed" not in study_page(replace(study, members=tuple(older)))
+    assert broken.asked is None
+
+
+def test_all_that_is_said_of_int8_is_of_one_file(small_study):
+    """Which is the better on validation images, whatever it was made by."""
+    study = load_study(small_study.result)
+    first, *_ = study.members
+    (one,) = first.repetitions
+    tuned = one.files["int8"]
+    plain = replace(tuned, raw=tuned.raw | {"role": "int8_post", "payload_bytes": 4242})
+    parity = tuned.raw["parity"]
+    better = parity | {"file": parity["file"] | {"top1": parity["file"]["top1"] + 1}}
+    plain = replace(plain, raw=plain.raw | {"parity": better, "agreement": 12.34})
+    entry = one.raw | {"files": [*one.raw["files"], plain.raw]}
+    both = replace(one, raw=entry, files=one.files | {"int8_post": plain})
+    mean = first.raw["mean"] | {"int8_post": first.raw["mean"]["int8"] | {"top1": 55.55}}
+    member = replace(first, raw=first.raw | {"mean": mean}, repetitions=(both,))
+    table = standings(replace(study, members=(member,)))
+    assert [name for name in table.columns if "int8" in name] == ["Ours, int8"]
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cells["Ours, int8"].text == words.percent(55.55)
+    tuned_top1 = words.percent(first.raw["mean"]["int8"]["top1"])
+    assert cells["Ours, int8"].detail.endswith(f"post-training\n(fine-tuned: {tuned_top1})")
+    assert cells["Same answers"].text == words.percent(12.34)
+    assert cells["Size"].text == words.size(4242)
+
+
+def test_words_stand_at_the_left_of_the_features(small_study):
+    study = load_study(small_study.result)
+    table = features(study)
+    assert set(table.texts) == set(table.columns)
+    assert '<td class="text">' in study_page(study)
+    assert study.raw["created"][:10] in table.caption
 
 
 def test_the_tables_of_the_page(small_study):
@@ -321,6 +410,7 @@ def test_latencies_of_several_benches_are_told_apart(small_study):
     assert "s [1]" in page
     assert "s [2]" in page
     assert "Of bench 1 alone" in page
+    assert "Not in it: First, ours as float32 (bench 2)." in page
 
 
 def test_parity_keeps_systems_of_one_architecture_apart(small_study):
@@ -336,9 +426,10 @@ def test_steps_that_were_not_run_are_named_beneath_the_ablation(small_study):
     study = load_study(small_study.result)
     first, second, *others = study.steps
     some = replace(study, steps=(first, replace(second, repetitions=()), *others))
-    assert "Not run yet: 2. and SGD" in study_page(some)
+    assert "<li>2. and SGD</li>" in study_page(some)
+    assert "<li>1. the second</li>" not in study_page(some)
     none = replace(study, steps=tuple(replace(step, repetitions=()) for step in study.steps))
-    assert "Not run yet: 1. " in study_page(none)
+    assert study_page(none).count("<li>1. the second</li>") == 1
     assert "Against the row before" not in study_markdown(none)
 
 
