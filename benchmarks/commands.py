@@ -39,6 +39,12 @@ _REMADE = "Make anew what was made by another recipe, and all that came from it.
 )
 @click.option("--markdown", type=click.Path(path_type=Path), help="Also write tables as Markdown.")
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write the figures as CSV.")
+@click.option(
+    "--plots",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write each drawing of the page as an SVG file into DIR.",
+)
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 def report(
     *,
@@ -49,6 +55,7 @@ def report(
     targets: Path | None,
     markdown: Path | None,
     csv: Path | None,
+    plots: Path | None,
     force: bool,
 ) -> None:
     """Write one HTML page on INPUTS: run folders and results of `edgecifar bench`.
@@ -58,7 +65,7 @@ def report(
     from edgecifar.benchmarks.report.publish import publish
 
     how = {"title": title, "data": data, "targets": targets, "force": force}
-    for path in publish(inputs, out, markdown=markdown, csv=csv, **how):
+    for path in publish(inputs, out, markdown=markdown, csv=csv, plots=plots, **how):
         click.echo(f"wrote {path}")
 
 

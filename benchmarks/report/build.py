@@ -72,8 +72,8 @@ def page(
     samples: Sequence[SampleRow] = (),
 ) -> str:
     """Return the report as HTML."""
-    context = _context(runs, benches, images, samples)
-    return render("page.html", title=full_title(runs, benches, title), **context)
+    shown = contents(runs, benches, images, samples)
+    return render("page.html", title=full_title(runs, benches, title), **shown)
 
 
 def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
@@ -110,12 +110,13 @@ def full_title(runs: Sequence[Run], benches: Sequence[Bench], title: str | None)
     return title
 
 
-def _context(
+def contents(
     runs: Sequence[Run],
     benches: Sequence[Bench],
-    images: np.ndarray | None,
-    samples: Sequence[SampleRow],
+    images: np.ndarray | None = None,
+    samples: Sequence[SampleRow] = (),
 ) -> dict[str, Any]:
+    """Return all that the page shows but its title; arguments as for `page`."""
     bench_views = [bench_view(bench, f"b{i}") for i, bench in enumerate(benches)]
     run_views = [run_view(run, f"r{i}", images) for i, run in enumerate(runs)]
     entries = parity_entries(runs, benches)

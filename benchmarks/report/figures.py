@@ -60,7 +60,7 @@ def trade_off(points: Sequence[Point], cost: str, unit: str, name: str) -> Plot:
         scale_cost(axes, [point.cost for point in points])
         svg = render(figure, name, alt=f"Top-1 accuracy against {cost}. {told}.")
     caption = "Up and left is better. Bars: 95 % intervals. Dotted: files that no other beats."
-    return Plot(svg, f"Accuracy against {cost}", caption)
+    return Plot(svg, f"Accuracy against {cost}", caption, marked=True)
 
 
 def curve(history: Mapping[str, np.ndarray], quantity: str, best: int | None, name: str) -> Plot:

@@ -75,7 +75,7 @@ def curves(runs: Sequence[Marked], quantity: str, name: str) -> Plot | None:
     caption = "Solid: validation images. Dashed: training images, augmented. Mark: epoch kept."
     if quantity == "loss":
         caption += " Each as its recipe has it, with label smoothing and L2."
-    return Plot(svg, f"{quantity.title()} by epoch", caption)
+    return Plot(svg, f"{quantity.title()} by epoch", caption, marked=True)
 
 
 def class_scores(runs: Sequence[Marked], name: str) -> Plot | None:
@@ -105,7 +105,7 @@ def class_scores(runs: Sequence[Marked], name: str) -> Plot | None:
         )
         svg = render(figure, name, alt=f"F1 in percent, mean over classes: {means}.")
     caption = "The harmonic mean of precision and recall, which stand with each run."
-    return Plot(svg, "F1 by class", caption)
+    return Plot(svg, "F1 by class", caption, marked=True)
 
 
 def reliability(runs: Sequence[Marked], name: str) -> Plot | None:
@@ -126,7 +126,7 @@ def reliability(runs: Sequence[Marked], name: str) -> Plot | None:
         told = ", ".join(f"{run.name} {100 * run.calibration.ece:.2f}" for _, run in known)
         svg = render(figure, name, alt=f"Expected calibration error in points: {told}.")
     caption = "On the dashed line, confidence is accuracy. Bins of fewer than 10 images left out."
-    return Plot(svg, "Reliability", caption)
+    return Plot(svg, "Reliability", caption, marked=True)
 
 
 def matrices(runs: Sequence[Marked], name: str) -> Plot | None:
@@ -211,7 +211,7 @@ def pairs(
         figures.scale_cost(axes, [p.cost for p in (*floats, *small)])
         svg = render(figure, name, alt=f"Top-1 accuracy against {cost}. {told}.")
     caption = "Up and left is better. Filled: float32, hollow: int8. Bars: 95 % intervals."
-    return Plot(svg, f"Accuracy against {cost}", caption)
+    return Plot(svg, f"Accuracy against {cost}", caption, marked=True)
 
 
 def _kept(run: Run, values: np.ndarray) -> tuple[list[float], list[float]]:

@@ -1,14 +1,16 @@
 """A report in all the forms that were asked for: all of its files or none."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgecifar.benchmarks.report.build import load, page, results_csv, results_markdown
+from edgecifar.benchmarks.report import build, study_page
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.load import Run, sort_inputs
+from edgecifar.benchmarks.report.page import render
+from edgecifar.benchmarks.report.plots import svg_files
 from edgecifar.benchmarks.report.study_load import load_study
-from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
 from edgecifar.benchmarks.study.result import is_result
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
@@ -25,15 +27,17 @@ def publish(
     data: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
+    plots: Path | None = None,
     targets: Path | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """Write the page, and Markdown and CSV where a path is given; return what was written.
+    """Write the page, and Markdown, CSV and drawings where a path is given; return those paths.
 
     `inputs` are run folders and bench results in any order, or a study's result, with or without
     run folders of it. `data` is the data set of the runs; without it no page holds an image.
     `targets` is a TOML file of what files of the only bench were to reach; without it that of the
-    bench's own name beside it is taken, if there is one.
+    bench's own name beside it is taken, if there is one. `plots` is a folder, for an SVG file of
+    each drawing of the page.
     Everything is worked out before the first file is written.
     """
     wanted = {"html": out, "markdown": markdown, "csv": csv}
@@ -48,11 +52,15 @@ def publish(
         make = _of_study(folders, files, title, data)
     else:
         make = _of_runs(folders, files, title, data, targets)
-    texts = {form: make[form]() for form in paths}
-    for form, path in paths.items():
+    texts = {path: make[form]() for form, path in paths.items()}
+    if plots:
+        texts |= {plots / name: text for name, text in make["plots"]().items()}
+    for path in texts:
+        refuse_existing(path, force=force)
+    for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, texts[form].encode())
-    return list(paths.values())
+        replace_file(path, text.encode())
+    return [*paths.values(), *([plots] if plots else [])]
 
 
 def _of_runs(
@@ -61,13 +69,20 @@ def _of_runs(
     title: str | None,
     data: Path | None,
     targets: Path | None,
-) -> dict[str, Callable[[], str]]:
-    runs, benches = load(folders, files, targets)
+) -> dict[str, Callable[[], Any]]:
+    runs, benches = build.load(folders, files, targets)
     pictures = pictures_of(dataset_of(data, runs)) if data else {}
+
+    @cache
+    def shown() -> dict[str, Any]:
+        return build.contents(runs, benches, **pictures)
+
+    title = build.full_title(runs, benches, title)
     return {
-        "html": lambda: page(runs, benches, title=title, **pictures),
-        "markdown": lambda: results_markdown(runs, benches),
-        "csv": lambda: results_csv(runs, benches),
+        "html": lambda: render("page.html", title=title, **shown()),
+        "plots": lambda: svg_files(shown()),
+        "markdown": lambda: build.results_markdown(runs, benches),
+        "csv": lambda: build.results_csv(runs, benches),
     }
 
 
@@ -76,16 +91,23 @@ def _of_study(
     files: Sequence[Path],
     title: str | None,
     data: Path | None,
-) -> dict[str, Callable[[], str]]:
+) -> dict[str, Callable[[], Any]]:
     if len(files) > 1:
         raise EdgecifarError("a study has a page of its own: give one result, and run folders")
     study = load_study(files[0], folders)
     runs = [one.run for system in study.members for one in system.repetitions]
     pictures = pictures_of(dataset_of(data, runs)) if data else {}
+
+    @cache
+    def shown() -> dict[str, Any]:
+        return study_page.contents(study, **pictures)
+
+    title = study_page.full_title(study, title)
     return {
-        "html": lambda: study_page(study, title=title, **pictures),
-        "markdown": lambda: study_markdown(study),
-        "csv": lambda: study_csv(study),
+        "html": lambda: render("study.html", title=title, **shown()),
+        "plots": lambda: svg_files(shown()),
+        "markdown": lambda: study_page.study_markdown(study),
+        "csv": lambda: study_page.study_csv(study),
     }
 
 

@@ -61,20 +61,33 @@ def study_page(
 
     Without a `title` it has the study's own.
     """
+    shown = contents(study, images, samples)
+    return render("study.html", title=full_title(study, title), **shown)
+
+
+def full_title(study: StudyData, title: str | None) -> str:
+    """Return the page's title, which always says so when the images are digits."""
     title = title or study.raw["title"]
-    dataset, notices = study.raw["data"]["name"], [study.raw["note"]]
-    if "digits" in dataset.lower():
-        title += "" if "digits" in title.lower() else " (on digits)"
-        notices.insert(0, digits_notice())
-    return render(
-        "study.html",
-        title=title,
-        notices=[notice for notice in notices if notice],
-        samples=samples,
-        dataset=words.dataset(dataset),
+    on_digits = _on_digits(study) and "digits" not in title.lower()
+    return f"{title} (on digits)" if on_digits else title
+
+
+def contents(
+    study: StudyData, images: np.ndarray | None = None, samples: Sequence[SampleRow] = ()
+) -> dict[str, Any]:
+    """Return all that the page shows but its title; arguments as for `build_study_report`."""
+    notices = [digits_notice()] if _on_digits(study) else []
+    return {
+        "notices": [notice for notice in (*notices, study.raw["note"]) if notice],
+        "samples": samples,
+        "dataset": words.dataset(study.raw["data"]["name"]),
         **_results(study),
         **_details(study, images),
-    )
+    }
+
+
+def _on_digits(study: StudyData) -> bool:
+    return "digits" in study.raw["data"]["name"].lower()
 
 
 def study_markdown(study: StudyData) -> str:

@@ -61,11 +61,15 @@ _RC = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawing: inline SVG that says what it shows, a title and a line of reading help."""
+    """One drawing: inline SVG that says what it shows, a title and a line of reading help.
+
+    `marked` tells whether it needs the page's legend of marks.
+    """
 
     svg: str
     title: str
     caption: str
+    marked: bool = False
 
 
 def colour(role: str) -> str:
