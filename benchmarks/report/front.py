@@ -24,7 +24,7 @@ RULE = (
 )
 _FLOAT_FORM = "its float form"
 _OTHERS = "nearest in size"
-_FASTER = "the next faster of these"
+_FASTER = "the next faster"
 _BEATS = "which beats it"
 _SAME = 0.005  # a ratio that two places would round away
 

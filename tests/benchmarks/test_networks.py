@@ -117,7 +117,7 @@ def test_several_networks_have_no_one_file_to_ship():
         ("a-int8", "against peer_quant, int8 TFLite, nearest in size"),
         ("b-int8", "against b-float32, its float form"),
         ("b-int8", "against large_quant, int8 TFLite, nearest in size"),  # none is larger
-        ("b-int8", "against a-float32, the next faster of these"),
+        ("b-int8", "against a-float32, the next faster"),
         ("slow", "against b-int8, which beats it"),
     ]
     view = bench_view(bench, "b")
