@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 3  # confusion matrices beside each other
+_KEY_LETTERS = 54  # that fit into a line of a key, of which each mark takes some
 _MOST_CLASSES = 20  # of which each still has a line of its own
 
 
@@ -248,5 +249,6 @@ def _key(axes: "Axes", kinds: Sequence[str], *, reported: bool) -> None:
     if reported:
         style = {"marker": "d", "mfc": "none", "mec": colour("ink"), "linestyle": ""}
         marks.append(Line2D([], [], label="reported", **style))
-    where = {"loc": "outside upper center", "ncols": len(marks), "frameon": False}
+    wide = sum(len(mark.get_label()) + 6 for mark in marks) > _KEY_LETTERS
+    where = {"loc": "outside upper center", "ncols": 2 if wide else len(marks), "frameon": False}
     axes.figure.legend(handles=marks, fontsize=9, **where)

@@ -23,7 +23,7 @@ from edgecifar.benchmarks.study.result import on_validation
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 
-_ROLE_NAMES = {"float": "float32", "int8": "int8", "int8_post": "int8 after training"}
+_ROLE_NAMES = {"float": "float32"} | {r: f"int8 {how}" for r, how in study_tables.METHODS.items()}
 
 
 def build_study_report(

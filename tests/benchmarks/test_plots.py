@@ -77,6 +77,7 @@ def test_the_drawings_of_a_study(small_study):
     assert "Second" in texts(found["accuracy-against-size.svg"])
     own = texts(found["accuracy-of-each-model.svg"])  # which has a key of its own
     assert own.count("Second") == 1
+    assert "int8 fine-tuned" in own  # as the table calls it
 
 
 def test_the_command_writes_all_or_nothing(bench_file, tmp_path, monkeypatch):
