@@ -16,7 +16,8 @@ _AS_FAST = 0.005  # a difference that the word "times" would round away
 _SAME_SIZE = 1.05  # a ratio of sizes within this of one is no news
 RULE = (
     f"Rule: the fastest file that loses at most {MAX_LOSS:g} point of top-1 against the first; "
-    "where latency intervals overlap, the smallest of those. Judged on the images measured here."
+    "where latency intervals overlap, the smallest of those whose accuracy is not clearly below "
+    "the best of them. Judged on the images measured here."
 )
 
 
@@ -273,7 +274,19 @@ def _choose(measured: Sequence[Row]) -> Row:
     fastest = min(good, key=lambda row: row.latency.median)
     limit = fastest.latency.high or fastest.latency.median
     equals = [row for row in good if (row.latency.low or row.latency.median) <= limit]
-    return min(equals, key=lambda row: (row.payload_bytes or float("inf"), row.latency.median))
+    best = max((row.accuracy for row in equals if row.accuracy), key=_top1, default=None)
+    fitting = [row for row in equals if not _is_clearly_below(row.accuracy, best)]
+    return min(fitting, key=lambda row: (row.payload_bytes or float("inf"), row.latency.median))
+
+
+def _top1(accuracy: Accuracy) -> float:
+    return accuracy.top1
+
+
+def _is_clearly_below(accuracy: Accuracy | None, best: Accuracy | None) -> bool:
+    """Tell whether the two intervals lie apart; without intervals nothing is clear."""
+    known = accuracy and best and accuracy.high is not None and best.low is not None
+    return bool(known and accuracy.high < best.low)
 
 
 def _on_validation(row: Row) -> float:

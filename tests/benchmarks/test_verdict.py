@@ -73,6 +73,14 @@ def test_a_tie_in_speed_goes_to_the_smaller_file():
     assert decide([big, small]).chosen is small
 
 
+def test_a_few_bytes_do_not_buy_accuracy():
+    """Fine-tuning may win ten points for a hundred bytes, at the same latency."""
+    poor, good = Accuracy(86.5, 85.8, 87.2, 10_000), Accuracy(89.0, 88.4, 89.6, 10_000)
+    plain = row(0, "plain", 100.0, accuracy=poor, payload_bytes=100)
+    tuned = row(1, "tuned", 100.5, accuracy=good, payload_bytes=101, gap=2.5)
+    assert decide([plain, tuned]).chosen is tuned
+
+
 def test_speed_does_not_buy_more_than_a_point():
     poor = row(1, "poor", 10.0, accuracy=Accuracy(80.0), speedup=Speedup(13, 12, 14), gap=-7.19)
     verdict = decide([FLOAT, poor])
