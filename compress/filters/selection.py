@@ -59,9 +59,10 @@ def refilled(
     A step that many layers share may have taken far more than was needed. Each step back is one
     of the group that has lost the largest share of its score.
     """
+    orders = _orders(graph, scores)
     while True:
         fitting = []
-        for order in _orders(graph, scores):
+        for order in orders:
             values, size = scores.values[order], int(np.count_nonzero(choice.kept[order]))
             if size == len(order):
                 continue
