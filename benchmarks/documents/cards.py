@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgecifar.benchmarks.documents.against import Versus, versus
+from edgecifar.benchmarks.against import Versus, versus
 from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.statistics import ConfusedPair, confused_pairs

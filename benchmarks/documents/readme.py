@@ -15,17 +15,17 @@ from typing import Any
 
 import click
 
+from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.checks import instructions
 from edgecifar.benchmarks.documents import picture, systems
-from edgecifar.benchmarks.documents.against import versus
 from edgecifar.benchmarks.documents.cards import card
 from edgecifar.benchmarks.documents.study_table import study_table
-from edgecifar.benchmarks.documents.targets import read_targets, targets_table
 from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.program import Program
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.study import plan
 from edgecifar.benchmarks.study import result as study_result
+from edgecifar.benchmarks.targets import read_targets, targets_table
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read
 from edgecifar.runtime.tables import human_bytes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecifar.benchmarks.documents.against import PEERS, file_stem, peer_rows, row_of
+from edgecifar.benchmarks.against import PEERS, file_stem, peer_rows, row_of
 from edgecifar.benchmarks.study.plan import Member, Study
 from edgecifar.benchmarks.study.result import on_validation
 from edgecifar.train.zoo import Shipped

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from edgecifar.benchmarks.documents.targets import (
+from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.load import Bench
+from edgecifar.benchmarks.report.tables import Cell, Table
+from edgecifar.benchmarks.targets import (
     COLUMNS,
     Figure,
     Judged,
@@ -13,9 +16,6 @@ from edgecifar.benchmarks.documents.targets import (
     judge,
     read_targets,
 )
-from edgecifar.benchmarks.report import words
-from edgecifar.benchmarks.report.load import Bench
-from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.recipe import read_toml
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecifar.benchmarks.documents.against import PEERS
+from edgecifar.benchmarks.against import PEERS
 from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
 
 if TYPE_CHECKING:
-    from edgecifar.benchmarks.documents.targets import Target
+    from edgecifar.benchmarks.targets import Target
 
 SCHEMA = 1
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecifar.benchmarks.documents.against import versus
+from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.documents.cards import card
 from edgecifar.benchmarks.documents.readme import fill, measured, paired
 from edgecifar.runtime.errors import EdgecifarError

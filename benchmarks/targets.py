@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks.documents.against import Row, Versus, compared
+from edgecifar.benchmarks.against import Row, Versus, compared
 from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.runtime.errors import EdgecifarError

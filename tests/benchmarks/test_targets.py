@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecifar.benchmarks.documents.targets import Target, read_targets, targets_table
 from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.targets import Target, read_targets, targets_table
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 OURS, FLOAT = "resnet8.tflite", "resnet8-float32.tflite"
 
 
