@@ -1,9 +1,9 @@
 """A file against another in one result of `edgecifar bench`; ours against MLPerf Tiny's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgecifar.benchmarks.compare import multiple
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
@@ -19,6 +19,7 @@ PEERS = {
 """MLPerf Tiny's models for image classification, by their files."""
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,19 @@ class Versus:
 def versus(result: Mapping[str, Any], sha256: str) -> Versus | None:
     """Compare a file with a peer's; None unless the result has measured both.
 
-    That is the smallest int8 file of the peer's that is no smaller than ours, else the largest.
+    That is the int8 file of theirs that is `nearest` in size.
     """
     ours = row_of(result, sha256)
     peers = [row for row in peer_rows(result) if row["input"]["dtype"] == "int8"]
     if ours is None or not peers:
         return None
-    peers.sort(key=lambda row: row["payload_bytes"])
-    fitting = [row for row in peers if row["payload_bytes"] >= ours["payload_bytes"]]
-    return compared(ours, (fitting or peers[-1:])[0])
+    return compared(ours, nearest(ours["payload_bytes"], peers, lambda row: row["payload_bytes"]))
+
+
+def nearest(size: int, others: Sequence[T], size_of: Callable[[T], int]) -> T:
+    """Return the smallest of `others` that is no smaller than `size`, else the largest."""
+    ordered = sorted(others, key=size_of)
+    return next((other for other in ordered if size_of(other) >= size), ordered[-1])
 
 
 def compared(ours: Row, peer: Row) -> Versus:

@@ -12,7 +12,7 @@ from math import comb
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.statistics import Estimate, expected_calibration_error
+from edgecifar.runtime.statistics import Estimate, expected_calibration_error, paired_change
 
 SIGNIFICANCE = 0.05
 
@@ -92,31 +92,16 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**discordant))
 
 
-def paired_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 20_000,
-    seed: int = 0,
-) -> PairedDifference:
-    """Difference in top-1, second minus first, in points, with a paired bootstrap interval.
+def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference:
+    """Difference in top-1, second minus first, in points, with its 95 % interval and test.
 
-    `first` and `second` are bool [N] for the same images. An image contributes -1, 0 or 1, so
-    drawing N images with replacement is one multinomial draw of those three counts: the same
-    percentile bootstrap without the N x resamples matrix. Where the two never differ, the interval
-    is [0, 0]: then N says how much that is worth.
+    `first` and `second` are bool [N], right or wrong on the same images.
     """
     first, second = _paired(first, second)
-    n = len(first)
-    test = mcnemar(first, second)
-    shares = np.array([test.only_first, n - test.only_first - test.only_second, test.only_second])
-    draws = np.random.default_rng(seed).multinomial(n, shares / n, size=resamples)
-    points = (draws[:, 2] - draws[:, 0]) * (100 / n)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(points, [tail, 100 - tail])
-    difference = 100 * (test.only_second - test.only_first) / n
-    return PairedDifference(difference, float(low), float(high), n, test)
+    change = paired_change(first, second)
+    return PairedDifference(
+        change.value, change.low, change.high, len(first), mcnemar(first, second)
+    )
 
 
 def mean_of(values: Sequence[float]) -> Mean:

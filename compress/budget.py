@@ -11,9 +11,8 @@ from edgecifar.compress.bare import probabilities
 from edgecifar.compress.latency import Timed, race
 from edgecifar.compress.selective import Ranged, Unit
 from edgecifar.compress.sensitivity import IMAGES, Sensitivity, Track, measure
-from edgecifar.compress.verdict import paired_change
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.statistics import Estimate
+from edgecifar.runtime.statistics import Estimate, paired_change
 from edgecifar.train.evaluate import predict
 
 if TYPE_CHECKING:

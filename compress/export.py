@@ -15,7 +15,7 @@ from edgecifar.compress.confidence import divide_logits, divisor
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
 from edgecifar.compress.formats import FORMATS, Format
 from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
-from edgecifar.compress.latency import Timed, call_of, race, told
+from edgecifar.compress.latency import Timed, call_of, faster, race
 from edgecifar.compress.masks import zeros_of
 from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
 from edgecifar.compress.sensitivity import Track
@@ -66,10 +66,8 @@ class Exported:
         text = f"{text}; {self.computes}" if self.computes else text
         if not self.timed or self.format in ("float32", "onnx"):
             return text
-        ratio = self.timed.ratio
-        faster = f"{1 / ratio.value:.2f}x" if ratio.high < 1 else "not"
         plain = "float32 ONNX" if self.path.suffix == ".onnx" else "float32"
-        return f"{text}; {faster} faster than {plain} on this machine ({told(ratio)})"
+        return f"{text}; {faster(self.timed.ratio, f' than {plain}')}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""

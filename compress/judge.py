@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecifar.compress.verdict import Side, Verdict, paired_change
+from edgecifar.compress.verdict import Side, Verdict
+from edgecifar.runtime.statistics import paired_change
 from edgecifar.train.files import read_json, write_json
 from edgecifar.train.run import Run
 

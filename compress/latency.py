@@ -43,6 +43,12 @@ def told(times: Estimate) -> str:
     return f"{times.value:.2f}x the time, {times.low:.2f} to {times.high:.2f}"
 
 
+def faster(times: Estimate, than: str = "") -> str:
+    """Say how much faster a ratio of latencies is ` than` what, or that it isn't beyond chance."""
+    gain = f"{1 / times.value:.2f}x" if times.high < 1 else "not"
+    return f"{gain} faster{than} on this machine ({told(times)})"
+
+
 class Int8Race:
     """Times models against a first one, each converted to int8 without fine-tuning.
 

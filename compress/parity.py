@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecifar.compress.verdict import paired_change
-from edgecifar.runtime.statistics import Estimate, describe_change, wilson
+from edgecifar.runtime.statistics import Estimate, describe_change, paired_change, wilson
 
 # Percent of images. Sound int8 files reached 98.5 or more, and what they disagree on are images
 # that the network is unsure of; 8 bits alone don't explain one image in twenty.

@@ -1,13 +1,10 @@
 """What a compression step changed, before and after, and in plain words whether it paid."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from edgecifar.compress.latency import told
+from edgecifar.compress.latency import faster, told
 from edgecifar.runtime.statistics import Estimate, describe_change
 
 
@@ -82,10 +79,7 @@ class Verdict:
         return dataclasses.asdict(self) | {"verdict": self.text}
 
     def _speed(self) -> str:
-        against = _AGAINST.get(self.step, "")
-        ratio = self.latency_ratio
-        faster = f"{1 / ratio.value:.2f}x" if ratio.high < 1 else "is not"
-        return f"int8 {faster} faster{against} on this machine ({told(ratio)})"
+        return f"int8 is {faster(self.latency_ratio, _AGAINST.get(self.step, ''))}"
 
     def _accuracy(self) -> str:
         said = describe_change(
@@ -116,21 +110,6 @@ _ROWS = (
     ("weights that are zero", "zeros", ".1%"),
     ("latency, microseconds", "us", ".1f"),
 )
-
-
-def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
-    """Return the change in top-1, in points, between two models on the same images.
-
-    Both are bool [n], right or wrong. The 95 % interval is Wald's for matched pairs, with half an
-    image on either side so that it isn't empty where they never differ. Source: Agresti & Min,
-    "Simple improved confidence intervals for comparing matched proportions", 2005.
-    """
-    n = len(before)
-    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    change, centre = (won - lost) / n, (won - lost) / (n + 2)
-    variance = (won + lost + 1 - (won - lost) ** 2 / (n + 2)) / (n + 2) ** 2
-    half = 1.96 * math.sqrt(variance)
-    return Estimate(100 * change, 100 * (centre - half), 100 * (centre + half))
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -103,6 +103,21 @@ def ratio(rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> Estim
     return Estimate(value, min(low, exact[0], value), max(high, exact[1], value))
 
 
+def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
+    """Return the change in top-1, in points, between two models on the same images.
+
+    Both are bool [n], right or wrong. The 95 % interval is Wald's for matched pairs, with half an
+    image on either side so that it isn't empty where they never differ. Source: Agresti & Min,
+    "Simple improved confidence intervals for comparing matched proportions", 2005.
+    """
+    n = len(before)
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    change, centre = (won - lost) / n, (won - lost) / (n + 2)
+    variance = (won + lost + 1 - (won - lost) ** 2 / (n + 2)) / (n + 2) ** 2
+    half = _Z95 * math.sqrt(variance)
+    return Estimate(100 * change, 100 * (centre - half), 100 * (centre + half))
+
+
 def describe_change(what: str, change: Estimate, of: str = "") -> str:
     """Say in words how `what`, an accuracy, changed; `of` tells on what it was measured."""
     interval = f"{change.low:+.2f} to {change.high:+.2f}{of}"

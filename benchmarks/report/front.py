@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from edgecifar.benchmarks.against import nearest
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Measured
 from edgecifar.benchmarks.report.networks import alike, are_several, kin, originals
@@ -158,18 +159,16 @@ def _float_forms(bench: Bench, rows: Sequence[Row]) -> Iterator[_Pair]:
 
 
 def _others(bench: Bench, rows: Sequence[Row]) -> Iterator[_Pair]:
-    """Yield our int8 files, each with the smallest foreign one that isn't smaller.
+    """Yield our int8 files, each with the foreign one that is `nearest` in size.
 
-    Else with the largest. Foreign are those that say nothing of themselves, beside some that do.
+    Foreign are those that say nothing of themselves, beside some that do.
     """
     for row, model in zip(rows, bench.models, strict=True):
         if not model.metadata or model.error or kin(model).is_float or not row.payload_bytes:
             continue
         peers = [other for other in rows if _is_peer(bench.models[other.index], model)]
-        peers.sort(key=lambda other: other.payload_bytes)
-        fitting = [other for other in peers if other.payload_bytes >= row.payload_bytes]
         if peers:
-            yield row, (fitting or peers[-1:])[0], _OTHERS
+            yield row, nearest(row.payload_bytes, peers, lambda peer: peer.payload_bytes), _OTHERS
 
 
 def _is_peer(other: Measured, model: Measured) -> bool:

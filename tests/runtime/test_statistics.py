@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgecifar.runtime.statistics import latency, ratio, wilson
+from edgecifar.runtime.statistics import latency, paired_change, ratio, wilson
 
 
 def test_wilson_against_published_values():
@@ -83,3 +83,23 @@ def test_five_percent_are_told_apart():
     found = [ratio(*_simulated(rng, 1.05)) for _ in range(50)]
     assert all(estimate.low > 1 for estimate in found)
     assert sum(e.low <= 1.05 <= e.high for e in found) >= 45
+
+
+def test_paired_change_counts_images_on_which_the_two_differ():
+    before = np.repeat([True, True, False, False], [800, 30, 10, 160])
+    after = np.repeat([True, False, True, False], [800, 30, 10, 160])
+    change = paired_change(before, after)
+    assert change.value == pytest.approx(-2.0)
+    assert change.low < -2 < change.high < 0
+    # Twice the images that differ both ways say nothing else of the mean, but less surely.
+    shaky = np.repeat([True, True, False, False], [700, 130, 110, 60])
+    other = np.repeat([True, False, True, False], [700, 130, 110, 60])
+    assert paired_change(shaky, other).high > 0
+
+
+def test_no_difference_is_no_certainty():
+    same = np.ones(50, dtype=bool)
+    change = paired_change(same, same)
+    assert change.value == 0
+    assert change.low < -1
+    assert change.high > 1
