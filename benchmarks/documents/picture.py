@@ -11,10 +11,12 @@ from math import ceil, floor, log10
 
 from edgecifar.benchmarks.documents.systems import Kind, Mark
 
-_WIDTH, _HEIGHT = 600, 424
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 424, 66, 368  # of the axes; right of them is what has no latency
+_WIDTH, _HEIGHT = 600, 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 588, 82, 384  # of the axes
 _FONT = 14
 _LETTER = 0.57 * _FONT  # mean width, in fonts that are wide
+_LEGEND_BOTTOM = 56
+_LINE = _FONT + 4
 _RADIUS = 6
 _COLOURS = {  # on a light and on a dark surface: those of the report's page
     "surface": ("#ffffff", "#16191e"),
@@ -27,8 +29,8 @@ _COLOURS = {  # on a light and on a dark surface: those of the report's page
 _LEGEND: dict[Kind, str] = {  # of points
     "ours": "edgecifar, int8",
     "peer": "MLPerf Tiny",
-    "measured": "seed report, measured",
-    "stand-in": "stand-in for one of it",
+    "measured": "seed report, ours",
+    "reported": "reported",
 }
 
 
@@ -71,10 +73,9 @@ class Scales:
 
 
 def draw(shown: Sequence[Mark]) -> str:
-    """Draw the marks; those with a latency as points, the others as bars beside the axes."""
-    points = [mark for mark in shown if mark.latency is not None]
+    """Draw the marks."""
     scales = Scales(
-        (0.7 * min(m.latency for m in points), 1.5 * max(m.latency for m in points)),
+        (0.7 * min(m.latency for m in shown), 1.5 * max(m.latency for m in shown)),
         (floor(min(m.top1 for m in shown)) - 1, ceil(max(m.top1 for m in shown)) + 1),
     )
     told = "; ".join(_told(mark) for mark in shown)
@@ -94,9 +95,8 @@ def draw(shown: Sequence[Mark]) -> str:
 
 
 def _told(mark: Mark) -> str:
-    where = f" at {mark.latency:.0f} us" if mark.latency else ""
-    where += ", as reported" if mark.kind == "reported" else ""
-    return f"{mark.label}: {mark.top1:.2f} %{where}"
+    source = ", as reported," if mark.kind == "reported" else ""
+    return f"{mark.label}: {mark.top1:.2f} %{source} at {mark.latency:.0f} us"
 
 
 def _style() -> str:
@@ -126,10 +126,8 @@ def _text(x: float, y: float, text: str, role: str, *, anchor: str = "start", bo
 def _legend(shown: Sequence[Mark]) -> list[str]:
     parts, x = [], float(_LEFT)
     parts.append(_text(x, 24, "Top-1 on CIFAR-10 (%), test images", "ink", bold=True))
-    if any(mark.latency is None for mark in shown):
-        parts.append(_text(_RIGHT + 8, 24, "seed report", "muted", bold=True))
     for kind, text in _LEGEND.items():
-        if any(mark.kind == kind and mark.latency for mark in shown):
+        if any(mark.kind == kind for mark in shown):
             parts += [_glyph(kind, x + _RADIUS, 43), _text(x + 18, 48, text, "muted")]
             x += 18 + _LETTER * len(text) + 14
     return parts
@@ -145,14 +143,10 @@ def _glyph(kind: Kind, x: float, y: float) -> str:
             f'<rect class="peer-line" stroke-width="2.5" x="{x - side / 2:.1f}" '
             f'y="{y - side / 2:.1f}" width="{side}" height="{side}"/>'
         )
-    if kind in ("measured", "stand-in"):
-        return (
-            f'<path class="muted" d="M{x:.1f} {y - _RADIUS:.1f}l{_RADIUS} {_RADIUS} -{_RADIUS} '
-            f'{_RADIUS} -{_RADIUS} -{_RADIUS}z"/>'
-        )
+    role = 'muted"' if kind == "measured" else 'muted-line" stroke-width="2"'
     return (
-        f'<path class="muted-line" stroke-width="2.5" d="M{x - _RADIUS:.1f} {y:.1f}'
-        f'h{2 * _RADIUS}"/>'
+        f'<path class="{role} d="M{x:.1f} {y - _RADIUS:.1f}l{_RADIUS} {_RADIUS} -{_RADIUS} '
+        f'{_RADIUS} -{_RADIUS} -{_RADIUS}z"/>'
     )
 
 
@@ -161,7 +155,7 @@ def _axes(scales: Scales) -> list[str]:
     for top1 in range(scales.tops[0], scales.tops[1] + 1):
         if top1 % 5 == 0:
             y = scales.y(top1)
-            parts.append(f'<path class="grid-line" d="M{_LEFT} {y:.1f}H{_WIDTH - 12}"/>')
+            parts.append(f'<path class="grid-line" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>')
             parts.append(_text(_LEFT - 8, y + 5, str(top1), "muted", anchor="end"))
     for latency in _ticks(*scales.latencies):
         x = scales.x(latency)
@@ -183,10 +177,10 @@ def _ticks(low: float, high: float) -> list[int]:
 
 
 def _symbol(mark: Mark, scales: Scales) -> list[str]:
-    y = scales.y(mark.top1)
-    if mark.latency is None:
-        return [_glyph(mark.kind, _RIGHT + 8 + _RADIUS, y)]
-    x, (low, high) = scales.x(mark.latency), map(scales.y, mark.interval)
+    x, y = scales.x(mark.latency), scales.y(mark.top1)
+    if not mark.interval:
+        return [_glyph(mark.kind, x, y)]
+    low, high = map(scales.y, mark.interval)
     role = mark.kind if mark.kind in _COLOURS else "muted"
     bar = f'<path class="{role}-line" stroke-width="1.5" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
     return [bar, _glyph(mark.kind, x, y)]
@@ -194,30 +188,14 @@ def _symbol(mark: Mark, scales: Scales) -> list[str]:
 
 def _labels(shown: Sequence[Mark], scales: Scales) -> list[str]:
     """Write each label beside its mark, where it covers no other; ours choose first."""
-    area = Box(_LEFT, _TOP - _FONT, _RIGHT + 4, _BOTTOM)
-    points = [mark for mark in shown if mark.latency is not None]
-    taken = [_around(mark, scales) for mark in points]
+    area = Box(_LEFT, _LEGEND_BOTTOM, _WIDTH - 4, _BOTTOM)
+    taken = [_around(mark, scales) for mark in shown]
     parts = []
-    for mark in points:
+    for mark in shown:
         text = f"{mark.label} {mark.top1:.1f}"
         x, y, anchor, box = _place(mark, len(text) * _LETTER, scales, area, taken)
         taken.append(box)
         parts.append(_text(x, y, text, "ink", anchor=anchor, bold=mark.kind == "ours"))
-    return parts + _margin(shown, scales)
-
-
-def _margin(shown: Sequence[Mark], scales: Scales) -> list[str]:
-    """Write beside the axes what has no latency, lower where two would lie upon each other.
-
-    Right of the marks, which stand at their heights, so that no text covers one.
-    """
-    parts, free, x = [], 0.0, _RIGHT + 14 + 2 * _RADIUS
-    for mark in sorted(shown, key=lambda mark: -mark.top1):
-        if mark.latency is None:
-            y = max(scales.y(mark.top1), free)
-            free = y + 2 * _FONT + 7
-            parts.append(_text(x, y + 5, mark.label, "muted"))
-            parts.append(_text(x, y + 6 + _FONT, f"{mark.top1:.1f} {mark.kind}", "muted"))
     return parts
 
 
@@ -231,18 +209,18 @@ def _place(
 ) -> tuple[float, float, str, Box]:
     """Return the start of a label's baseline, its anchor and its box, in a place that is free."""
     x, y = scales.x(mark.latency), scales.y(mark.top1)
-    low, high = (abs(scales.y(bound) - y) for bound in mark.interval)
+    low, high = (abs(scales.y(bound) - y) for bound in mark.interval or (mark.top1, mark.top1))
     side, above, below = _RADIUS + 6, max(high, _RADIUS) + 6, max(low, _RADIUS) + _FONT + 2
     choices = [
         (x + side, y + 5, "start", x + side),
         (x - side, y + 5, "end", x - side - width),
         *(
             (place, base, anchor, start)
-            for base in (y - above, y + below)
+            for base in (y - above, y + below, y - above - _LINE, y + below + _LINE)
             for place, anchor, start in (
-                (x, "middle", x - width / 2),
                 (x - _RADIUS, "start", x - _RADIUS),
                 (x + _RADIUS, "end", x + _RADIUS - width),
+                (x, "middle", x - width / 2),
             )
         ),
     ]

@@ -35,6 +35,7 @@ from edgecifar.train.zoo import Shipped
 
 SHIPPED = "shipped"  # the result that has all shipped files and the peer's
 REPORTED = "seed-study"  # the study that knows what the seed report says of its systems
+UNTRAINED = "systems"  # the result that has these systems with random weights
 _REFERENCE = "cifar10"
 _BLOCK = re.compile(
     r"(<!-- (results|paired|targets|study|instructions): ([\w-]+) -->\n).*?(<!-- end -->)",
@@ -48,8 +49,9 @@ def documents(root: Path) -> dict[Path, str]:
     shipped = _sound(results / f"{SHIPPED}.json")
     readme, folder = root / "README.md", root / "train" / "zoo"
     studied = results / f"{REPORTED}.json"
-    outcome = study_result.read(studied) if studied.exists() else None
-    shown = systems.marks(shipped, models, plan.read(REPORTED), outcome)
+    outcome = study_result.read(studied)
+    untrained = _sound(results / f"{UNTRAINED}.json")
+    shown = systems.marks(shipped, models, plan.read(REPORTED), outcome, untrained)
     return {
         readme: fill(readme.read_text(encoding="utf-8"), results, models),
         results / f"{SHIPPED}.svg": picture.draw(shown),

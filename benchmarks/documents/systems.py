@@ -1,83 +1,114 @@
 """The systems that the README's picture shows, and what is known of each."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.against import PEERS, file_stem, peer_rows, row_of
 from edgecifar.benchmarks.study.plan import Member, Study
 from edgecifar.benchmarks.study.result import on_validation
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.zoo import Shipped
 
-Kind = Literal["ours", "peer", "measured", "stand-in", "reported"]
+Kind = Literal["ours", "peer", "measured", "reported"]
+Row = Mapping[str, Any]
+_USUAL_SIZE = 32  # pixels: of CIFAR-10's images
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A system: top-1 in percent with its interval, and median latency in us, where known."""
+    """A system: top-1 in percent, with its interval if it was measured, and latency in us."""
 
     kind: Kind
     label: str
     top1: float
+    latency: float
     interval: tuple[float, float] | None = None
-    latency: float | None = None
 
 
 def marks(
     result: Mapping[str, Any],
     shipped: Iterable[Shipped],
     study: Study,
-    outcome: Mapping[str, Any] | None = None,
+    outcome: Mapping[str, Any],
+    untrained: Mapping[str, Any],
 ) -> list[Mark]:
     """Return what the picture shows: our shipped files, the peer's and the systems of `study`.
 
-    Of these, `outcome` is the study's result if there is one. Latencies are of `result` alone, so
-    that all were measured in one run.
+    `outcome` is the study's result. Latencies are of the bench `result`; those of the systems are
+    of `untrained`, a bench of their architectures with random weights, by their ratio to the first
+    file that both have. Raises EdgecifarError if a system is missing there.
     """
     found = []
     for model in shipped:
         row = row_of(result, model.info["int8"]["sha256"])
         found += [_measured("ours", model.name, row)] if row else []
     found += [_measured("peer", PEERS[file_stem(row)], row) for row in peer_rows(result)]
-    return [*found, *_systems(result, study, outcome)]
+    return [*found, *_systems(study, outcome, _Latencies(result, untrained))]
 
 
-def _systems(
-    result: Mapping[str, Any], study: Study, outcome: Mapping[str, Any] | None
-) -> Iterator[Mark]:
-    """Yield a mark a system: our float model of it, else what is reported.
+class _Latencies:
+    """Microseconds of architectures, on the scale of a bench that hasn't got them."""
 
-    Of several recipes of ours that answer to one system it is the best on validation images.
+    def __init__(self, result: Mapping[str, Any], untrained: Mapping[str, Any]):
+        medians = {r["sha256"]: r["latency_us"]["median"] for r in result["models"]}
+        self._rows: Sequence[Row] = untrained["models"]
+        both = (row for row in self._rows if row["sha256"] in medians)
+        if (shared := next(both, None)) is None:
+            raise EdgecifarError("no file of the systems' bench is in that of the shipped models")
+        self._scale = medians[shared["sha256"]] / shared["latency_us"]["median"]
+
+    def of(self, member: Member) -> float:
+        """Return the latency of a recipe's architecture, at the size that the recipe takes."""
+        recipe = recipes.read(member.recipe)
+        size = recipe.transfer.backbone_size if recipe.transfer else _USUAL_SIZE
+        name = f"{recipe.architecture}-{size}-float32"
+        for row in self._rows:
+            if file_stem(row) == name:
+                return self._scale * row["latency_us"]["median"]
+        raise EdgecifarError(
+            f"{name}.tflite was not measured beside the other systems: write it with "
+            "edgecifar.benchmarks.checks.untrained, and measure all of them again"
+        )
+
+
+def _systems(study: Study, outcome: Mapping[str, Any], latencies: _Latencies) -> Iterator[Mark]:
+    """Yield our float model of each architecture, and what is reported of those not trained here.
+
+    Of several recipes for an architecture it is the best on validation images.
     """
-    results = (outcome or {"members": ()})["members"]
-    done = {member["recipe"]: member for member in results if member["mean"].get("float")}
-    systems: dict[str, list[Member]] = {}
+    done = {
+        member["recipe"]: member for member in outcome["members"] if member["mean"].get("float")
+    }
+    groups: dict[str, list[Member]] = {}
     for member in (member for member in study.members if member.reported is not None):
-        systems.setdefault(member.system or _short(member.label), []).append(member)
-    for system, members in systems.items():
-        known = [done[name] for name in (Path(m.recipe).stem for m in members) if name in done]
+        groups.setdefault(recipes.read(member.recipe).architecture, []).append(member)
+    for members in groups.values():
+        known = {name: m for m in members if (name := Path(m.recipe).stem) in done}
         if known:
-            yield _ours(result, system, max(known, key=on_validation))
-        else:
-            yield Mark("reported", _short(members[0].label), members[0].reported)
+            best = max(known, key=lambda name: on_validation(done[name]))
+            yield _ours(known[best], done[best], latencies)
+        elif not members[0].stands_in:
+            first = members[0]
+            yield Mark("reported", _short(first.label), first.reported, latencies.of(first))
 
 
-def _ours(result: Mapping[str, Any], system: str, member: Mapping[str, Any]) -> Mark:
-    files = (file for file in member["runs"][0]["files"] if file["role"] == "float")
-    row = next(filter(None, (row_of(result, file["sha256"]) for file in files)), None)
-    label = _short(member["label"])
-    kind: Kind = "measured" if label == system else "stand-in"
-    if row:
-        return _measured(kind, label, row)
-    return Mark(kind, label, member["mean"]["float"]["top1"])
+def _ours(member: Member, done: Mapping[str, Any], latencies: _Latencies) -> Mark:
+    mean = done["mean"]["float"]
+    if mean["seeds"] == 1:
+        files = (file for file in done["runs"][0]["files"] if file["role"] == "float")
+        mean = next(files)["accuracy"]
+    span = (mean["low"], mean["high"])
+    return Mark("measured", _short(member.label), mean["top1"], latencies.of(member), span)
 
 
 def _short(label: str) -> str:
     return label.partition(",")[0]
 
 
-def _measured(kind: Kind, label: str, row: Mapping[str, Any]) -> Mark:
+def _measured(kind: Kind, label: str, row: Row) -> Mark:
     accuracy = row["accuracy"]
     span = (accuracy["low"], accuracy["high"])
-    return Mark(kind, label, accuracy["top1"], span, row["latency_us"]["median"])
+    return Mark(kind, label, accuracy["top1"], row["latency_us"]["median"], span)

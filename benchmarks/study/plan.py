@@ -24,7 +24,7 @@ class Member:
     """A recipe, the seeds to repeat it with, and the top-1 in percent that others report.
 
     `asked` is the top-1 in percent that our float model was to reach, `tried` what was done for it
-    so far, as a sentence. Recipes that answer to the same reported model name that `system`.
+    so far, as a sentence. A recipe `stands_in` whose architecture is not the reported one.
     """
 
     recipe: str
@@ -34,7 +34,7 @@ class Member:
     tried: str = ""
     seeds: tuple[int, ...] = (0,)
     note: str = ""
-    system: str = ""
+    stands_in: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
