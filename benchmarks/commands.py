@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecifar.train.data.options import data_options
-from edgecifar.train.recipe import LARGEST_SEED
+from edgecifar.train.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
     from edgecifar.benchmarks.recipe import Recipe

@@ -12,7 +12,8 @@ from edgecifar.compress.prune import Pruning
 from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.sparsify import Sparsification
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import Training, did_you_mean, from_mapping, read_toml, require_seed
+from edgecifar.train.parsing import did_you_mean, from_mapping, read_toml
+from edgecifar.train.settings import Training, require_seed
 from edgecifar.train.transfer import Transfer
 
 _FOLDER = files("edgecifar.benchmarks") / "recipes"

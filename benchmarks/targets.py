@@ -21,7 +21,7 @@ from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes
-from edgecifar.train.recipe import did_you_mean, from_mapping, read_toml
+from edgecifar.train.parsing import did_you_mean, from_mapping, read_toml
 
 COLUMNS = ("top-1 %", "points of it", "same answers", "faster", "bytes", "zipped")  # of figures
 

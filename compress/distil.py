@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from edgecifar.compress.teacher import SMALLEST, answer_views
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, start_run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset

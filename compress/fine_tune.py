@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecifar.compress.masks import hold, require_held, zeros_of
-from edgecifar.train.recipe import Training
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras

@@ -11,8 +11,8 @@ from edgecifar.compress.filters.target import Target, TargetKind
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
 from edgecifar.train.keras_files import load_model, save_model
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, start_run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras

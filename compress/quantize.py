@@ -15,8 +15,8 @@ from edgecifar.compress.selective import file_part, fused_with, require_layers
 from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import RANGE, normalise
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, start_run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras

@@ -13,7 +13,7 @@ from edgecifar.compress.tflite import NOISE, converter_of, samples
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.keras_files import is_quantization_aware
-from edgecifar.train.recipe import did_you_mean
+from edgecifar.train.parsing import did_you_mean
 
 if TYPE_CHECKING:
     import tf_keras as keras

@@ -15,8 +15,9 @@ from edgecifar.compress.prune import require_share
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
 from edgecifar.train.keras_files import load_model, save_model
-from edgecifar.train.recipe import Training, did_you_mean
+from edgecifar.train.parsing import did_you_mean
 from edgecifar.train.run import Run, start_run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras

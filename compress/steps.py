@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunFinishedError
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras

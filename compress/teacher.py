@@ -11,8 +11,8 @@ import numpy as np
 from edgecifar.train.files import alone_in, read_json, remove_partial, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.precision import quickest_policy, recast
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -22,7 +22,7 @@ def digits(_cache):
 @pytest.fixture(scope="session")
 def quick_training():
     """Settings under which resnet8 learns the digits in seconds."""
-    from edgecifar.train.recipe import Augmentation, Training
+    from edgecifar.train.settings import Augmentation, Training
 
     return Training(
         epochs=6,

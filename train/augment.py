@@ -8,7 +8,7 @@ an uninterrupted one would have seen, and a teacher's view can be reproduced for
 import math
 from typing import NamedTuple
 
-from edgecifar.train.recipe import Augmentation
+from edgecifar.train.settings import Augmentation
 
 
 class Draw(NamedTuple):

@@ -11,7 +11,7 @@ import click
 from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
-from edgecifar.train.recipe import LARGEST_SEED, Training
+from edgecifar.train.settings import LARGEST_SEED, Training
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
@@ -144,7 +144,7 @@ def train(
     from edgecifar.train import zoo
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
-    from edgecifar.train.recipe import parse_assignments
+    from edgecifar.train.parsing import parse_assignments
     from edgecifar.train.summary import print_run
     from edgecifar.train.transfer import source_run
 
@@ -173,7 +173,7 @@ def trainer(
     `changes` are the user's settings, of which `transfer.KEY` go to those `asked` of transfer.
     """
     from edgecifar.train import session, transfer
-    from edgecifar.train.recipe import override
+    from edgecifar.train.parsing import override
 
     prefix = "transfer."
     own = {key: value for key, value in changes.items() if not key.startswith(prefix)}
@@ -191,7 +191,8 @@ def trainer(
 def _usual(architecture: str) -> "Training":
     """Return the settings that suit a network which starts from random weights."""
     from edgecifar.train import models
-    from edgecifar.train.recipe import Training, override
+    from edgecifar.train.parsing import override
+    from edgecifar.train.settings import Training
 
     return override(Training(), models.find(architecture).training)
 
@@ -201,7 +202,7 @@ def suited(settings: "Training", changes: Mapping, dataset: "Dataset") -> "Train
 
     A batch size among the user's `changes` stays as it is.
     """
-    from edgecifar.train.recipe import for_few_images
+    from edgecifar.train.settings import for_few_images
 
     if "batch_size" in changes:
         return settings

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecifar.train.files import remove_partial, write_whole
 from edgecifar.train.models.backbone import Backbone
-from edgecifar.train.recipe import Training
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tensorflow as tf

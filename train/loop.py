@@ -8,7 +8,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import Checkpoints, Fit
 from edgecifar.train.files import alone_in
 from edgecifar.train.pipeline import Feed, Goals
-from edgecifar.train.recipe import Training
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.train.augment import Draw, augment, draw, mix_up, vary
 from edgecifar.train.normalisation import normalise
-from edgecifar.train.recipe import Training
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
     from edgecifar.train.data import Dataset
-    from edgecifar.train.recipe import Training
+    from edgecifar.train.settings import Training
 
 SCHEMA = 1
 _ABSENT = {"keep_float": []}  # how entries read that older runs don't have

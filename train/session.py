@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from edgecifar.train import models
 from edgecifar.train.keras_files import hold_random_states
-from edgecifar.train.recipe import Training, from_mapping
+from edgecifar.train.parsing import from_mapping
 from edgecifar.train.run import Run, start_run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tensorflow as tf

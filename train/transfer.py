@@ -10,8 +10,8 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, zoo
 from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.models.backbone import Backbone, enlargement, usual_size
-from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.run import Run, open_run, start_run
+from edgecifar.train.settings import Augmentation, Training
 from edgecifar.train.trunk import Trunk, trunk_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import click
 
 from edgecifar.benchmarks.program import Program
 from edgecifar.train.data.options import data_options
-from edgecifar.train.recipe import Augmentation, Training
+from edgecifar.train.settings import Augmentation, Training
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset

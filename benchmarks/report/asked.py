@@ -17,7 +17,7 @@ from edgecifar.benchmarks.targets import (
     read_targets,
 )
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import read_toml
+from edgecifar.train.parsing import read_toml
 
 _OUTCOME = "Outcome"
 

@@ -7,7 +7,7 @@ import click
 
 from edgecifar.train.commands import suited
 from edgecifar.train.data.options import data_options
-from edgecifar.train.recipe import LARGEST_SEED
+from edgecifar.train.settings import LARGEST_SEED
 
 
 @click.command()
@@ -86,7 +86,7 @@ def search(
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
     from edgecifar.train.models.edgenet import PREFIX
-    from edgecifar.train.recipe import override, parse_assignments
+    from edgecifar.train.parsing import override, parse_assignments
 
     limits = Limits(max_bytes, *parse_latency(max_latency))
     changes = {"epochs": epochs} | parse_assignments(assignments)

@@ -16,8 +16,8 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.commands import flat
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import RunDiffersError, RunFinishedError
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset

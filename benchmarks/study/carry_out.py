@@ -10,7 +10,7 @@ import click
 from edgecifar.benchmarks.study.plan import Study, Task, tasks
 from edgecifar.benchmarks.study.result import Collection
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import did_you_mean
+from edgecifar.train.parsing import did_you_mean
 from edgecifar.train.run import RunDiffersError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import from_mapping, require_seed
+from edgecifar.train.parsing import from_mapping
+from edgecifar.train.settings import require_seed
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset

@@ -12,7 +12,7 @@ from edgecifar.compress.commands.options import (
 from edgecifar.train.adopt.options import open_all, pixels_option, say
 from edgecifar.train.commands import suited
 from edgecifar.train.data.options import data_options
-from edgecifar.train.recipe import LARGEST_SEED
+from edgecifar.train.settings import LARGEST_SEED
 
 
 @click.command()
@@ -45,7 +45,8 @@ def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **o
     from edgecifar.compress.steps import distil_and_judge
     from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
-    from edgecifar.train.recipe import Training, override, parse_assignments
+    from edgecifar.train.parsing import override, parse_assignments
+    from edgecifar.train.settings import Training
     from edgecifar.train.summary import print_run
 
     changes = ({"epochs": epochs} if epochs else {}) | parse_assignments(assignments)

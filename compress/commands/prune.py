@@ -13,7 +13,7 @@ from edgecifar.compress.commands.options import (
 )
 from edgecifar.train.adopt.options import run_argument, say
 from edgecifar.train.data.options import data_options
-from edgecifar.train.recipe import LARGEST_SEED
+from edgecifar.train.settings import LARGEST_SEED
 
 
 @click.command()

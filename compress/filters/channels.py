@@ -15,7 +15,7 @@ import numpy as np
 from edgecifar.compress.filters.prunable import require_prunable
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.graph import nodes_of
-from edgecifar.train.recipe import did_you_mean
+from edgecifar.train.parsing import did_you_mean
 
 if TYPE_CHECKING:
     import tf_keras as keras

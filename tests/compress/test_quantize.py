@@ -15,8 +15,8 @@ from edgecifar.train.evaluate import predict
 from edgecifar.train.files import write_json
 from edgecifar.train.keras_files import load_model, save_model
 from edgecifar.train.normalisation import RANGE, normalise
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import Run, RunFinishedError
+from edgecifar.train.settings import Training
 
 
 @pytest.fixture(scope="module")

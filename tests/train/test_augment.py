@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from edgecifar.train.augment import augment, draw, mix_up, vary
-from edgecifar.train.recipe import Augmentation
+from edgecifar.train.settings import Augmentation
 
 NOTHING = Augmentation(flip="none", crop=0)
 

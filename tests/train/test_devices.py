@@ -18,7 +18,7 @@ count, out, strategy = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 from edgecifar.train.data import load
-from edgecifar.train.recipe import Augmentation, Training
+from edgecifar.train.settings import Augmentation, Training
 from edgecifar.train.session import train
 settings = Training(
     epochs=2, batch_size=128, learning_rate=0.001, schedule="constant", ema=0.9,

@@ -7,8 +7,8 @@ import pytest
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.train import models
 from edgecifar.train.data import Split
-from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.session import train
+from edgecifar.train.settings import Augmentation, Training
 
 FEW_STEPS = Training(
     epochs=1,

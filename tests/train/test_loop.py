@@ -11,8 +11,8 @@ import pytest
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.files import alone_in
-from edgecifar.train.recipe import Augmentation, Training
 from edgecifar.train.session import train
+from edgecifar.train.settings import Augmentation, Training
 
 # baseline has dropout, whose random state is the hardest thing to take up again.
 SHORT = Training(

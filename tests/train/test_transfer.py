@@ -16,7 +16,8 @@ from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.commands import train as command
 from edgecifar.train.commands import trainer
 from edgecifar.train.data import Split
-from edgecifar.train.recipe import Training, override
+from edgecifar.train.parsing import override
+from edgecifar.train.settings import Training
 from edgecifar.train.transfer import FINE_TUNING, Head, Transfer, freeze, train
 
 NAME = "efficientnet_lite0"

@@ -10,7 +10,7 @@ from tf_keras import layers
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.data import Split
-from edgecifar.train.recipe import override
+from edgecifar.train.parsing import override
 from edgecifar.train.transfer import FROM_RUN, HEAD_FROM_RUN, Transfer, freeze, thaw, train
 from edgecifar.train.trunk import Trunk, trunk_of
 

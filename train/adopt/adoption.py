@@ -18,8 +18,9 @@ from edgecifar.train.adopt.rewrite import (
     for_our_pixels,
     with_probabilities,
 )
-from edgecifar.train.recipe import Augmentation, Training, for_few_images, from_mapping
+from edgecifar.train.parsing import from_mapping
 from edgecifar.train.run import Run, is_finished, open_run, start_run
+from edgecifar.train.settings import Augmentation, Training, for_few_images
 from edgecifar.train.stem import Preprocessing
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
-from edgecifar.train.recipe import did_you_mean
+from edgecifar.train.parsing import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np

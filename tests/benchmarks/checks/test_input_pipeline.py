@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from edgecifar.benchmarks.checks import input_pipeline
 from edgecifar.benchmarks.checks.input_pipeline import measure
-from edgecifar.train.recipe import Augmentation, Training
+from edgecifar.train.settings import Augmentation, Training
 
 
 def test_throughput_is_measured_both_ways(digits, monkeypatch):

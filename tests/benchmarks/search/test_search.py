@@ -25,8 +25,8 @@ from edgecifar.benchmarks.search.trials import Trial, Trials
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
-from edgecifar.train.recipe import Training
 from edgecifar.train.run import RunDiffersError
+from edgecifar.train.settings import Training
 
 LIMITS = Limits(bytes=60_000, latency=2.0, relative=True)
 TINY = Training(epochs=1, batch_size=64, learning_rate=0.05)

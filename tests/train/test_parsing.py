@@ -1,15 +1,8 @@
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.recipe import (
-    Augmentation,
-    Training,
-    for_few_images,
-    from_mapping,
-    override,
-    parse_assignments,
-    read_toml,
-)
+from edgecifar.train.parsing import from_mapping, override, parse_assignments, read_toml
+from edgecifar.train.settings import Augmentation, Training
 
 
 def test_a_recipe_states_only_what_differs():
@@ -42,20 +35,6 @@ def test_what_does_not_fit_is_named(mapping, message):
     with pytest.raises(EdgecifarError) as caught:
         from_mapping(Training, mapping)
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("count", "batch", "rate"),
-    [(45_000, 256, 0.4), (1_300, 64, 0.1), (300, 8, 0.0125), (9, 8, 0.0125)],
-)
-def test_few_images_get_small_batches(count, batch, rate):
-    found = for_few_images(Training(), count)
-    assert (found.batch_size, found.learning_rate) == (batch, pytest.approx(rate))
-    own = for_few_images(Training(learning_rate=0.3), count, rate_given=True)
-    assert (own.batch_size, own.learning_rate) == (batch, 0.3)
-    adam = for_few_images(Training(optimizer="adam", learning_rate=0.001), count)
-    assert (adam.batch_size, adam.learning_rate) == (batch, 0.001)
-    assert for_few_images(Training(batch_size=4), count).batch_size == 4
 
 
 def test_dotted_keys_override():

@@ -1,0 +1,104 @@
+"""How a model is trained: frozen settings that check themselves."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.parsing import require
+
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
+_MOST_FOR_ADAM = 0.05  # its steps don't shrink with the gradient
+_STEPS = 20  # an epoch has at least so many, where there are few images
+_LEAST_BATCH = 8  # fewer images tell batch normalisation little
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to a training image; all zero means none."""
+
+    flip: Literal["none", "random", "alternating"] = "random"
+    crop: int = 4  # pixels: translation by whole pixels, edges reflected
+    shift: float = 0.0  # fraction of the image size: translation with interpolation
+    rotation: float = 0.0  # degrees to either side
+    cutout: int = 0  # pixels: edge of a square set to mid-grey
+    mixup: float = 0.0  # alpha of the Beta distribution that blends pairs of images
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 0, "augment.crop", self.crop, "0 or more pixels")
+        require(0 <= self.shift < 1, "augment.shift", self.shift, "a fraction from 0 to 1")
+        require(0 <= self.rotation <= 180, "augment.rotation", self.rotation, "0 to 180 degrees")
+        require(self.cutout >= 0, "augment.cutout", self.cutout, "0 or more pixels")
+        require(self.mixup >= 0, "augment.mixup", self.mixup, "0 or more")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is fitted. The defaults suit small residual nets on 32x32 images."""
+
+    epochs: int = 80
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float = 0.4  # the peak
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.15  # fraction of all steps in which the rate rises from zero
+    weight_decay: float = 0.002  # decoupled: each step shrinks kernels by rate x decay
+    label_smoothing: float = 0.0
+    ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0 is off
+    early_stopping: int = 0  # epochs without a better validation accuracy; 0 is off
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    augment: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        if self.optimizer != "sgd" and self.learning_rate > _MOST_FOR_ADAM:
+            raise EdgecifarError(
+                f"learning_rate is {self.learning_rate:g}, which suits SGD: with {self.optimizer} "
+                f"give {_MOST_FOR_ADAM:g} or less, such as 0.001"
+            )
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "a fraction from 0 to 1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to 1")
+        require(0 <= self.ema < 1, "ema", self.ema, "a decay from 0 to 1")
+        require(self.early_stopping >= 0, "early_stopping", self.early_stopping, "0 or more")
+
+    def fine_tuning(
+        self, *, epochs: int, learning_rate: float | None, usual: float, ema: float
+    ) -> "Training":
+        """Return these settings for going on with a trained model.
+
+        The rate falls as a cosine from the first step. Where none is given it is the `usual` one
+        of SGD, of which Adam takes a hundredth: its steps don't shrink with the gradient.
+        """
+        if learning_rate is None:
+            learning_rate = usual if self.optimizer == "sgd" else usual / 100
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            ema=ema,
+            warmup=0.0,
+            schedule="cosine",
+            early_stopping=0,
+        )
+
+
+def for_few_images(settings: Training, count: int, *, rate_given: bool = False) -> Training:
+    """Return `settings` with batches so small that an epoch of `count` images has 20 steps.
+
+    The rate of SGD falls with them, unless it is the user's own. Batches of 8 are the smallest.
+    """
+    most = max(_LEAST_BATCH, 2 ** (max(1, count // _STEPS).bit_length() - 1))
+    if settings.batch_size <= most:
+        return settings
+    rate = settings.learning_rate
+    if settings.optimizer == "sgd" and not rate_given:
+        rate *= most / settings.batch_size
+    return dataclasses.replace(settings, batch_size=most, learning_rate=rate)
+
+
+def require_seed(seed: int) -> None:
+    """Raise EdgecifarError unless it is a seed that every random generator takes."""
+    require(0 <= seed <= LARGEST_SEED, "seed", seed, f"0 to {LARGEST_SEED}")
