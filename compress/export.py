@@ -67,7 +67,7 @@ class Exported:
         if not self.timed or self.format in ("float32", "onnx"):
             return text
         plain = "float32 ONNX" if self.path.suffix == ".onnx" else "float32"
-        return f"{text}; {faster(self.timed.ratio, f' than {plain}')}"
+        return f"{text}; {faster(self.timed.ratio, plain)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -44,9 +44,10 @@ def told(times: Estimate) -> str:
 
 
 def faster(times: Estimate, than: str = "") -> str:
-    """Say how much faster a ratio of latencies is ` than` what, or that it isn't beyond chance."""
+    """Say how much faster a ratio of latencies is `than` what, or that it isn't beyond chance."""
     gain = f"{1 / times.value:.2f}x" if times.high < 1 else "not"
-    return f"{gain} faster{than} on this machine ({told(times)})"
+    against = f" than {than}" if than else ""
+    return f"{gain} faster{against} on this machine ({told(times)})"
 
 
 class Int8Race:

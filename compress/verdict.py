@@ -99,7 +99,7 @@ class Verdict:
         return f"{gain}: int8 without it has {self.beside.top1:.2f} %"
 
 
-_AGAINST = {"quantize": " than float32", "distil": " than its teacher"}
+_AGAINST = {"quantize": "float32", "distil": "its teacher"}
 _ROWS = (
     ("MACs", "macs", ",d"),
     ("parameters", "parameters", ",d"),

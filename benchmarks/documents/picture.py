@@ -143,9 +143,9 @@ def _glyph(kind: Kind, x: float, y: float) -> str:
             f'<rect class="peer-line" stroke-width="2.5" x="{x - side / 2:.1f}" '
             f'y="{y - side / 2:.1f}" width="{side}" height="{side}"/>'
         )
-    role = 'muted"' if kind == "measured" else 'muted-line" stroke-width="2"'
+    style = 'class="muted"' if kind == "measured" else 'class="muted-line" stroke-width="2"'
     return (
-        f'<path class="{role} d="M{x:.1f} {y - _RADIUS:.1f}l{_RADIUS} {_RADIUS} -{_RADIUS} '
+        f'<path {style} d="M{x:.1f} {y - _RADIUS:.1f}l{_RADIUS} {_RADIUS} -{_RADIUS} '
         f'{_RADIUS} -{_RADIUS} -{_RADIUS}z"/>'
     )
 

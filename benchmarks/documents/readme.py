@@ -48,8 +48,7 @@ def documents(root: Path) -> dict[Path, str]:
     results, models = root / "benchmarks" / "results", zoo.entries(root / "train" / "zoo")
     shipped = _sound(results / f"{SHIPPED}.json")
     readme, folder = root / "README.md", root / "train" / "zoo"
-    studied = results / f"{REPORTED}.json"
-    outcome = study_result.read(studied)
+    outcome = study_result.read(results / f"{REPORTED}.json")
     untrained = _sound(results / f"{UNTRAINED}.json")
     shown = systems.marks(shipped, models, plan.read(REPORTED), outcome, untrained)
     return {
@@ -206,11 +205,8 @@ def _of_studies(studies: Iterable[Mapping[str, Any]]) -> Iterator[_Found]:
     for result in studies:
         done = [member for member in result["members"] if member["mean"].get("float")]
         for member in done if result["data"]["name"] == _REFERENCE else ():
-            mean, first = member["mean"]["float"], member["runs"][0]
-            if mean["seeds"] == 1:
-                files = {file["role"]: file["accuracy"] for file in first["files"]}
-                mean = files["float"] | {"seeds": 1}
-            architecture = first["stages"][0]["architecture"]
+            mean = study_result.mean_over_seeds(member, "float")
+            architecture = member["runs"][0]["stages"][0]["architecture"]
             figures = mean | {"macs": member["features"]["macs"]}
             yield architecture, member["recipe"], study_result.on_validation(member), figures
 

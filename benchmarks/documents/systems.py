@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks.against import PEERS, file_stem, peer_rows, row_of
+from edgecifar.benchmarks.against import PEERS, Row, file_stem, peer_rows, row_of
 from edgecifar.benchmarks.study.plan import Member, Study
-from edgecifar.benchmarks.study.result import on_validation
+from edgecifar.benchmarks.study.result import mean_over_seeds, on_validation
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.zoo import Shipped
 
 Kind = Literal["ours", "peer", "measured", "reported"]
-Row = Mapping[str, Any]
 _USUAL_SIZE = 32  # pixels: of CIFAR-10's images
 
 
@@ -96,10 +95,7 @@ def _systems(study: Study, outcome: Mapping[str, Any], latencies: _Latencies) ->
 
 
 def _ours(member: Member, done: Mapping[str, Any], latencies: _Latencies) -> Mark:
-    mean = done["mean"]["float"]
-    if mean["seeds"] == 1:
-        files = (file for file in done["runs"][0]["files"] if file["role"] == "float")
-        mean = next(files)["accuracy"]
+    mean = mean_over_seeds(done, "float")
     span = (mean["low"], mean["high"])
     return Mark("measured", _short(member.label), mean["top1"], latencies.of(member), span)
 

@@ -227,6 +227,19 @@ def on_validation(member: Mapping[str, Any]) -> float:
     return mean_of([one["metrics"]["validation"]["top1"] for one in member["runs"]]).value
 
 
+def mean_over_seeds(member: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """Return `top1`, `low`, `high` and number of `seeds` of a member's files of one role.
+
+    The interval is that of the mean over the seeds, or of the images if there is one seed.
+    """
+    mean = member["mean"][role]
+    if mean["seeds"] > 1:
+        return mean
+    files = (file for one in member["runs"] for file in one["files"] if file["role"] == role)
+    accuracy = next(files)["accuracy"]
+    return mean | {"low": accuracy["low"], "high": accuracy["high"]}
+
+
 def latency_of(result: Mapping[str, Any], sha256: str) -> tuple[int, dict[str, Any]] | None:
     """Return which bench timed a file, counted from 0, and its row there; None if none did."""
     for index, bench in enumerate(result["benches"]):
