@@ -1,6 +1,6 @@
 """The commands `train`, `evaluate` and `models`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import click
 from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
+from edgecifar.train.parsing import flat
 from edgecifar.train.settings import LARGEST_SEED, Training
 
 if TYPE_CHECKING:
@@ -55,15 +56,6 @@ class _Train(click.Command):
 
 def _typed(settings: Iterable[tuple[str, Any]]) -> str:
     return "  ".join(f"{key}={value}" for key, value in settings)
-
-
-def flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings under dotted keys, as --set takes them."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{where}{key}.")
-        else:
-            yield f"{where}{key}", value
 
 
 def _setting(name: str, kind: type, text: str) -> Callable:

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from edgecifar.runtime.errors import EdgecifarError
@@ -42,6 +42,15 @@ def override(settings: T, assignments: Mapping[str, Any]) -> T:
                 raise EdgecifarError(f"unknown setting {dotted}{did_you_mean(dotted, tree)}")
         node[leaf] = value
     return from_mapping(type(settings), tree)
+
+
+def flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings under dotted keys, as --set takes them."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
 
 
 def parse_assignments(texts: tuple[str, ...]) -> dict[str, Any]:

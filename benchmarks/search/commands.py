@@ -1,12 +1,14 @@
 """The command `search`."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from edgecifar.train.adopt.options import say
 from edgecifar.train.commands import suited
-from edgecifar.train.data.options import data_options
+from edgecifar.train.data.options import data_options, typed
 from edgecifar.train.settings import LARGEST_SEED
 
 
@@ -21,8 +23,9 @@ from edgecifar.train.settings import LARGEST_SEED
 @click.option("--max-bytes", required=True, type=int, help="Of the int8 file without metadata.")
 @click.option(
     "--reference",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="An int8 .tflite file to compare latencies with.  [a ResNet-8]",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="An int8 .tflite file, or a model that ships, to compare latencies with.  [a ResNet-8]",
 )
 @click.option(
     "--device",
@@ -56,6 +59,9 @@ from edgecifar.train.settings import LARGEST_SEED
     help="Folder for trials, runs and the drawing of the front.",
 )
 @click.option("--storage", metavar="URL", help="Database that several machines share.")
+@click.option(
+    "--take-over", is_flag=True, help="Train what other machines have begun: they are gone."
+)
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 def search(
     *,
@@ -69,6 +75,7 @@ def search(
     assignments,
     out,
     storage,
+    take_over,
     seed,
     **source,
 ):
@@ -76,8 +83,8 @@ def search(
 
     Shapes of dense convolutions are measured with random weights, which takes seconds each; the
     most promising are trained shortly. The same command goes on after an interruption, and with
-    other limits keeps what it has measured. Train the winner long with `edgecifar train
-    edge-SHAPE`.
+    other limits keeps what it has measured. It ends with the commands that train the winner long
+    and make an int8 file of it.
     """
     from edgecifar.benchmarks.search.front import draw_front, print_trials
     from edgecifar.benchmarks.search.search import SHORT, Plan
@@ -94,9 +101,23 @@ def search(
     start_tensorflow()
     dataset = load(**source)
     plan = replace(plan, training=suited(plan.training, changes, dataset))
-    found = find(plan, dataset, out, reference=reference, device=device, storage=storage)
+    found = find(
+        plan,
+        dataset,
+        out,
+        reference=reference,
+        device=device,
+        storage=storage,
+        take_over=take_over,
+        on_progress=say,
+    )
     print_trials(found, limits)
-    longer = f"edgecifar train {PREFIX}{found[0].shape} --epochs 300"
-    click.echo(f"to train the first for long, with the same --data and --set: {longer}")
     for path in draw_front(found, limits, out):
         click.echo(f"wrote {path}")
+    winner = f"{PREFIX}{found[0].shape}"
+    settings = "".join(f" --set {shlex.quote(text)}" for text in ("ema=0.999", *assignments))
+    same = typed(source)
+    click.echo("to train the first for long, and to make its int8 file:")
+    click.echo(f"  edgecifar train {winner} --epochs 300{settings}{same}")
+    click.echo(f"  edgecifar quantize runs/{winner}{same}")
+    click.echo(f"  edgecifar export runs/{winner}-qat --int8{same}")

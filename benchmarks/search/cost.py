@@ -61,6 +61,7 @@ class Stopwatch:
         device: str = LocalDevice.name,
     ):
         self.image_size, self.classes = image_size, classes
+        self.here = device == LocalDevice.name
         self._reference, self._device = reference, device
 
     @cached_property
@@ -75,8 +76,7 @@ class Stopwatch:
             first = models.find("resnet8").build(self.image_size, self.classes)
         # Random weights need no real images: the ranges they calibrate decide nothing here.
         noise = np.random.default_rng(0).integers(0, 256, (4, *self.image_size, 3), dtype=np.uint8)
-        here = self._device == LocalDevice.name
-        return Int8Race(first, noise) if here else RemoteRace(self._device, first, noise)
+        return Int8Race(first, noise) if self.here else RemoteRace(self._device, first, noise)
 
     def measure(self, shape: edgenet.Shape) -> Cost:
         """Convert a shape with random weights and time it in turns with the reference."""

@@ -15,6 +15,7 @@ from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.encoding import PIXEL_MINUS_128
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
+from edgecifar.runtime.interpreters import choose_backend
 from edgecifar.runtime.statistics import Estimate, Latency
 from edgecifar.runtime.timing import TimingPlan
 
@@ -67,6 +68,14 @@ def machine_of(spec: str) -> str:
         return _timed(spec)
     processor = environment.cpu_model() or "an unknown processor"
     return f"{processor} ({', '.join(environment.cpu_features()) or 'no features known'})"
+
+
+def interpreter_of(spec: str) -> str:
+    """Return what runs TFLite files on the machine `spec`, as far as it is known before a bench."""
+    if spec != LocalDevice.name:
+        return "the device's own"
+    backend = choose_backend("tflite")
+    return f"{backend.name} {backend.version}"
 
 
 def _timed(spec: str) -> str:

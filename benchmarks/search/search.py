@@ -2,20 +2,22 @@
 
 import dataclasses
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+import numpy as np
 
 from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.search.cost import Cost, Stopwatch
+from edgecifar.benchmarks.search.remote import interpreter_of, machine_of
 from edgecifar.benchmarks.search.space import FINE_TUNED_BYTES, Limits, draw_shapes
-from edgecifar.benchmarks.search.trials import Trial, Trials
-from edgecifar.runtime import modelfile
+from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
+from edgecifar.runtime import environment, modelfile, shipped
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.commands import flat
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
+from edgecifar.train.parsing import flat
 from edgecifar.train.run import RunDiffersError, RunFinishedError
 from edgecifar.train.settings import Training
 
@@ -58,24 +60,29 @@ def search(
     reference: Path | None = None,
     device: str = LocalDevice.name,
     storage: str | None = None,
+    take_over: bool = False,
+    on_progress: Callable[[str], object] = lambda text: None,
 ) -> list[Trial]:
     """Search within `plan.limits`; returns what was trained, the most accurate first.
 
     Goes on where an earlier call with the same plan was killed, and keeps what was measured for
-    other limits. `device` is where latencies are measured. `storage` is a database URL as Optuna
-    takes them, by default a file in `out`; machines that share one share the work, and the front
-    appears when all is done. They must be alike, or measure on the same `device`.
+    other limits. `reference` is an int8 TFLite file or the name of a model that ships, by default
+    an untrained ResNet-8. `device` is where latencies are measured. `storage` is a database URL as
+    Optuna takes them, by default a file in `out`; machines that share one share the work, and the
+    front appears when all is done. They must be alike, or measure on the same `device`. With
+    `take_over` what others have begun is taken for abandoned and trained here.
     """
-    from edgecifar.benchmarks.search.remote import machine_of
     from edgecifar.train.loop import require_batches
 
     require_batches(dataset, plan.training)
     size, classes = dataset.image_size, len(dataset.classes)
+    reference = reference and shipped.locate(reference)
     measuring = {
         "--image-size": f"{size[0]}x{size[1]}",
         "classes": classes,
         "--reference": _known_by(reference) if reference else "resnet8",
         "machine": machine_of(device),
+        "interpreter": interpreter_of(device),
     }
     out.mkdir(parents=True, exist_ok=True)
     trials = Trials(
@@ -84,9 +91,10 @@ def search(
         measuring=measuring,
         training=plan.accuracy_settings(dataset),
         shared=storage is not None,
+        home=home_of(out),
     )
-    _measure(plan, Stopwatch(size, classes, reference, device), trials)
-    trials.give_back_abandoned()
+    _measure(plan, Stopwatch(size, classes, reference, device), trials, on_progress)
+    trials.give_back_abandoned(others=take_over)
     chosen = trials.shortlist(
         f"{plan.trained} from {plan.shapes} within {plan.limits}",
         lambda: promising(trials.costs, plan, size, classes),
@@ -95,18 +103,21 @@ def search(
         trials.queue(shape, _figures(shape, dataset))
     while taken := trials.take(chosen):
         trial, shape = taken
-        _announce(f"training {shape} for {plan.training.epochs} epochs")
+        on_progress(f"training {shape} for {plan.training.epochs} epochs")
         try:
             top1 = _train(shape, dataset, plan, out / "runs" / f"{PREFIX}{shape}")
         except RunDiffersError:
             raise
         except EdgecifarError as error:  # as of a loss that is no longer finite
             trials.give_up(trial)
-            _announce(f"{shape} is left out: {error}")
+            on_progress(f"{shape} is left out: {error}")
             continue
         trials.finish(trial, top1, trials.costs[shape].ratio)
     if elsewhere := trials.elsewhere():
-        _announce(f"not among these, since others train them: {', '.join(elsewhere)}")
+        on_progress(
+            f"not among these, since others train them: {', '.join(elsewhere)}; if those are gone, "
+            "--take-over trains them here"
+        )
     if not (found := trials.results(plan.limits)):
         raise EdgecifarError("no shape is trained yet, or none could be: see the lines above")
     return found
@@ -136,7 +147,9 @@ def promising(
     return sorted(feasible, key=lambda shape: -ranks[shape])[: plan.trained]
 
 
-def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
+def _measure(
+    plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Callable[[str], object]
+) -> None:
     """Measure one shape after the other until all that are drawn are, here or elsewhere."""
     from edgecifar.train.progress import progress
 
@@ -156,19 +169,30 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials) -> None:
     fresh = [shape for shape in drawn if shape not in known]
     if not fresh:
         return
-    _announce(f"measuring {len(fresh)} shapes with random weights")
+    on_progress(f"measuring {len(fresh)} shapes with random weights")
+    before, used = environment.state(), environment.usage()
     with progress() as bar:
         # Machines that draw the same shapes begin with different ones.
         for shape in bar.track(random.sample(fresh, len(fresh)), description="measuring"):
             if shape not in trials.costs:
                 trials.note_cost(shape, stopwatch.measure(shape))
+    others = used.others(environment.usage())
+    doubts = environment.doubts(before, environment.state(), others) if stopwatch.here else ()
+    for doubt in doubts:
+        on_progress(
+            f"these latencies are doubtful: {doubt}; measure on a quiet machine into another --out"
+        )
 
 
 def _known_by(reference: Path) -> str:
-    """Return the SHA-256 of a TFLite file; EdgecifarError if it is none."""
+    """Return the SHA-256 of a TFLite file that takes int8; EdgecifarError if it is none."""
+    from edgecifar.compress.bare import open_bare
+
     found = modelfile.read(reference)
     if found.kind != "tflite":
         raise EdgecifarError(f"{reference} is no TFLite file: give --reference an int8 .tflite")
+    if (taken := open_bare(found.payload).input.dtype) != np.int8:
+        raise EdgecifarError(f"{reference} takes {taken}: give --reference an int8 .tflite")
     return found.sha256
 
 
@@ -190,7 +214,3 @@ def _train(shape: Shape, dataset: "Dataset", plan: Plan, out: Path) -> float:
     except RunFinishedError as there:
         run = there.run
     return run.metrics["validation"]["top1"]
-
-
-def _announce(text: str) -> None:
-    click.echo(text, err=True)

@@ -2,14 +2,17 @@
 
 import os
 import re
+import secrets
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.search.cost import Cost
 from edgecifar.benchmarks.search.space import Limits
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
 from edgecifar.train.models.edgenet import Shape, parse
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ _SHORTLIST = "shortlist of "
 _MEASURING = "settings of measuring"
 _TRAINING = "settings of training"
 _GIVEN_UP = "given up"
+# Of a trial whose process hasn't noted itself yet, or was killed before it did.
+_UNKNOWN = ("an unknown host", 0, "")
 _LARGEST = 10**12  # the distributions of a study may never change: wide enough for any shape
 
 
@@ -38,7 +43,7 @@ class Trials:
     `measuring` are the settings that make costs comparable, `training` those that make accuracies
     so: plain values, each under the name by which it is typed. The study keeps the former with its
     first cost, the latter with its first shortlist. Raises EdgecifarError if it has others.
-    `shared` storages have several machines at work.
+    `shared` storages have several machines at work, each with a `home` of its own, see `home_of`.
     """
 
     def __init__(
@@ -49,10 +54,11 @@ class Trials:
         measuring: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
         shared: bool = False,
+        home: str = "",
     ):
         import optuna
 
-        self._shared = shared
+        self._shared, self._home = shared, home
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             self._study = optuna.create_study(
@@ -129,7 +135,7 @@ class Trials:
 
         while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             trial = self._study.ask()
-            trial.set_user_attr("worker", [socket.gethostname(), os.getpid()])
+            trial.set_user_attr("worker", [socket.gethostname(), os.getpid(), self._home])
             shape = trial.user_attrs.get("shape")  # None where another machine was quicker
             # Two may have queued a shape at once: the first of its trials alone is carried out.
             if shape is None or left_out(shape) or min(self._numbers(shape)) < trial.number:
@@ -141,33 +147,43 @@ class Trials:
         return None
 
     def finish(self, trial: "optuna.Trial", top1: float, ratio: float) -> None:
-        """Record what a shape reached, and its latency as a ratio, whatever unit limits have."""
-        self._study.tell(trial, [top1, ratio])
+        """Record what a shape reached, and its latency as a ratio, whatever unit limits have.
+
+        Changes nothing if another machine has taken the trial over meanwhile.
+        """
+        self._study.tell(trial, [top1, ratio], skip_if_finished=True)
 
     def give_up(self, trial: "optuna.Trial") -> None:
         """Record that a shape can't be trained: it would fail again in the same way."""
         from optuna.trial import TrialState
 
         trial.set_user_attr(_GIVEN_UP, True)
-        self._study.tell(trial, state=TrialState.FAIL)
+        self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    def give_back_abandoned(self) -> None:
-        """Free what a killed process of this machine had taken, for `queue` to take it up again.
+    def give_back_abandoned(self, *, others: bool = False) -> None:
+        """Free what a killed process had taken, for `queue` to take it up again.
 
-        A storage that isn't shared has had no other: it is a container's under a new name.
+        Of a shared storage these are the processes of this home and host, and `others` are to be
+        taken for dead too. One that isn't shared has had no other host: it is a container's under
+        a new name.
         """
         from optuna.trial import TrialState
 
+        here = [socket.gethostname(), self._home]
         for trial in self._running():
-            host, process = _worker(trial)
-            gone = not _lives(process) if host == socket.gethostname() else not self._shared
-            if gone:
-                self._study.tell(trial.number, state=TrialState.FAIL)
+            host, process, home = trial.user_attrs.get("worker", _UNKNOWN)
+            local = [host, home] == here
+            if not _lives(process) if local else others or not self._shared:
+                self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def elsewhere(self) -> list[str]:
         """Return what has been taken and not been finished, each with host and process."""
-        found = ((trial.user_attrs.get("shape"), *_worker(trial)) for trial in self._running())
-        return [f"{shape} ({host}, process {process})" for shape, host, process in found if shape]
+        found = []
+        for trial in self._running():
+            host, process, _ = trial.user_attrs.get("worker", _UNKNOWN)
+            if shape := trial.user_attrs.get("shape"):
+                found.append(f"{shape} ({host}, process {process})")
+        return found
 
     def _running(self) -> "list[optuna.trial.FrozenTrial]":
         from optuna.trial import TrialState
@@ -206,14 +222,16 @@ def _brief(value: Any) -> str:
     return str(value)[:12] if re.fullmatch(r"[0-9a-f]{64}", str(value)) else str(value)
 
 
-def _worker(trial: "optuna.trial.FrozenTrial") -> tuple[str, int]:
-    """Return host and process that have taken a trial."""
-    host, process = trial.user_attrs.get("worker", [socket.gethostname(), 0])
-    return host, process
+def home_of(folder: Path) -> str:
+    """Return what tells a search's folder from any other's, on hosts of one name too."""
+    path = folder / "home"
+    if not path.exists():
+        replace_file(path, secrets.token_hex(8).encode())
+    return path.read_text()
 
 
 def _lives(process: int) -> bool:
-    if process in (0, os.getpid()):  # never noted, or an earlier search of this process
+    if process == os.getpid():  # an earlier search of this process
         return False
     try:
         os.kill(process, 0)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from edgecifar.runtime.commands import main
 from edgecifar.train import models
-from edgecifar.train.commands import flat
+from edgecifar.train.parsing import flat
 from edgecifar.train.settings import Training
 from edgecifar.train.transfer import Transfer
 

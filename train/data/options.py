@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,3 +47,14 @@ def data_options(command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def typed(source: Mapping[str, Any]) -> str:
+    """Return the options of `data_options` as one would type them, with a space before each."""
+    data, size = source["data"], source["image_size"]
+    parts = (
+        f" --data {shlex.quote(str(data))}" if data else "",
+        f" --image-size {size[0]}x{size[1]}" if size else "",
+        " --skip-corrupt" if source["skip_corrupt"] else "",
+    )
+    return "".join(parts)

@@ -56,7 +56,12 @@ def test_the_winner_is_told_as_the_command_that_trains_it(monkeypatch, tmp_path)
     monkeypatch.setattr(module, "search", lambda *_, **__: [trial])
     limits = ["--max-latency=1ms", "--max-bytes=60000"]
     arguments = ["search", *limits, "--data=digits", f"--out={tmp_path}"]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(main, [*arguments, "--image-size=8", "--set", "augment.flip=none"])
     assert result.exit_code == 0, result.output
-    assert "edgecifar train edge-16-s32r --epochs 300" in result.stdout
+    assert result.stdout.splitlines()[-3:] == [
+        "  edgecifar train edge-16-s32r --epochs 300 --set ema=0.999 --set augment.flip=none "
+        "--data digits --image-size 8x8",
+        "  edgecifar quantize runs/edge-16-s32r --data digits --image-size 8x8",
+        "  edgecifar export runs/edge-16-s32r-qat --int8 --data digits --image-size 8x8",
+    ]
     assert (tmp_path / "front.svg").exists()

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -21,7 +22,7 @@ from edgecifar.benchmarks.search.space import (
     estimated_bytes,
     parse_latency,
 )
-from edgecifar.benchmarks.search.trials import Trial, Trials
+from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
@@ -200,10 +201,14 @@ def test_a_shape_that_two_queue_at_once_is_trained_once(storage, monkeypatch):
     assert first.take() is second.take() is None
 
 
+def ignore(text):
+    """Take what is told of progress."""
+
+
 class Watch:
     """Measures shapes as if work alone counted, and notes which."""
 
-    image_size, classes = (32, 32), 10
+    image_size, classes, here = (32, 32), 10, True
 
     def __init__(self, meanwhile=lambda shape: None):
         self.measured, self.meanwhile = [], meanwhile
@@ -224,21 +229,33 @@ def test_machines_measure_no_more_than_is_asked(storage):
             there.note_cost(other, cost(100, 1.0))
 
     watch = Watch(meanwhile)
-    module._measure(dataclasses.replace(PLAN, shapes=4), watch, here)
+    module._measure(dataclasses.replace(PLAN, shapes=4), watch, here, ignore)
     assert len(watch.measured) == 2, "a probe and the first"
     assert set(drawn) <= set(here.costs)
 
 
+def test_doubtful_times_are_told(storage, monkeypatch):
+    doubts = ["other programs kept the processor 60 % busy"]
+    monkeypatch.setattr(module.environment, "doubts", lambda *_: doubts)
+    told = []
+    module._measure(PLAN, Watch(), Trials(storage, "study"), told.append)
+    assert "these latencies are doubtful: other programs kept the processor 60 % busy" in told[-1]
+
+
 def test_other_limits_keep_what_is_measured(storage):
     watch, trials = Watch(), Trials(storage, "study")
-    plan = dataclasses.replace(PLAN, shapes=4)
-    module._measure(plan, watch, trials)
+
+    def measure_within(limits):
+        plan = dataclasses.replace(PLAN, shapes=4, limits=limits)
+        module._measure(plan, watch, trials, ignore)
+
+    measure_within(PLAN.limits)
     first = watch.measured[:]
     with pytest.raises(EdgecifarError, match="no shape for"):
-        module._measure(dataclasses.replace(plan, limits=Limits(5, 0.1, True)), watch, trials)
-    module._measure(dataclasses.replace(plan, limits=Limits(60_000, 200.0, False)), watch, trials)
+        measure_within(Limits(5, 0.1, True))
+    measure_within(Limits(60_000, 200.0, False))
     assert watch.measured == first, "the same limits in another unit"
-    module._measure(dataclasses.replace(plan, limits=Limits(30_000, 1.0, True)), watch, trials)
+    measure_within(Limits(30_000, 1.0, True))
     assert len(watch.measured) == len(set(watch.measured)) > len(first)
     assert set(trials.costs) == set(watch.measured)
 
@@ -290,7 +307,7 @@ def test_what_a_killed_process_took_is_trained_by_the_next(storage):
     trials.queue(shape, {"macs": 1})
     trial, taken = trials.take()
     assert taken == shape
-    trial.set_user_attr("worker", [socket.gethostname(), os.getppid()])
+    trial.set_user_attr("worker", [socket.gethostname(), os.getppid(), ""])
     trials.give_back_abandoned()  # that process lives
     trials.queue(shape, {"macs": 1})
     assert trials.take() is None
@@ -303,23 +320,63 @@ def test_another_host_s_work_is_its_own_where_hosts_share(storage, shared):
     trials, shape = Trials(storage, "study", shared=shared), parse("16-s32")
     trials.queue(shape, {"macs": 1})
     trial, _ = trials.take()
-    trial.set_user_attr("worker", ["elsewhere", 7])
+    trial.set_user_attr("worker", ["elsewhere", 7, ""])
     trials.give_back_abandoned()
     trials.queue(shape, {"macs": 1})
     assert trials.elsewhere() == (["16-s32 (elsewhere, process 7)"] if shared else [])
     assert (trials.take() is None) == shared
 
 
-def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, monkeypatch, capsys):
+def test_hosts_of_one_name_are_told_apart(storage, tmp_path):
+    """Where the process number of the one is dead on the other, it isn't so for the one."""
+    shape, homes = parse("16-s32"), [tmp_path / "one", tmp_path / "two"]
+    for folder in homes:
+        folder.mkdir()
+    one, two = (Trials(storage, "study", shared=True, home=home_of(path)) for path in homes)
+    one.queue(shape, {"macs": 1})
+    trial, _ = one.take()
+    trial.set_user_attr("worker", [socket.gethostname(), 2**22 + 1, home_of(homes[0])])
+    two.give_back_abandoned()
+    assert len(two.elsewhere()) == 1
+    one.give_back_abandoned()
+    assert two.elsewhere() == []
+
+
+def test_what_a_machine_has_just_taken_is_not_abandoned(storage):
+    """Between asking for a trial and noting who asked, it is nobody's."""
+    trials = Trials(storage, "study", shared=True)
+    trials.queue(parse("16-s32"), {"macs": 1})
+    trials._study.ask()
+    trials.give_back_abandoned()
+    assert trials.elsewhere() == ["16-s32 (an unknown host, process 0)"]
+
+
+def test_what_a_lost_machine_had_begun_can_be_taken_over(storage):
+    trials, shape = Trials(storage, "study", shared=True), parse("16-s32")
+    trials.queue(shape, {"macs": 1})
+    lost, _ = trials.take()
+    lost.set_user_attr("worker", ["elsewhere", 7, "another"])
+    trials.give_back_abandoned(others=True)
+    trials.queue(shape, {"macs": 1})
+    trial, taken = trials.take()
+    assert taken == shape
+    trials.finish(lost, 10.0, 1.0)  # it wasn't lost after all
+    trials.finish(trial, 70.0, 1.0)
+    trials.note_cost(shape, Cost(9000, 10.0, 1.0, 1.0, 1.0))
+    assert [each.top1 for each in trials.results(Limits(20_000, 2.0, True))] == [70.0]
+
+
+def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, monkeypatch):
     def diverge(*_):
         raise EdgecifarError("the loss is no longer finite")
 
     trained = module._train
     monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, 0.1))
     monkeypatch.setattr(module, "_train", diverge)
+    told = []
     with pytest.raises(EdgecifarError, match="none could be"):
-        search(PLAN, digits, tmp_path)
-    assert "is left out: the loss is no longer finite" in capsys.readouterr().err
+        search(PLAN, digits, tmp_path, on_progress=told.append)
+    assert "is left out: the loss is no longer finite" in told[-1]
     monkeypatch.setattr(module, "_train", trained)
     with pytest.raises(EdgecifarError, match="none could be"):  # it isn't tried again
         search(PLAN, digits, tmp_path)
@@ -369,7 +426,7 @@ class _SettledError(Exception):
 def settle(digits, tmp_path, monkeypatch):
     """Begin a search, or take it up, but for all its work after the first cost."""
 
-    def stop(plan, stopwatch, trials):
+    def stop(plan, stopwatch, trials, on_progress):
         trials.note_cost(parse("16-s32"), cost(1, 1))
         raise _SettledError
 
@@ -416,6 +473,31 @@ def test_a_reference_is_a_tflite_file(digits, tmp_path):
     ):
         search(PLAN, digits, tmp_path / "search", reference=path)
     assert not (tmp_path / "search").exists()
+
+
+def test_a_reference_takes_int8(digits, tmp_path):
+    from edgecifar.compress.tflite import to_tflite
+
+    path = tmp_path / "reference.tflite"
+    model = edgenet.build(parse("8"), (32, 32), 10)
+    path.write_bytes(to_tflite(model, "float32", np.zeros((1, 32, 32, 3), np.uint8)))
+    with pytest.raises(EdgecifarError, match=r"reference\.tflite takes float32: give --reference"):
+        search(PLAN, digits, tmp_path / "search", reference=path)
+
+
+def test_a_reference_can_be_a_model_that_ships(settle):
+    settle(reference=Path("nano"))
+    with pytest.raises(EdgecifarError, match="begun with --reference"):
+        settle(reference=Path("resnet8"))
+    with pytest.raises(EdgecifarError, match=r"nanu"):
+        settle(reference=Path("nanu"))
+
+
+def test_latencies_of_two_interpreters_are_not_mixed(settle, monkeypatch):
+    settle()
+    monkeypatch.setattr(module, "interpreter_of", lambda device: "litert 9")
+    with pytest.raises(EdgecifarError, match=r"begun with interpreter litert .*, not litert 9"):
+        settle()
 
 
 def test_latencies_of_two_machines_are_not_mixed(settle, monkeypatch):
