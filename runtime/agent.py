@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,39 @@ import numpy as np
 
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import replace_file
+from edgecifar.runtime.files import replace_file, wait_for_lock
 from edgecifar.runtime.labelled import Labelled
 from edgecifar.runtime.results import as_bytes
 from edgecifar.runtime.timing import TimingPlan
 
 REQUEST, RESULT, JOURNAL = "request.json", "result.json", "journal"
+_WAIT_SECONDS = 3600  # for another bench: times of two at once are of neither
 
 
 def run(folder: Path) -> None:
-    """Carry out the request in ``folder``; nothing is measured twice.
+    """Carry out the request in ``folder``; nothing is measured twice, or beside another bench.
 
     Raises:
-        EdgecifarError: as `benchmark.bench` does.
+        EdgecifarError: as `benchmark.bench` does, or another bench takes more than an hour.
 
     """
-    if (folder / RESULT).exists():
-        return
     request = json.loads((folder / REQUEST).read_text())
+    settings = settings_from(request["settings"])
+    with (folder.parent / "lock").open("w") as lock:
+        waiting = partial(_tell, progress="waiting for another bench on this device")
+        if settings.timed and not wait_for_lock(lock, _WAIT_SECONDS, waiting):
+            raise EdgecifarError("another bench goes on on this device: wait for its end")
+        if not (folder / RESULT).exists():
+            _measure(folder, request, settings)
+
+
+def _measure(folder: Path, request: dict[str, Any], settings: Settings) -> None:
     store = folder.parent / "store"
     files = [_named(folder, store, number, item) for number, item in enumerate(request["files"])]
     result = bench(
         files,
         data=_images(store, request["data"]),
-        settings=settings_from(request["settings"]),
+        settings=settings,
         journal=folder / JOURNAL,
         on_progress=lambda text: _tell(progress=text),
     )

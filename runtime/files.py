@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -62,6 +64,19 @@ def try_lock(stream: IO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def wait_for_lock(stream: IO, seconds: int, on_wait: Callable[[], object]) -> bool:
+    """Lock an open file for this process once nobody else holds it; False after ``seconds``.
+
+    ``on_wait`` is called each second.
+    """
+    for _ in range(seconds):
+        if try_lock(stream):
+            return True
+        on_wait()
+        time.sleep(1)
+    return False
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

@@ -8,11 +8,12 @@ import json
 import os
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import try_lock
+from edgecifar.runtime.files import wait_for_lock
 
 _WAIT_SECONDS = 600  # for a process that lost its connection and still measures
 
@@ -35,7 +36,11 @@ class Journal:
         if path is None:
             return
         self._stream = path.open("a+b")
-        _lock(self._stream, path, on_wait)
+        waiting = partial(on_wait, "waiting for an earlier run of this bench")
+        if not wait_for_lock(self._stream, _WAIT_SECONDS, waiting):
+            raise EdgecifarError(
+                f"{path}: another process measures the same: end it, or wait for it"
+            )
         self.records, whole = _read(self._stream, key)
         self._stream.truncate(whole)
         if not whole:
@@ -92,15 +97,3 @@ def _read(stream: Any, key: str) -> tuple[list[dict[str, Any]], int]:
     if not records or records[0] != {"key": key}:
         return [], 0
     return records[1:], whole
-
-
-def _lock(stream: Any, path: Path, on_wait: Callable[[str], object]) -> None:
-    """Let one process at a time write."""
-    import time
-
-    for second in range(_WAIT_SECONDS):
-        if try_lock(stream):
-            return
-        on_wait("waiting for an earlier run of this bench" if second else "")
-        time.sleep(1)
-    raise EdgecifarError(f"{path}: another process measures the same: end it, or wait for it")

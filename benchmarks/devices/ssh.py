@@ -2,7 +2,8 @@
 
 All that is copied lies below ~/.cache/edgecifar/device on the device: files named by content
 (`store`), the runtime's own modules by version, and a folder a bench, which goes when its
-result is stored here. A lost connection is made again, and the agent goes on with the next round.
+result is stored here; the others go when no bench has used them for a month. A lost connection is
+made again, and the agent goes on with the next round.
 """
 
 import hashlib
@@ -25,10 +26,12 @@ _NEEDED = """
 import importlib.util as u, sys
 if sys.version_info < (3, 10): sys.exit("Python %d.%d is too old: install 3.10 or newer, or "
     "name one as ssh://host?python=PATH" % sys.version_info[:2])
-found = {n: u.find_spec(n) is not None for n in
-         ("numpy", "PIL", "ai_edge_litert", "tflite_runtime", "tensorflow", "onnxruntime")}
-print(int(found.pop("numpy") and found.pop("PIL") and any(found.values())))
+there = lambda names: any(u.find_spec(name) for name in names.split("|"))
+print(int(all(map(there, sys.argv[1:]))))
 """
+_ALWAYS = ("numpy", "PIL")
+_INTERPRETERS = {".tflite": "ai_edge_litert|tflite_runtime|tensorflow", ".onnx": "onnxruntime"}
+_UNUSED_DAYS = 30  # after which a file that benches had copied goes
 # A 32-bit Python on a 64-bit kernel takes that for its own system, and pip looks for LiteRT, which
 # has no 32-bit wheel; linux32 makes the kernel call itself armv8l.
 _LINUX32 = (
@@ -75,15 +78,27 @@ class SshDevice:
             raise AssertionError("the last attempt returns or raises")
 
     def forget(self, parcel: Parcel) -> None:
-        """Delete what the bench left there; called once the result is stored here."""
+        """Delete what the bench left there, and copies that none has used for a month.
+
+        Called once the result is stored here.
+        """
         with Connection(self._target) as connection:
-            connection.run(f"rm -rf {_CACHE}/{_bench_name(parcel, self._target)}")
+            connection.run(
+                f"cd {_CACHE} && rm -rf {_bench_name(parcel, self._target)}; "
+                f"find store/* edgecifar_runtime-* -prune -mtime +{_UNUSED_DAYS} "
+                "-exec rm -rf {} + 2>/dev/null || :"
+            )
 
 
 def _bench_name(parcel: Parcel, target: Target) -> str:
     """Return the folder of a bench on the device: what one Python measured is not another's."""
     digest = hashlib.sha256(f"{parcel.key} {target.python or ''}".encode()).hexdigest()
     return f"bench-{digest[:24]}"
+
+
+def _partial(there: str) -> str:
+    """Return what a quoted path is called until it is whole; its shell's number tells two apart."""
+    return f"{there}.$$.part"
 
 
 class _Job:
@@ -118,8 +133,10 @@ class _Job:
     def _send_files(self) -> None:
         store = shlex.quote(f"{self._folder}/store")
         bench = shlex.quote(self._bench)
+        used = shlex.join(self._parcel.files)
         made = self._connection.run(
-            f'mkdir -p {store} {bench} && cd {store} && for f in *; do echo "$f"; done'
+            f'mkdir -p {store} {bench} && cd {store} && for f in *; do echo "$f"; done; '
+            f"touch -c {used} 2>/dev/null || :"
         )
         present = set(made.split("\n"))
         for name, path in self._parcel.files.items():
@@ -133,16 +150,16 @@ class _Job:
 
     def _put(self, source: Path, there: str) -> None:
         """Copy a file; it only gets its name when it is whole."""
-        size, there = source.stat().st_size, shlex.quote(there)
+        size, there, partial = source.stat().st_size, shlex.quote(there), _partial(there)
         self._connection.run(
-            f"cat > {there}.part && [ $(wc -c < {there}.part) -eq {size} ] "
-            f"&& mv {there}.part {there} || {{ rm -f {there}.part; echo 'the copy is incomplete' "
+            f"cat > {partial} && [ $(wc -c < {partial}) -eq {size} ] "
+            f"&& mv {partial} {there} || {{ rm -f {partial}; echo 'the copy is incomplete' "
             ">&2; exit 1; }",
             source=source,
         )
 
     def _prepare_python(self) -> None:
-        """Find a Python that has NumPy, Pillow and an interpreter; make an environment if none."""
+        """Find a Python with NumPy, Pillow and what runs these files; else make an environment."""
         with tempfile.TemporaryDirectory() as folder:
             wheel = runtime_wheel(Path(folder))
             self._modules = f"{self._folder}/{wheel.stem}"
@@ -165,20 +182,22 @@ class _Job:
         return self._connection.run(test).strip() == "yes"
 
     def _suits(self, python: str) -> bool:
-        command = f"{shlex.quote(python)} -c {shlex.quote(_NEEDED)}"
+        kinds = {Path(name).suffix for name in self._parcel.files} & _INTERPRETERS.keys()
+        needed = shlex.join([*_ALWAYS, *(_INTERPRETERS[kind] for kind in sorted(kinds))])
+        command = f"{shlex.quote(python)} -c {shlex.quote(_NEEDED)} {needed}"
         return self._connection.run(command).strip() == "1"
 
     def _unpack(self, wheel: Path) -> None:
         """Lay the runtime's modules out there, unless these very ones are there."""
         there = shlex.quote(self._modules)
-        if self._connection.run(f"[ -d {there} ] && echo yes || true").strip() == "yes":
+        if self._connection.run(f"touch -c {there}; [ -d {there} ] && echo yes || :").strip():
             return
         self._tell("copying the runtime")
         self._put(wheel, f"{self._folder}/{wheel.name}")
-        archive, partial = shlex.quote(f"{self._folder}/{wheel.name}"), f"{there}.part"
+        archive, partial = shlex.quote(f"{self._folder}/{wheel.name}"), _partial(there)
         self._connection.run(
-            f"rm -rf {partial} && {shlex.quote(self._python)} -m zipfile -e {archive} {partial} "
-            f"&& mv {partial} {there}"
+            f"{shlex.quote(self._python)} -m zipfile -e {archive} {partial} && "
+            f"if [ -d {there} ]; then rm -rf {partial}; else mv {partial} {there}; fi"
         )
 
     def _make_environment(self, environment: str, wheel: Path) -> None:

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import venv
 
 import pytest
@@ -13,6 +14,8 @@ from edgecifar.benchmarks.devices.transport import parse
 from edgecifar.runtime import results
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import try_lock
+from edgecifar.runtime.shipped import default_model
 from edgecifar.runtime.timing import TimingPlan
 
 QUICK = Settings(plan=TimingPlan(rounds=3, slice_ms=1, warm_up_ms=2), energy=False)
@@ -138,9 +141,66 @@ def test_pip_is_told_of_a_32_bit_python(sshd, tiny_models, size, kernel, persona
 
 def test_too_old_python(sshd, tiny_models, tmp_path):
     old = tmp_path / "python"
-    old.write_text("#!/bin/sh\necho 'Python 3.7 is too old' >&2\nexit 1\n")
+    older = "import sys\nsys.version_info = (3, 7, 0)\nexec(sys.argv.pop(1))"
+    old.write_text(f"#!/bin/sh\nshift\nexec {sys.executable} -c '{older}' \"$@\"\n")
     old.chmod(0o755)
-    assert "too old" in _bench(tiny_models, None, None, f"ssh://device?python={old}").error
+    error = _bench(tiny_models, None, None, f"ssh://device?python={old}").error
+    assert "Python 3.7 is too old: install 3.10 or newer" in error
+
+
+def test_a_python_without_what_runs_these_files_is_not_taken(sshd, tiny_models):
+    """It may have the interpreter of other files."""
+    tools, log = sshd.folder / "tools", sshd.folder / "pip"
+    tools.mkdir()
+    (tools / "blind.py").write_text(
+        "import importlib.util as u, sys\n"
+        "known, u.find_spec = u.find_spec, lambda name: name != 'onnxruntime' and known(name)\n"
+        "exec(sys.argv.pop(1))\n"
+    )
+    python = tools / "python3"
+    python.write_text(
+        _PYTHON.format(bytes=8, log=log, python=sys.executable).replace(
+            "*find_spec*) echo 0",
+            f'*find_spec*) shift; exec {sys.executable} {tools / "blind.py"} "$@"',
+        )
+    )
+    python.chmod(0o755)
+    path = f"PATH={tools}:/bin:/usr/bin XDG_CACHE_HOME={sshd.folder / 'cache'}"
+    sshd.start(ForceCommand=f'/usr/bin/env {path} sh -c "$SSH_ORIGINAL_COMMAND"')
+    assert _bench([default_model()], None, None, "ssh://device").errors == []
+    assert not log.exists(), "what runs TFLite files is there"
+    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    assert log.read_text().strip().endswith(".whl[onnx]")
+
+
+def test_what_no_bench_uses_goes(sshd, tiny_models):
+    _bench(tiny_models[:1], None, None)
+    (copy,) = (sshd.cache / "store").glob("*.onnx")
+    month = time.time() - 31 * 24 * 3600
+    left, modules = sshd.cache / "store" / "left.tflite", sshd.cache / "edgecifar_runtime-0"
+    left.touch()
+    modules.mkdir()
+    for path in (copy, left, modules):
+        os.utime(path, (month, month))
+    _bench(tiny_models[:1], None, None)
+    assert copy.exists()
+    assert not left.exists()
+    assert not modules.exists()
+
+
+def test_one_bench_at_a_time_is_timed_on_a_device(sshd, tiny_models):
+    told = []
+    (sshd.cache).mkdir(parents=True)
+    with (sshd.cache / "lock").open("w") as lock:
+        assert try_lock(lock)
+
+        def on_progress(text):
+            told.append(text)
+            if "waiting for another bench" in text:
+                lock.close()
+
+        assert _bench(tiny_models, None, None, on_progress=on_progress).errors == []
+    assert any("waiting for another bench" in text for text in told)
 
 
 @pytest.fixture
