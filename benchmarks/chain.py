@@ -51,8 +51,8 @@ class Chain:
 
         Raises EdgecifarError, before any training, for a step that can't be taken.
         """
-        if not is_finished(self._trained):
-            require_feasible(self.recipe, self.dataset)
+        there = None if self.force else self.out
+        require_feasible(self.recipe, self.dataset, there, begun=is_finished(self._trained))
         trained = self.trained()
         if self.recipe.teachers and self._teachers_are_there:
             self._compare(self._teachers.runs, trained)
@@ -159,7 +159,7 @@ class Chain:
             if name in self.pupils:
                 raise EdgecifarError(f"the recipe {name} is among its own teachers: take it out")
             chosen, quick = recipes.read(name), self.recipe.quick
-            place = self.out.parent / recipes.folder_name(name, quick=quick)
+            place = self.out.parent / recipes.folder_name(name, quick=quick, seed=chosen.seed)
             chosen = chosen.shortened() if quick else chosen
             shipped = None if place.exists() else _shipped(name, chosen, self.dataset)
             pupils = (*self.pupils, name)
@@ -194,20 +194,21 @@ class Chain:
         return Teacher(runs, self.recipe.distil) if runs else None
 
 
-def require_feasible(recipe: Recipe, dataset: "Dataset") -> None:
+def require_feasible(
+    recipe: Recipe, dataset: "Dataset", out: Path | None = None, *, begun: bool = False
+) -> None:
     """Raise EdgecifarError if a step of `recipe` can't be taken with these images.
 
-    That is told by shapes and numbers of images alone; of `recipe`'s teachers nothing is asked.
+    That is told by shapes and numbers of images alone; of `recipe`'s teachers nothing is asked,
+    nor of the training if that has `begun`, nor of steps whose runs are in the folder `out`.
     """
     from edgecifar.train import models
     from edgecifar.train.loop import require_batches
 
     known = models.find(recipe.architecture)
-    require_batches(dataset, recipe.train)
-    steps: list[Step] = [step for variant in recipe.variants for step in variant.steps]
-    if recipe.fine_tune_int8:
-        steps += [variant.quantize for variant in recipe.variants if variant.quantize]
-        steps.append(recipe.quantize)
+    if not begun:
+        require_batches(dataset, recipe.train)
+    steps = [step for name, step in _steps(recipe) if not (out and (out / name).exists())]
     if not steps:
         return
     require_judgeable(dataset)
@@ -215,6 +216,20 @@ def require_feasible(recipe: Recipe, dataset: "Dataset") -> None:
     deployed = known.deploy(model) if known.deploy else model
     for step in steps:
         step.require_possible(deployed, dataset)
+
+
+def _steps(recipe: Recipe) -> Iterator[tuple[str, Step]]:
+    """Yield each step after training, with the name of the run that it makes."""
+
+    def int8(step: Quantization, parent: str) -> Iterator[tuple[str, Step]]:
+        if recipe.fine_tune_int8:
+            yield step.run_name(parent), step
+
+    yield from int8(recipe.quantize, recipe.architecture)
+    for variant in recipe.variants:
+        names = variant.run_names(recipe.architecture)
+        yield from zip(names, variant.steps, strict=True)
+        yield from int8(variant.quantize or recipe.quantize, names[-1])
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def run(
     chosen = recipes.read(recipe)
     chosen = chosen.shortened() if quick else chosen
     chosen = chosen if seed is None else replace(chosen, seed=seed)
-    out = out or Path("runs") / recipes.folder_name(recipe, quick=quick, seed=seed or 0)
+    out = out or Path("runs") / recipes.folder_name(recipe, quick=quick, seed=chosen.seed)
     _carry_out(chosen, load(**source), out, force=force)
     if not quick and (compared := against_shipped(recipe, out)):
         click.echo(compared)

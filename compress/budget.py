@@ -1,7 +1,7 @@
 """Few layers in float with which an int8 file loses no more than it may."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from edgecifar.compress.sensitivity import IMAGES, Sensitivity, Track, measure
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate, paired_change
 from edgecifar.train.evaluate import predict
+from edgecifar.train.progress import Report, ignore
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -78,7 +79,7 @@ def search_in_float(
     max_drop: float,
     *,
     track: Track = iter,
-    report: Callable[[str], object] = lambda text: None,
+    report: Report = ignore,
 ) -> Choice:
     """Find layers whose staying in float keeps the loss within `max_drop` points.
 
@@ -129,7 +130,7 @@ class _Search:
         """Tell whether a file loses no more than it may."""
         return -trial.change.value <= self._max_drop + _ROUNDING
 
-    def grow_and_thin(self, order: Sequence[Unit], report: Callable[[str], object]) -> Trial:
+    def grow_and_thin(self, order: Sequence[Unit], report: Report) -> Trial:
         """Return a file with few layers in float, the first of `order` taken first."""
         best = None
         for trial, floats in self._growing(order):

@@ -1,7 +1,7 @@
 """What can be asked of an int8 export: layers left in float, a budget, calibration images."""
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,12 @@ from edgecifar.compress.selective import (
     quantized_layers,
     ranged,
     require_float_only,
-    require_layers,
     units_with,
 )
 from edgecifar.compress.sensitivity import Track
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.keras_files import is_quantization_aware
+from edgecifar.train.progress import Report
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 NAME, ONNX = "int8", "onnx-int8"  # the formats that all of this is about
 # Sums in float depend on their order, and rounded to int8 again they may come to the next step.
 _TOLERANCES = (0.02, 0.1)
-
-Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,8 @@ class Int8:
             )
         if self.max_drop is not None:
             require_drop(self.max_drop)
-        require_layers(model, self.keep_float)
+        if self.keep_float:
+            units_with(model, self.keep_float)
 
     def images(
         self, model: "keras.Model", dataset: "Dataset", forms: Collection[Format]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.compress.verdict import Side, Verdict
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import paired_change
 from edgecifar.train.files import read_json, write_json
 from edgecifar.train.run import Run
@@ -57,16 +58,28 @@ def _since_original(
 
 
 def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
-    """Compare float models, those of `origins` together, and their int8 files as converted."""
+    """Compare float models, those of `origins` together, and their int8 files as converted.
+
+    Where a file wouldn't be int8 throughout, the float32 files are compared.
+    """
     from edgecifar.compress.calibration import calibration_images
     from edgecifar.compress.formats import FORMATS
     from edgecifar.compress.latency import race
 
     sides, form = (tuple(origins), (run,)), FORMATS["int8"]
     calibration = calibration_images(dataset, _CALIBRATION_IMAGES)
-    payloads = [
-        tuple(form.convert(each.load_model(), calibration) for each in runs) for runs in sides
-    ]
+
+    def files(form: "Format") -> list[tuple[bytes, ...]]:
+        return [
+            tuple(_converted(form, each.load_model(), calibration, each.name) for each in runs)
+            for runs in sides
+        ]
+
+    try:
+        payloads = files(form)
+    except EdgecifarError:  # some of its operations have no integer kernel
+        form = FORMATS["float32"]
+        payloads = files(form)
     timed = race(payloads)
     right = [_answers(runs, dataset) == dataset.validation.labels for runs in sides]
     before, after = (
@@ -75,7 +88,16 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
     )
     change = paired_change(*right)
     whole = _since_original(origins, run, dataset, right[1])
-    return Verdict(run.info["stage"], before, after, timed[1].ratio, change, len(right[0]), **whole)
+    return Verdict(
+        run.info["stage"],
+        before,
+        after,
+        timed[1].ratio,
+        change,
+        len(right[0]),
+        precision=form.name,
+        **whole,
+    )
 
 
 def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict:
@@ -88,7 +110,8 @@ def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict
 
     (parent,) = origins
     runs = (parent, parent, run)
-    forms = (FORMATS["float32"], FORMATS["int8"], Int8().formats(run)["int8"])
+    form = Int8().formats(run)["int8"]  # with the layers in float that `run` has
+    forms = (FORMATS["float32"], form, form)
     calibration, models = calibration_images(dataset), [each.load_model() for each in (parent, run)]
     payloads = [
         _converted(form, model, calibration, each.name)

@@ -64,11 +64,6 @@ def require_held(held: Iterable[Held]) -> None:
             raise EdgecifarError(f"{lost} pruned weights of layer {item.layer} are no longer zero")
 
 
-def count_zeros(model: "keras.Model") -> int:
-    """Return how many weights of `model` are zero because they were pruned."""
-    return sum(int((mask == 0).sum()) for mask in zeros_of(model).values())
-
-
 def kernels(model: "keras.Model") -> Iterator[tuple[tuple[str, str], Any]]:
     """Yield ((layer, weight), variable) of every kernel; wrapped layers under their own names."""
     for layer in model.layers:

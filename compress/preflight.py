@@ -1,9 +1,11 @@
 """What no step can take apart, pruning or quantization alike, told before any work is done."""
 
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.graph import is_functional
+from edgecifar.train.parsing import did_you_mean
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -28,6 +30,13 @@ def require_one_image(model: "keras.Model", done: str) -> None:
             f"the input shape {shape} isn't fixed height, width and channels: build the model "
             "with keras.Input((height, width, 3))"
         )
+
+
+def require_known(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise EdgecifarError, with the nearest of the layers `known`, for a name that isn't there."""
+    for name in names:
+        if name not in known:
+            raise EdgecifarError(f"no layer is called {name!r}{did_you_mean(name, known)}")
 
 
 def opaque(layer: "keras.layers.Layer") -> str | None:

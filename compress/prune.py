@@ -11,6 +11,7 @@ from edgecifar.compress.filters.target import Target, TargetKind
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
 from edgecifar.train.keras_files import load_model, save_model
+from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from edgecifar.train.checkpoint import Fit
     from edgecifar.train.data import Dataset
     from edgecifar.train.pipeline import Feed
-
-Report = Callable[[str], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,7 @@ def prune(
     seed: int = 0,
     force: bool = False,
     teacher: "Teacher | None" = None,
-    report: Report = lambda text: None,
+    report: Report = ignore,
 ) -> Run:
     """Remove filters from the model of `parent` and fine-tune it into the run folder `out`.
 

@@ -11,7 +11,7 @@ from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.masks import hold, require_held, zeros_of
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.release import release
-from edgecifar.compress.selective import file_part, fused_with, require_layers
+from edgecifar.compress.selective import file_part, fused_with
 from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import RANGE, normalise
@@ -56,7 +56,8 @@ class Quantization:
     def require_possible(self, model: "keras.Model", dataset: "Dataset") -> None:
         """Raise EdgecifarError if the toolkit can't take `model`, whatever its weights are."""
         require_quantizable(model)
-        require_layers(model, self.keep_float)
+        if self.keep_float:
+            _simulated(model, self.keep_float)
 
     def take(self, parent: Run, dataset: "Dataset", out: Path, *, report, **how) -> Run:
         """Carry it out; see `quantize`, which has nothing to report."""
@@ -138,17 +139,21 @@ def prepare(
     with those that TFLite fuses with them. Raises EdgecifarError for a model that the toolkit
     can't take, and for layers that aren't there.
     """
-    import tensorflow_model_optimization as tfmot
-
     require_quantizable(model)
-    require_layers(model, keep_float)
-    prepared = tfmot.quantization.keras.quantize_model(model)
-    if keep_float:
-        prepared = release(prepared, fused_with(model, keep_float))
+    prepared = _simulated(model, keep_float)
     _fix_input_range(prepared)
     _drop_nothing(prepared)
     _calibrate(prepared, images)
     return prepared
+
+
+def _simulated(model: "keras.Model", keep_float: Collection[str]) -> "keras.Model":
+    """Return `model` wrapped by the toolkit, but for the layers in `keep_float`."""
+    import tensorflow_model_optimization as tfmot
+
+    floats = fused_with(model, keep_float) if keep_float else ()
+    prepared = tfmot.quantization.keras.quantize_model(model)
+    return release(prepared, floats) if floats else prepared
 
 
 def _fix_input_range(model: "keras.Model") -> None:

@@ -9,25 +9,17 @@ import numpy as np
 from edgecifar.compress.conversion import converting
 from edgecifar.compress.inspect import Operation, operations, require_int8
 from edgecifar.compress.layers import Owners, owners_in
+from edgecifar.compress.preflight import require_known
 from edgecifar.compress.tflite import NOISE, converter_of, samples
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.keras_files import is_quantization_aware
-from edgecifar.train.parsing import did_you_mean
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
 _BETWEEN = ("QUANTIZE", "DEQUANTIZE")  # what stands where int8 and float meet
 _LISTED = 3  # layers whose names a file's name has room for
-
-
-def require_layers(model: "keras.Model", names: Iterable[str]) -> None:
-    """Raise EdgecifarError, with the nearest name, if `model` lacks one of the layers."""
-    known = owners_in(model).layers
-    for name in names:
-        if name not in known:
-            raise EdgecifarError(f"no layer is called {name!r}{did_you_mean(name, known)}")
 
 
 @dataclass(frozen=True)
@@ -162,8 +154,11 @@ def quantized_layers(model: "keras.Model", payload: bytes) -> list[str]:
 
 
 def units_with(model: "keras.Model", layers: Iterable[str]) -> tuple[Unit, ...]:
-    """Return `layers` of a model, each with those that TFLite fuses with it."""
-    require_layers(model, layers)
+    """Return `layers` of a model, each with those that TFLite fuses with it.
+
+    Raises EdgecifarError for a layer that isn't there, or in which nothing is computed.
+    """
+    require_known(layers, owners_in(model).layers)
     with quiet_stderr(*NOISE), converting("TFLite"):
         payload = converter_of(model).convert()
     return _of(model, payload).units_of(layers)

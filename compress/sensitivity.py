@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.compress.bare import probabilities
-from edgecifar.compress.calibration import CALIBRATION_IMAGES, calibration_images
+from edgecifar.compress.calibration import CALIBRATION_IMAGES, calibration_images, require_count
 from edgecifar.compress.selective import Ranged, Unit, ranged
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json, write_whole
@@ -66,16 +66,19 @@ def sensitivity(
     dataset: "Dataset",
     *,
     images: int = IMAGES,
-    calibration: int = CALIBRATION_IMAGES,
+    calibration: int | None = None,
     track: Track = iter,
 ) -> Sensitivity:
     """Measure each layer of the run's model on `images` validation images.
 
-    Writes `sensitivity.json` and `plots/sensitivity.svg` to where the run's findings go. Raises
-    EdgecifarError for a run that was fine-tuned with quantization in the loop.
+    Ranges are taken from `calibration` training images, 500 by default. Writes `sensitivity.json`
+    and `plots/sensitivity.svg` to where the run's findings go. Raises EdgecifarError for a run
+    that was fine-tuned with quantization in the loop, and for too few or too many images.
     """
     if images < 1:
         raise EdgecifarError(f"{images} images: give 1 or more")
+    if calibration is not None:
+        require_count(dataset, calibration)
     run.require_data(dataset)
     model = run.load_model()
     if is_quantization_aware(model):
@@ -83,7 +86,7 @@ def sensitivity(
             f"{run.name} was fine-tuned for int8: ask about {run.info['parent']}, the run it came "
             "from"
         )
-    chosen = calibration_images(dataset, calibration)
+    chosen = calibration_images(dataset, calibration or CALIBRATION_IMAGES)
     measured = measure(ranged(model, chosen), dataset.validation, images, track)
     write_json(run.findings / "sensitivity.json", measured.as_json())
     write_whole(

@@ -5,17 +5,17 @@ compressed file.
 """
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgecifar.compress.masks import LEAST_SHARE, kernels
+from edgecifar.compress.masks import LEAST_SHARE, kernels, zeros_of
+from edgecifar.compress.preflight import require_known
 from edgecifar.compress.prune import require_share
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
 from edgecifar.train.keras_files import load_model, save_model
-from edgecifar.train.parsing import did_you_mean
+from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
 
@@ -106,7 +106,7 @@ def sparsify(
     seed: int = 0,
     force: bool = False,
     teacher: "Teacher | None" = None,
-    report: Callable[[str], object] = lambda text: None,
+    report: Report = ignore,
 ) -> Run:
     """Make single weights of the model of `parent` zero and fine-tune it into the folder `out`.
 
@@ -155,14 +155,12 @@ def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, fl
 
     Layers named in `keep`, depthwise kernels and layers with less than a hundredth of the weights
     (the first convolution, a small classifier) stay dense, since they'd lose much for little.
+    Raises EdgecifarError if zeros that an earlier step made would be lost.
     """
     from edgecifar.compress.filters.prunable import require_prunable
 
     require_prunable(model)
-    names = [layer.name for layer in model.layers]
-    for name in recipe.keep:
-        if name not in names:
-            raise EdgecifarError(f"no layer is called {name!r}{did_you_mean(name, names)}")
+    require_known(recipe.keep, [layer.name for layer in model.layers])
     sizes = {key: variable.shape.num_elements() for key, variable in kernels(model)}
     total = sum(sizes.values())
     pruned = {
@@ -180,7 +178,19 @@ def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, fl
             f"--sparsity {recipe.sparsity:g} can't be met with these layers kept dense: "
             f"the most is {nearest:g}"
         )
-    return dict.fromkeys(pruned, share if recipe.pattern == "free" else reach)
+    shares = dict.fromkeys(pruned, share if recipe.pattern == "free" else reach)
+    for layer, zeros in _zeros(model).items():
+        if recipe.pattern == "2:4" or shares.get(layer, 0) < zeros:
+            raise EdgecifarError(
+                f"layer {layer} has {100 * zeros:.0f} % zeros already, some of which would be "
+                "lost: ask for more, not for 2:4 and without --keep, or start from the run before"
+            )
+    return shares
+
+
+def _zeros(model: "keras.Model") -> dict[str, float]:
+    """Return the share of zeros in the layers that were made sparse before."""
+    return {layer: float((mask == 0).mean()) for (layer, _), mask in zeros_of(model).items()}
 
 
 def _ramp(
@@ -223,7 +233,7 @@ def _wrap(model: "keras.Model", recipe: Sparsification, steps: int) -> "keras.Mo
     import tf_keras as keras
 
     every = max(1, steps // _UPDATES)
-    schedules, pruning = tfmot.sparsity.keras, {}
+    schedules, pruning, there = tfmot.sparsity.keras, {}, _zeros(model)
     for name, share in layer_sparsity(model, recipe).items():
         if recipe.pattern == "2:4":
             pruning[name] = {
@@ -232,7 +242,11 @@ def _wrap(model: "keras.Model", recipe: Sparsification, steps: int) -> "keras.Mo
             }
         else:
             schedule = schedules.PolynomialDecay(
-                0.0, share, begin_step=0, end_step=steps // every * every, frequency=every
+                there.get(name, 0.0),
+                share,
+                begin_step=0,
+                end_step=steps // every * every,
+                frequency=every,
             )
             pruning[name] = {"pruning_schedule": schedule}
 

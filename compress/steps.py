@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, RunFinishedError
 from edgecifar.train.settings import Training
 
@@ -41,7 +42,7 @@ def take(
     seed: int = 0,
     force: bool = False,
     teacher: "Teacher | None" = None,
-    report: Callable[[str], object] = lambda text: None,
+    report: Report = ignore,
 ) -> Run:
     """Carry out `step` on the model of `parent` in the run folder `out`; resume it if it was begun.
 
@@ -58,7 +59,7 @@ def take_and_judge(
     dataset: "Dataset",
     out: Path | None = None,
     *,
-    report: Callable[[str], object] = lambda text: None,
+    report: Report = ignore,
     **how,
 ) -> "Verdict":
     """Carry out `step` as `take` does, by default beside `parent`, and measure what changed.
@@ -80,7 +81,7 @@ def distil_and_judge(
     settings: Training,
     out: Path,
     *,
-    report: Callable[[str], object] = lambda text: None,
+    report: Report = ignore,
     **how,
 ) -> tuple[Run, "Verdict"]:
     """Train a student as `distil` does, and measure it against its teacher.

@@ -70,17 +70,16 @@ def answer_views(
 
     The mean of their probabilities goes to `folder`, view by view: what a killed process has
     finished is kept, and what other models, settings or data gave is replaced. The folder
-    `earlier` serves instead if it holds answers to the same questions. Raises EdgecifarError if
+    `earlier` serves instead if it holds all answers to the same questions. Raises EdgecifarError if
     another process is filling the folder.
     """
     from edgecifar.train.progress import progress
 
     key = _key(runs, dataset, settings, seed)
-    if earlier and _is_for(earlier, key):
-        folder = earlier
-    files = tuple(folder / f"view-{number:03d}.npy" for number in range(views))
-    if _is_for(folder, key) and all(path.exists() for path in files):
-        return Answers(files)
+    for known in filter(None, (earlier, folder)):
+        files = tuple(known / f"view-{number:03d}.npy" for number in range(views))
+        if _is_for(known, key) and all(path.exists() for path in files):
+            return Answers(files)
     with alone_in(folder), progress() as bar:
         remove_partial(folder)
         _require_same(folder, key)

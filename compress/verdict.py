@@ -28,7 +28,8 @@ class Verdict:
     """A parent and what a step made of it, measured in one go.
 
     Pruning is judged by the accuracy of the float models, and by size and latency of their int8
-    files as quantized after training; so is a student, against its teacher. Quantization is judged
+    files as quantized after training, or of their float32 files where `precision` is that; so is a
+    student, against its teacher. Quantization is judged
     by the int8 file that was fine-tuned, against the float model; `beside` them is that model's
     int8 file without fine-tuning.
     """
@@ -43,6 +44,7 @@ class Verdict:
     beside_change: Estimate | None = None  # in points, of `after` against `beside`
     original: str | None = None  # the run that earlier steps began with, unless `before` is that
     original_change: Estimate | None = None  # in points, of `after` against `original`
+    precision: str = "int8"  # of the files whose size and latency count
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -61,7 +63,7 @@ class Verdict:
             whole = describe_change("accuracy", self.original_change)
             accuracy += f", since {self.original} in all {whole}"
         if self.step == "sparsify":
-            gain = "no speed-up is to be expected: int8 kernels multiply zeros like other weights"
+            gain = "no speed-up is to be expected: kernels multiply zeros like other weights"
             return f"{size}, {accuracy}; {gain} (measured {told(self.latency_ratio)})"
         text = f"{self._speed()}, {size}, {accuracy}"
         return f"{text}; {self._fine_tuning()}" if self.beside else text
@@ -79,7 +81,7 @@ class Verdict:
         return dataclasses.asdict(self) | {"verdict": self.text}
 
     def _speed(self) -> str:
-        return f"int8 is {faster(self.latency_ratio, _AGAINST.get(self.step, ''))}"
+        return f"{self.precision} is {faster(self.latency_ratio, _AGAINST.get(self.step, ''))}"
 
     def _accuracy(self) -> str:
         said = describe_change(

@@ -7,7 +7,6 @@ wrapping folders. Images in folders below a class folder belong to that class.
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 import zlib
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.images import ImageError, is_image_name, is_special, unreadable
+from edgecifar.runtime.images import ImageError, is_image_name, unreadable, walk
 
 WHOLE = "all"
 """Name of the only part of a data set that isn't divided into train and test."""
@@ -165,18 +164,9 @@ def _single_part(archive: Path) -> tuple[Entry, ...]:
 
 
 def _walk(folder: Path) -> Iterator[_File]:
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
-        real = os.path.realpath(parent)
-        if real in seen:  # A link back to a folder above would never end.
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, names in walk(folder, unreadable):
         below = Path(parent).relative_to(folder).parts
-        for name in sorted(filter(is_image_name, files)):
-            if not is_special(os.path.join(parent, name)):
-                yield _File((*below, name), Path(parent, name))
+        yield from (_File((*below, name), Path(parent, name)) for name in names)
 
 
 def _members(path: Path) -> Iterator[_File]:

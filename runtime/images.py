@@ -105,9 +105,10 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
         name = str(source) if isinstance(source, (str, Path)) else "the image"
     try:
         stream = _stream(source)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
         raise ImageError(
-            f"{name} can't be read ({error.strerror})", "check the path and its permissions"
+            f"{name} can't be read ({reason})", "check the path and its permissions"
         ) from None
     try:
         with _load(stream, name) as image:
@@ -136,7 +137,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """Yield image files: files as they are, folders searched recursively, globs expanded.
+    """Yield image files: files as they are, folders searched as `walk` does, globs expanded.
 
     A link to nowhere in a folder is one of them: reading it names the trouble, and the others of
     the folder go on. Raises EdgecifarError for a path that doesn't exist, for a folder or glob
@@ -160,13 +161,28 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
             )
 
 
+def walk(folder: Path, onerror: Callable[[OSError], object]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder from `folder` downwards with the names of its images, in their order.
+
+    Links to folders are followed, but into no folder twice; hidden names and what `is_special` are
+    left out. `onerror` is called for a folder that can't be listed.
+    """
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=onerror):
+        real = os.path.realpath(parent)
+        if real in seen:  # A link back to a folder above would never end.
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images = sorted(filter(is_image_name, files))
+        yield parent, [name for name in images if not is_special(os.path.join(parent, name))]
+
+
 def _images_below(folder: Path) -> Iterator[Path]:
     unread: list[OSError] = []
-    for parent, folders, files in os.walk(folder, onerror=unread.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if is_image_name(name) and not is_special(os.path.join(parent, name)):
-                yield Path(parent, name)
+    for parent, names in walk(folder, unread.append):
+        yield from (Path(parent, name) for name in names)
     for error in unread:  # after all that can be read
         unreadable(error)
 

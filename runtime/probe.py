@@ -163,7 +163,7 @@ def _measure(kind: str, backend_name: str, threads: int, batch: int = 1) -> Prob
     from edgecifar.runtime.interpreters import choose_backend, open_unchecked
 
     backend = choose_backend(kind, backend_name)  # imports the library
-    before = _resident_bytes("VmRSS")
+    before = resident_bytes("VmRSS")
     metadata = {"golden": {"backend": json.loads(sys.stdin.buffer.readline())}}
     model = ModelFile(Path("model"), kind, sys.stdin.buffer.read(), metadata, None, 0)
     start = time.perf_counter_ns()
@@ -174,12 +174,15 @@ def _measure(kind: str, backend_name: str, threads: int, batch: int = 1) -> Prob
     first = time.perf_counter_ns()
     for _ in range(_RUNS):
         interpreter.run(image)
-    peak = _resident_bytes("VmHWM")
+    peak = resident_bytes("VmHWM")
     return Probe((loaded - start) / 1e6, (first - loaded) / 1e3, peak, max(0, peak - before))
 
 
-def _resident_bytes(field: str) -> int:
-    """Read VmRSS or VmHWM, which start at 0 with the program, unlike getrusage's maximum."""
+def resident_bytes(field: str) -> int:
+    """Read VmRSS or VmHWM, which start at 0 with the program, unlike getrusage's maximum.
+
+    Where the system doesn't tell them, the largest resident set so far stands for either.
+    """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.train.files import remove_partial, write_whole
+from edgecifar.train.files import alone_in, remove_partial, write_whole
 from edgecifar.train.models.backbone import Backbone
 from edgecifar.train.settings import Training
 
@@ -45,29 +45,31 @@ def fit_head(
     """Fit the head of `model` alone, in place, on what its backbone makes of the images.
 
     Features and checkpoints go to `folder/head`, the history to `folder/history.csv` too, where
-    that of the second phase replaces it.
+    that of the second phase replaces it. Raises EdgecifarError if another process is at work in
+    either phase.
     """
     import tf_keras as keras
 
     from edgecifar.train.loop import fit
 
     place = folder / "head"
-    remove_partial(place)
-    pooled = keras.Model(model.input, model.get_layer(backbone.pooled).output)
-    start = time.perf_counter()
-    tables = [
-        cached_features(pooled, split, place / f"features-{name}.npy", name=name)
-        for name, split in (("train", dataset.train), ("validation", dataset.validation))
-    ]
-    feature_seconds = time.perf_counter() - start
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input(tables[0].shape[1:])
-    alone = keras.Model(inputs, backbone.head(inputs, len(dataset.classes)))
-    feed = feature_feed(*tables, dataset, settings, seed=seed)
-    result = fit(feed, alone, settings, place, seed=seed)
-    for layer in alone.layers[1:]:
-        model.get_layer(layer.name).set_weights(layer.get_weights())
-    write_whole(folder / "history.csv", partial(shutil.copy, place / "history.csv"))
+    with alone_in(folder):  # its subfolder is locked by the fit, but for that alone
+        remove_partial(place)
+        pooled = keras.Model(model.input, model.get_layer(backbone.pooled).output)
+        start = time.perf_counter()
+        tables = [
+            cached_features(pooled, split, place / f"features-{name}.npy", name=name)
+            for name, split in (("train", dataset.train), ("validation", dataset.validation))
+        ]
+        feature_seconds = time.perf_counter() - start
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input(tables[0].shape[1:])
+        alone = keras.Model(inputs, backbone.head(inputs, len(dataset.classes)))
+        feed = feature_feed(*tables, dataset, settings, seed=seed)
+        result = fit(feed, alone, settings, place, seed=seed)
+        for layer in alone.layers[1:]:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
+        write_whole(folder / "history.csv", partial(shutil.copy, place / "history.csv"))
     return HeadFit(result, feature_seconds)
 
 

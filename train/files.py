@@ -14,6 +14,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file, try_lock
 
 _PARTIAL = ".partial-"
+_LOCK = ".lock"
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -38,7 +39,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes from working in `folder`; EdgecifarError if one does already."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
+    path = folder / _LOCK
     with path.open("w") as stream:
         if not try_lock(stream):
             raise EdgecifarError(
@@ -48,6 +49,25 @@ def alone_in(folder: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def require_idle(folder: Path) -> None:
+    """Raise EdgecifarError if a process is at work in `folder` or in any folder inside it."""
+    for lock in list(folder.rglob(_LOCK)):
+        with alone_in(lock.parent):
+            pass
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, if it is there, and what is left where a kill interrupted that before.
+
+    It loses its name first, so that a kill leaves it whole or not there.
+    """
+    doomed = folder.with_name(f"{_PARTIAL}{folder.name}")
+    _remove(doomed)
+    if folder.exists():
+        folder.rename(doomed)
+        _remove(doomed)
 
 
 def remove_partial(folder: Path) -> None:
@@ -96,6 +116,7 @@ def _sync(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too
+            shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

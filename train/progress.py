@@ -1,9 +1,16 @@
 """Progress bars, on stderr so that results can be piped."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+Report = Callable[[str], object]  # takes a line that says what is being done
+
+
+def ignore(text: str) -> None:
+    """Report nothing."""
 
 
 def progress() -> "Progress":

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import alone_in, read_json, write_json, write_whole
+from edgecifar.train.files import discard, read_json, require_idle, write_json, write_whole
 from edgecifar.train.keras_files import load_model, save_model
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from edgecifar.train.settings import Training
 
 SCHEMA = 1
+_LEFT = (".lock", ".run.json.")  # what a kill leaves of a start begin with
 _ABSENT = {"keep_float": []}  # how entries read that older runs don't have
 _PACKAGES = (
     "edgecifar",
@@ -195,7 +195,8 @@ def start_run(
     run.json that do, among them the `architecture`, which is the parent's if there is one. A
     folder with another identity or a finished run is only replaced with `force`: without it,
     RunDiffersError and RunFinishedError are raised. Nothing replaces a folder that is no run, or
-    one that holds a model of which this run is made: EdgecifarError is raised.
+    one that holds a model of which this run is made, or one in which another process is at work:
+    EdgecifarError is raised.
     """
     run = Run(path)
     origin = {"architecture": parent.info["architecture"]} if parent else {}
@@ -213,10 +214,9 @@ def start_run(
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
     }
     _require_replaceable(run, identity, parent)
-    if force and path.exists():
-        with alone_in(path):
-            pass  # nobody is
-        shutil.rmtree(path)
+    if force or not path.exists():  # but a kill may have left some of it under another name
+        require_idle(path)
+        discard(path)
     if not (path / "run.json").exists():
         write_json(path / "run.json", identity | _provenance())
         return run
@@ -237,13 +237,18 @@ def _require_replaceable(run: Run, identity: dict[str, Any], parent: Run | None)
     path = run.path
     if not path.exists():
         return
-    if not (path / "run.json").exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not (path / "run.json").exists() and not _is_unbegun(path):
         raise EdgecifarError(f"{path} exists and is not a run: choose another --out")
     around = parent is not None and parent.path.resolve().is_relative_to(path.resolve())
     if around or (run.complete and run.digest in _made_of(identity)):
         raise EdgecifarError(
             f"{path} holds the model that this run starts from: give another --out"
         )
+
+
+def _is_unbegun(path: Path) -> bool:
+    """Tell whether `path` is a folder without anything in it but what a killed start left."""
+    return path.is_dir() and all(entry.name.startswith(_LEFT) for entry in path.iterdir())
 
 
 def _made_of(identity: Mapping[str, Any]) -> set[str]:

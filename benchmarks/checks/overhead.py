@@ -18,6 +18,7 @@ import numpy as np
 from edgecifar.benchmarks.program import Program
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.golden import draw
+from edgecifar.runtime.probe import resident_bytes
 from edgecifar.runtime.shipped import default_model
 from edgecifar.runtime.tables import table
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
@@ -81,15 +82,10 @@ def _growth(path: Path) -> int | None:
     image = draw(0, *model.image_shape[:2])
     for _ in range(_WARM_UP_PREDICTIONS):
         model.predict(image)
-    before = _resident_bytes()
+    before = resident_bytes("VmRSS")
     for _ in range(_PREDICTIONS):
         model.predict(image)
-    return _resident_bytes() - before
-
-
-def _resident_bytes() -> int:
-    text = Path("/proc/self/status").read_text()
-    return 1024 * int(text.partition("VmRSS:")[2].split()[0])
+    return resident_bytes("VmRSS") - before
 
 
 def _problems(name: str, found: Overhead) -> list[str]:

@@ -160,11 +160,14 @@ def _by_class(model: Shipped) -> str:
 
 def _data(model: Shipped) -> str:
     data = model.info["float"]["run"]["dataset"]
-    return (
+    told = (
         f"{words.dataset(data['name'])}, training images alone (fingerprint "
         f"`{data['fingerprint'][:16]}`). A fixed tenth of each class was held out, and epoch and "
-        "recipe were chosen on it; the test images were read for these figures alone."
+        "recipe were chosen on it"
     )
+    if "test images" in model.info.get("remark", ""):  # which says itself what they were read for
+        return f"{told}."
+    return f"{told}; the test images were read for these figures alone."
 
 
 def _training(model: Shipped) -> str:

@@ -7,8 +7,8 @@ files of the run. Run it from the repository's root.
 
 import hashlib
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from typing import Any
 import click
 
 from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.documents import readme
 from edgecifar.benchmarks.finished import Finished, read_finished
 from edgecifar.benchmarks.program import Program
+from edgecifar.benchmarks.targets import read_targets
 from edgecifar.compress.confidence import divisor
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.results import read
 from edgecifar.train import zoo
 from edgecifar.train.files import write_json, write_whole
 from edgecifar.train.run import Run
@@ -36,30 +39,45 @@ _OF_REPEATS = (
 class Limits:
     """What an int8 file must keep to, bytes without metadata, and the top-1 it should reach."""
 
-    payload_bytes: int
-    top1: float
+    payload_bytes: float = float("inf")
+    top1: float = 0.0
 
 
-LIMITS = {
-    "nano": Limits(98_496, 90.3),  # MLPerf Tiny's ResNet-8, int8
-    "small": Limits(512_024, 94.3),  # MLPerf Tiny's large ResNet-8, int8
-    "base": Limits(2_200_000, 95.4),
-}
+def stated_limits(results: Path) -> dict[str, Limits]:
+    """Return what the targets in `results` ask of shipped models, by their names.
+
+    Bytes are asked there as a share of another file's, whose size is in the result beside them.
+    """
+    found: dict[str, Limits] = {}
+    for path in (results / f"{name}.toml" for name in (readme.SHIPPED, readme.UNTRAINED)):
+        rows = read(path.with_suffix(".json"))["models"]
+        sizes = {Path(row["file"]).name: row["payload_bytes"] for row in rows}
+        for target in read_targets(path):
+            name, asked = Path(target.file).stem, {}
+            if target.bytes is not None:
+                asked["payload_bytes"] = target.bytes * sizes[target.against]
+            if target.top1 is not None:
+                asked["top1"] = target.top1
+            found[name] = replace(found.get(name, Limits()), **asked)
+    return found
 
 
-def require_within_limits(finished: Finished, *, below_goal: bool = False) -> None:
+def require_within_limits(
+    finished: Finished, stated: Mapping[str, Limits], *, below_goal: bool = False
+) -> None:
     """Raise EdgecifarError if the int8 file is larger than its class allows, or errs more often.
 
-    With `below_goal` its accuracy is not asked for.
+    `stated` are the limits of each class. With `below_goal` its accuracy is not asked for.
     """
-    limits = LIMITS.get(finished.name.partition("-")[0])  # `small-rep` is a `small` too
+    name = finished.name.partition("-")[0]  # `small-rep` is a `small` too
+    limits = stated.get(name, Limits())
     size, top1 = len(finished.file.payload), finished.answers["top1"]
-    if limits and size > limits.payload_bytes:
+    if size > limits.payload_bytes:
         raise EdgecifarError(
             f"{finished.file.path} has {size:,} bytes without metadata, and {finished.name} may "
-            f"have {limits.payload_bytes:,}: make the network smaller"
+            f"have {limits.payload_bytes:,.0f}: make the network smaller"
         )
-    if limits and top1 < limits.top1 and not below_goal:
+    if top1 < limits.top1 and not below_goal:
         raise EdgecifarError(
             f"{finished.file.path} reaches {top1:.2f} %, less than the {limits.top1} % of "
             f"{finished.name}: train it better, or ship it with --below-goal"
@@ -72,18 +90,19 @@ def ship(
     models: Path,
     originals: Path,
     *,
+    limits: Mapping[str, Limits],
     below_goal: bool = False,
     remark: str | None = None,
 ) -> Path:
     """Copy the models of a recipe's `folder` into place; return the entry written.
 
     `models` takes int8 files, `originals` the rest. `repeats` are folders of the same recipe
-    carried out with other seeds, which show how far luck goes; `remark` is what else a reader of
-    its card should know of this run. Raises EdgecifarError before
-    anything is copied if the int8 file breaks its limits; see `require_within_limits`.
+    carried out with other seeds, which show how far luck goes; `limits` are those of each class of
+    models, see `require_within_limits`; `remark` is what else a reader of its card should know of
+    this run. Raises EdgecifarError before anything is copied if the int8 file breaks its limits.
     """
     finished = read_finished(folder)
-    require_within_limits(finished, below_goal=below_goal)
+    require_within_limits(finished, limits, below_goal=below_goal)
     others = [_repeat(finished, read_finished(other)) for other in repeats]
     name = finished.name
     source = finished.original.path / "model.h5"
@@ -183,12 +202,12 @@ def _asked(run: Run, finished: Finished) -> dict[str, Any]:
 @click.option("--remark", help="A sentence for the card, on what its reader can't see otherwise.")
 def main(run: Path, repeats: tuple[Path, ...], below_goal: bool, remark: str | None) -> None:
     """Ship the models in RUN, the folder of a finished recipe."""
-    from edgecifar.benchmarks.documents.readme import write_documents
-
     root = Path.cwd()
     places = root / "runtime" / "models", root / "train" / "zoo"
-    written = [ship(run, repeats, *places, below_goal=below_goal, remark=remark)]
-    written += write_documents(root)
+    limits = stated_limits(root / "benchmarks" / "results")
+    how = {"limits": limits, "below_goal": below_goal, "remark": remark}
+    written = [ship(run, repeats, *places, **how)]
+    written += readme.write_documents(root)
     for path in written:
         click.echo(f"wrote {path.relative_to(root)}")
 

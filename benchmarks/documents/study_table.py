@@ -59,7 +59,7 @@ def _accuracy(system: System, role: str) -> str:
     if not mean:
         return words.NOTHING
     span = words.percents(*system.interval(role))
-    return f"{words.percent(mean['top1'])} ({span}, {words.number(mean['seeds'], 'seed')})"
+    return f"{words.percent(mean['top1'])} ({span}, {system.seeds(role)})"
 
 
 def _machine(bench: Bench) -> str:
@@ -83,7 +83,8 @@ def _footnote(study: StudyData) -> str:
             "Latency: median of one image on one thread, the files of a run in turns; "
             f"{'; '.join(runs)}."
         )
-    parts += [f"{s.label}, missed: {s.tried}" for s in study.members if _missed(s) and s.tried]
+    for system in (system for system in study.members if _missed(system) and system.tried):
+        parts.append(f"{system.label}, {system.outcome.partition(' by ')[0]}: {system.tried}")
     for doubts in (bench.raw.get("doubts") for bench in study.benches):
         parts += [f"These latencies are not valid: {'; '.join(doubts)}."] if doubts else []
     return f"{' '.join(parts)} {study.raw['note']}".rstrip()

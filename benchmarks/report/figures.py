@@ -22,6 +22,11 @@ MARKERS = (
     ("v", "M0 5 5-4H-5Z"),
 )
 MATRIX_TEXT = 20  # more classes than this leave no room for numbers in the cells
+# Of errors of calibration, which a page may also give of a run's files.
+AS_TRAINED = (
+    "Of the network as trained: export divides the logits of what edgecifar trained by one number, "
+    "so that a file's error is mostly smaller."
+)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,8 @@ def reliability(result: Calibration, name: str) -> Plot:
     lean = "over-confident" if gap > 0 else "under-confident"
     caption = (
         f"Expected calibration error {100 * result.ece:.2f} points; {lean} by "
-        f"{100 * abs(gap):.2f} points on average. On the dashed line, confidence is accuracy."
+        f"{100 * abs(gap):.2f} points on average. On the dashed line, confidence is accuracy. "
+        f"{AS_TRAINED}"
     )
     return Plot(svg, "Reliability", caption)
 

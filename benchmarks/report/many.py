@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 _COLUMNS = 3  # confusion matrices beside each other
 _KEY_LETTERS = 54  # that fit into a line of a key, of which each mark takes some
 _MOST_CLASSES = 20  # of which each still has a line of its own
+_REPORTED = {"marker": "|", "markersize": 15, "markeredgewidth": 2, "linestyle": ""}
 
 
 Marked = tuple[int, Run]  # a run, and the number of its mark and colour
+# How marks of one system are filled that are of different kinds of files, the float ones' first.
+_FILLS = {"full": "filled", "none": "hollow", "left": "half filled"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a system stands: top-1 in percent as reported, and ours with intervals, if known."""
+    """Where a system stands: top-1 in percent as reported, and ours with intervals, if known.
 
-    index: int
+    `index` is that of its mark and colour in the legend, None if it isn't there.
+    """
+
+    index: int | None
     name: str
     reported: float | None
-    ours: Mapping[str, tuple[float, tuple[float, float] | None]]  # by what it is of
+    ours: Mapping[str, tuple[float, tuple[float, float] | None]]  # by kinds of files
 
 
 def side_by_side(runs: Sequence[Marked], key: str) -> Side:
@@ -126,7 +132,10 @@ def reliability(runs: Sequence[Marked], name: str) -> Plot | None:
         axes.set_ylim(0, 1.02)
         told = ", ".join(f"{run.name} {100 * run.calibration.ece:.2f}" for _, run in known)
         svg = render(figure, name, alt=f"Expected calibration error in points: {told}.")
-    caption = "On the dashed line, confidence is accuracy. Bins of fewer than 10 images left out."
+    caption = (
+        "On the dashed line, confidence is accuracy. Bins of fewer than 10 images left out. "
+        f"{figures.AS_TRAINED}"
+    )
     return Plot(svg, "Reliability", caption, marked=True)
 
 
@@ -159,28 +168,37 @@ def matrices(runs: Sequence[Marked], name: str) -> Plot | None:
 
 
 def standings(
-    systems: Sequence[Standing], name: str, title: str = "Accuracy of each model"
+    systems: Sequence[Standing],
+    kinds: Sequence[str],
+    name: str,
+    title: str = "Accuracy of each model",
 ) -> Plot:
-    """Draw top-1 of each system with its interval, beside what is reported of it elsewhere."""
-    kinds = list(dict.fromkeys(kind for system in systems for kind in system.ours))
+    """Draw top-1 of each system with its interval, beside what is reported of it elsewhere.
+
+    `kinds` are those that systems may have ours of, each of which has a fill of its own.
+    """
+    fills = dict(zip(kinds, _FILLS, strict=False))
+    shown = [kind for kind in kinds if any(kind in system.ours for system in systems)]
     with canvas(0.9 + 0.5 * len(systems)) as figure:
         axes = figure.subplots()
         for row, system in enumerate(systems):
             if system.reported is not None:
-                axes.plot(system.reported, row, "d", ms=9, mfc="none", mec=colour("ink"), mew=1.3)
+                axes.plot(system.reported, row, **_REPORTED, color=colour("ink"))
             for kind, (top1, span) in system.ours.items():
-                place = kinds.index(kind)
                 axes.errorbar(
                     top1,
-                    row + 0.22 * (place - (len(kinds) - 1) / 2),
+                    row + 0.22 * (shown.index(kind) - (len(shown) - 1) / 2),
                     xerr=figures.bars(top1, span),
-                    fmt=MARKERS[place][0],
-                    color=series(place),
+                    **_filled(system.index, fills[kind]),
                     ms=7,
                     capsize=3,
                     elinewidth=1.3,
                 )
-        _key(axes, kinds, reported=any(system.reported is not None for system in systems))
+        _key(
+            axes,
+            {kind: fills[kind] for kind in shown},
+            reported=any(system.reported is not None for system in systems),
+        )
         axes.set_yticks(range(len(systems)), [_wrapped(system.name) for system in systems])
         axes.tick_params(axis="y", length=0, labelcolor=colour("ink"))
         axes.set(ylim=(len(systems) - 0.5, -0.5), xlabel="top-1 (%)")
@@ -189,29 +207,33 @@ def standings(
     return Plot(svg, title, "Bars: 95 % intervals, as in the table.")
 
 
-def pairs(
-    floats: Sequence[Point], small: Sequence[Point], cost: str, unit: str, name: str
+def trade_offs(
+    kinds: Mapping[str, Sequence[Point]], cost: str, unit: str, name: str
 ) -> Plot | None:
-    """Plot top-1 against `cost` of float files (filled) and int8 files (hollow), joined."""
-    if len(floats) + len(small) < 2:
+    """Plot top-1 against `cost` of each kind of file, with a system's files joined.
+
+    A kind has the fill that it has in `standings`, if that is given the same kinds.
+    """
+    fills = dict(zip(kinds, _FILLS, strict=False))
+    points = [(point, fills[kind]) for kind, found in kinds.items() for point in found]
+    if len(points) < 2:
         return None
-    told = "; ".join(f"{p.name}: {p.top1:.2f} % at {p.cost:.3g} {unit}" for p in (*floats, *small))
+    told = "; ".join(f"{p.name}: {p.top1:.2f} % at {p.cost:.3g} {unit}" for p, _ in points)
     with canvas(3.3) as figure:
         axes = figure.subplots()
-        for point in floats:
-            for other in (p for p in small if p.index == point.index):
-                both = (point.cost, other.cost), (point.top1, other.top1)
-                axes.plot(*both, color=series(point.index), linewidth=1, alpha=0.6)
-        for points, fill in ((floats, {}), (small, {"mfc": "none", "mew": 1.6})):
-            for p in points:
-                style = {"color": series(p.index), "ms": 8, "elinewidth": 1.2, "capsize": 3, **fill}
-                spans = {"yerr": figures.bars(p.top1, p.top1_interval)}
-                axes.errorbar(p.cost, p.top1, fmt=_mark(p.index), **spans, **style)
+        for index in {p.index for p, _ in points}:
+            own = [p for p, _ in points if p.index == index]
+            line = {"color": series(index), "linewidth": 1, "alpha": 0.6}
+            axes.plot([p.cost for p in own], [p.top1 for p in own], **line)
+        for p, fill in points:
+            style = {"ms": 8, "elinewidth": 1.2, "capsize": 3, **_filled(p.index, fill)}
+            axes.errorbar(p.cost, p.top1, yerr=figures.bars(p.top1, p.top1_interval), **style)
         axes.set(xlabel=f"{cost} ({unit})", ylabel="top-1 (%)")
         axes.margins(0.12)
-        figures.scale_cost(axes, [p.cost for p in (*floats, *small)])
+        figures.scale_cost(axes, [p.cost for p, _ in points])
         svg = render(figure, name, alt=f"Top-1 accuracy against {cost}. {told}.")
-    caption = "Up and left is better. Filled: float32, hollow: int8. Bars: 95 % intervals."
+    shown = ", ".join(f"{_FILLS[fills[kind]]}: {kind}" for kind, found in kinds.items() if found)
+    caption = f"Up and left is better. {shown.capitalize()}. Bars: 95 % intervals."
     return Plot(svg, f"Accuracy against {cost}", caption, marked=True)
 
 
@@ -226,6 +248,13 @@ def _mark(index: int) -> str:
     return MARKERS[index % len(MARKERS)][0]
 
 
+def _filled(index: int | None, fill: str) -> dict[str, Any]:
+    """Return the style of a system's mark, filled as matplotlib calls it; of none a circle."""
+    shape, tint = ("o", colour("accent")) if index is None else (_mark(index), series(index))
+    thick = {} if fill == "full" else {"markeredgewidth": 1.6}
+    return {"marker": shape, "color": tint, "linestyle": "", "fillstyle": fill, **thick}
+
+
 def _wrapped(name: str, width: int = 17) -> str:
     from textwrap import fill
 
@@ -238,17 +267,18 @@ def _standing(system: Standing) -> str:
     return f"{system.name}: {', '.join(told)}"
 
 
-def _key(axes: "Axes", kinds: Sequence[str], *, reported: bool) -> None:
-    """Name the marks above the drawing."""
+def _key(axes: "Axes", fills: Mapping[str, str], *, reported: bool) -> None:
+    """Name the fills of marks above the drawing, if there are several to be told apart."""
     from matplotlib.lines import Line2D
 
+    grey = {"color": colour("muted")}  # which no system has
     marks = [
-        Line2D([], [], marker=MARKERS[i][0], color=series(i), linestyle="", label=kind)
-        for i, kind in enumerate(kinds)
+        Line2D([], [], label=kind, **_filled(None, fill) | grey) for kind, fill in fills.items()
     ]
     if reported:
-        style = {"marker": "d", "mfc": "none", "mec": colour("ink"), "linestyle": ""}
-        marks.append(Line2D([], [], label="reported", **style))
+        marks.append(Line2D([], [], label="reported", color=colour("ink"), **_REPORTED))
+    if len(marks) < 2:
+        return
     wide = sum(len(mark.get_label()) + 6 for mark in marks) > _KEY_LETTERS
     where = {"loc": "outside upper center", "ncols": 2 if wide else len(marks), "frameon": False}
     axes.figure.legend(handles=marks, fontsize=9, **where)

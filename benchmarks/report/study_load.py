@@ -10,6 +10,7 @@ import numpy as np
 from edgecifar.benchmarks.report.load import Bench, Run, load_run, parse_bench
 from edgecifar.benchmarks.statistics import Calibration
 from edgecifar.benchmarks.study import result as study_result
+from edgecifar.benchmarks.study import wording
 from edgecifar.runtime import results
 
 
@@ -76,11 +77,11 @@ class System:
     @property
     def outcome(self) -> str:
         """Say `met`, or by how many points it was missed; nothing while it isn't known."""
-        mean = self.mean("float")
-        if self.asked is None or not mean:
-            return ""
-        short = self.asked - mean["top1"]
-        return "met" if short <= 0 else f"missed by {short:.2f}"
+        return wording.outcome(self.raw)
+
+    def seeds(self, role: str) -> str:
+        """Say of how many seeds the mean of a role's files is, of how many that are planned."""
+        return wording.seeds(self.raw, role)
 
     @property
     def first(self) -> Repetition | None:

@@ -121,7 +121,10 @@ def _results(study: StudyData) -> dict[str, Any]:
         "repetitions": study_tables.repetitions(study),
         "ablation": study_tables.ablation(study) if study.steps else None,
         "ablation_plot": many.standings(
-            [_step_standing(*step) for step in known], "ablation", "Accuracy of each step"
+            [_step_standing(*step) for step in known],
+            ["top-1"],
+            "ablation",
+            "Accuracy of each step",
         )
         if known
         else None,
@@ -175,11 +178,12 @@ def _tiles(study: StudyData) -> tuple[Tile, ...]:
 
 def _standing_plots(study: StudyData) -> list[Plot]:
     systems = [_standing(index, system) for index, system in enumerate(study.members)]
-    plots = [many.standings(systems, "standings")] if any(s.ours for s in systems) else []
+    kinds = tuple(_ROLE_NAMES.values())
+    plots = [many.standings(systems, kinds, "standings")] if any(s.ours for s in systems) else []
     bench = _fullest(study)
     for cost, unit, of_bench in (("latency", "µs", bench), ("size", "kB", None)):
-        floats, small = (_points(study, cost, original, of_bench) for original in (True, False))
-        if plot := many.pairs(floats, small, cost, unit, f"all-{cost}"):
+        points = {n: _points(study, cost, role, of_bench) for role, n in _ROLE_NAMES.items()}
+        if plot := many.trade_offs(points, cost, unit, f"all-{cost}"):
             plots.append(replace(plot, caption=f"{plot.caption}{_where(study, of_bench)}"))
     return plots
 
@@ -232,14 +236,15 @@ def _standing(index: int, system: System) -> Standing:
 def _step_standing(index: int, step: System) -> Standing:
     file = study_tables.step_file(step)
     ours = {"top-1": (file.accuracy["top1"], file.interval)}
-    return Standing(index, study_tables.numbered(index, step), None, ours)
+    return Standing(None, study_tables.numbered(index, step), None, ours)
 
 
-def _points(study: StudyData, cost: str, original: bool, bench: int | None) -> list[Point]:
+def _points(study: StudyData, cost: str, role: str, bench: int | None) -> list[Point]:
+    """Return the files of one role, of those for int8 only where it is the one that is shown."""
     points = []
     for index, system in enumerate(study.members):
-        files = system.first.files if system.first else {}
-        file = files.get("float") if original else system.small()
+        shown = system.first.files if system.first and role in ("float", system.int8) else {}
+        file = shown.get(role)
         if not file or (bench is not None and file.bench != bench):
             continue
         value = file.median if cost == "latency" else file.raw["payload_bytes"] / 1e3

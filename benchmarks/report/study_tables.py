@@ -21,7 +21,7 @@ def standings(study: StudyData) -> Table:
     All that is said of int8 is of one file, the better one on validation images.
     """
     columns = (
-        "System", "Reported", "Asked", "Ours, float32", "Ours, int8", "Same answers", "Size",
+        "System", "Ours, float32", "Ours, int8", "Reported", "Asked", "Same answers", "Size",
         "Latency", "Speed",
     )  # fmt: skip
     rows = tuple(_standing(study, index, system) for index, system in enumerate(study.members))
@@ -46,13 +46,15 @@ def features(study: StudyData) -> Table:
 def repetitions(study: StudyData) -> Table:
     """Tabulate every seed: losses and accuracies of each split, and what the training took."""
     columns = (
-        "System", "Training", "Validation", "Test, float32", "Test, int8", "ECE", "Epochs",
-        "Training time", "Fine-tuning",
+        "System", "Training", "Validation", "Test, float32", "Test, int8", "ECE as trained",
+        "Epochs", "Training time", "Fine-tuning",
     )  # fmt: skip
     rows = tuple(_repetition(system, one) for system in study.members for one in system.repetitions)
     caption = (
         "Every repetition at the epoch that was kept: top-1, and beneath it the loss, of training "
-        "as the recipe has it (label smoothing, L2), else cross-entropy alone"
+        "as the recipe has it (label smoothing, L2), else cross-entropy alone. Export divides the "
+        "logits by one number, so that a file's ECE is mostly smaller than the network's as "
+        "trained: beneath that, where it was measured, stands the float32 file's"
     )
     return Table(caption, columns, rows)
 
@@ -128,13 +130,13 @@ def _standing(study: StudyData, index: int, system: System) -> tuple[Cell, ...]:
         missed = system.outcome.startswith("missed")
         asked = Cell(words.percent(system.asked), system.outcome, strong=missed)
     if not system.first:
-        return name, told, asked, Cell(NOT_RUN), *[_EMPTY] * 5
+        return name, Cell(NOT_RUN), _EMPTY, told, asked, *[_EMPTY] * 4
     return (
         name,
-        told,
-        asked,
         _mean(system, "float"),
         _small(system),
+        told,
+        asked,
         _agreement(system),
         _two(system, lambda file: words.size(file.raw["payload_bytes"])),
         _two(system, lambda file: latency(file, study)),
@@ -146,11 +148,8 @@ def _mean(system: System, role: str) -> Cell:
     mean = system.mean(role)
     if not mean:
         return _EMPTY
-    told = words.percent(mean["top1"])
-    asked = len(system.raw["seeds"])
-    seeds = words.number(asked, "seed")
-    found = seeds if mean["seeds"] == asked else f"{mean['seeds']} of {seeds}"
-    return Cell(told, f"{words.percents(*system.interval(role))}\n{found}")
+    span = words.percents(*system.interval(role))
+    return Cell(words.percent(mean["top1"]), f"{span}\n{system.seeds(role)}")
 
 
 def _small(system: System) -> Cell:
@@ -161,7 +160,7 @@ def _small(system: System) -> Cell:
     (other,) = METHODS.keys() - {system.int8}
     told = [cell.detail, METHODS[system.int8]]
     if mean := system.mean(other):
-        told.append(f"({METHODS[other]}: {words.percent(mean['top1'])})")
+        told.append(f"(other: {words.percent(mean['top1'])})")
     return Cell(cell.text, "\n".join(told))
 
 
@@ -208,13 +207,23 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
         _scored(validation.get("top1"), validation.get("loss")),
         _scored(test.get("top1"), test.get("loss")),
         Cell(words.percent(small.accuracy["top1"])) if small else _EMPTY,
-        Cell(words.percent(100 * test["ece"])) if "ece" in test else _EMPTY,
+        _calibration(one),
         Cell(str(stage.get("epochs", words.NOTHING)), f"epoch {place + 1} kept"),
         Cell(words.duration(_seconds(one)), "\n".join(told)),
         Cell(words.duration(tuned.get("train_seconds")), words.number(tuned["epochs"], "epoch"))
         if tuned
         else _EMPTY,
     )
+
+
+def _calibration(one: Repetition) -> Cell:
+    """Give the ECE of the network as trained, and that of its file, which is another."""
+    trained, file = one.run.metrics.get("test", {}).get("ece"), one.files.get("float")
+    if trained is None:
+        return _EMPTY
+    exported = file.accuracy.get("ece") if file else None
+    told = "" if exported is None else f"file {words.percent(100 * exported)}"
+    return Cell(words.percent(100 * trained), told)
 
 
 def _seconds(one: Repetition) -> float | None:

@@ -55,8 +55,8 @@ def results(rows: Sequence[Row], caption: str, *, compared: bool = True) -> Tabl
 def training(runs: Sequence[Run], rows: Sequence[Row], caption: str) -> Table:
     """Tabulate runs: what was trained, how good it is, what it took."""
     columns = (
-        "Run", "Top-1", "Against the first", "Validation", "Loss", "ECE", "Parameters", "Epochs",
-        "Training time",
+        "Run", "Top-1", "Against the first", "Validation", "Loss", "ECE as trained", "Parameters",
+        "Epochs", "Training time",
     )  # fmt: skip
     cells = tuple(_run(run, row) for run, row in zip(runs, rows, strict=True))
     return without_empty(Table(caption, columns, cells))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from edgecifar.runtime import environment, modelfile, shipped
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.parsing import flat
+from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import RunDiffersError, RunFinishedError
 from edgecifar.train.settings import Training
 
@@ -61,7 +61,7 @@ def search(
     device: str = LocalDevice.name,
     storage: str | None = None,
     take_over: bool = False,
-    on_progress: Callable[[str], object] = lambda text: None,
+    on_progress: Report = ignore,
 ) -> list[Trial]:
     """Search within `plan.limits`; returns what was trained, the most accurate first.
 
@@ -147,9 +147,7 @@ def promising(
     return sorted(feasible, key=lambda shape: -ranks[shape])[: plan.trained]
 
 
-def _measure(
-    plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Callable[[str], object]
-) -> None:
+def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Report) -> None:
     """Measure one shape after the other until all that are drawn are, here or elsewhere."""
     from edgecifar.train.progress import progress
 

@@ -43,9 +43,9 @@ def carry_out(
 
     Recipes have folders of their own beside `out`. With `only`, recipes' names, the others are
     taken as they are, and those that were never begun are listed as not run: "none" carries out
-    nothing and writes all anew. `earlier` is a result of the same study that fills in what isn't
-    there. A recipe that fails doesn't stop the others, nor does a folder that another recipe made:
-    what is there already is looked at first.
+    and times nothing and writes all anew. `earlier` is a result of the same study that fills in
+    what isn't there. A recipe that fails doesn't stop the others, nor does a folder that another
+    recipe made: what is there already is looked at first.
 
     The result is written after each recipe, so that a killed study leaves what it had.
     """
@@ -63,7 +63,10 @@ def carry_out(
             failures[task.folder.name] = failed
             click.echo(f"left out: {failed}", err=True)
         collection.write()
-    collection.measure()
+    if chosen:
+        collection.measure()
+    else:
+        collection.write()
     return StudyOutcome(collection.path, _report(collection, dataset, out), failures)
 
 

@@ -97,7 +97,8 @@ class Task:
     @property
     def anew(self) -> str:
         """The command that makes it anew, whatever stands there."""
-        seed = f" --seed {self.recipe.seed}" if self.recipe.seed else ""
+        own = recipes.read(self.name).seed
+        seed = f" --seed {self.recipe.seed}" if self.recipe.seed != own else ""
         quick = " --quick" if self.recipe.quick else ""
         return f"edgecifar run {self.name}{seed}{quick} --out {self.folder} --force"
 

@@ -154,15 +154,17 @@ class Collection:
         return next((entry for entry in held if task.is_made_by(entry["recipe"])), None)
 
     def _files(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Return the float and the int8 file of each finished member, with what is known of it."""
+        """Return the files of each finished member that have a role, with what is known of them.
+
+        Both kinds of int8 file: which is shown may be another once there are more seeds.
+        """
         chosen = []
         for member in self.study.members:
             task = self._first(member)
             if not self._has(task):
                 continue
             files = {file["role"]: file for file in read_entry(task)["files"]}
-            small = int8_role(self._entries(member.recipe))
-            for own in filter(None, map(files.get, ("float", small))):
+            for own in filter(None, map(files.get, ROLES)):
                 found = sorted(task.folder.glob(f"*/exports/{own['file']}"))
                 chosen += [(path, own) for path in found[:1]]
         return chosen

@@ -41,9 +41,9 @@ def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **o
 
     The table at the end compares it with TEACHER.
     """
+    from edgecifar.compress.commands.summary import print_verdict
     from edgecifar.compress.distil import Teacher
     from edgecifar.compress.steps import distil_and_judge
-    from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.parsing import override, parse_assignments
     from edgecifar.train.settings import Training

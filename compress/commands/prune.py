@@ -46,9 +46,9 @@ def prune(run, pixels, out, teachers, seed, force, data, image_size, skip_corrup
     --sparsity and --two-four make single weights zero: the compressed file shrinks, nothing more.
     RUN itself may be the --teacher.
     """
-    from edgecifar.compress.pruning import recipe_for
+    from edgecifar.compress.commands.pruning import recipe_for
+    from edgecifar.compress.commands.summary import print_verdict
     from edgecifar.compress.steps import take_and_judge
-    from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
 
     distillation = distillation_of(options, taught=bool(teachers))

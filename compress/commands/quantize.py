@@ -35,9 +35,9 @@ def quantize(run, pixels, out, epochs, learning_rate, keep_float, teachers, seed
     The int8 file exported from the new run often loses less than one quantized after training: the
     table at the end says whether it does.
     """
+    from edgecifar.compress.commands.summary import print_verdict
     from edgecifar.compress.quantize import Quantization
     from edgecifar.compress.steps import take_and_judge
-    from edgecifar.compress.summary import print_verdict
     from edgecifar.train.backend import start_tensorflow
 
     distillation = distillation_of(options, taught=bool(teachers))

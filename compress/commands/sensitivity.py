@@ -11,7 +11,7 @@ _BAR = 16  # characters of the longest bar
 @click.command()
 @run_argument
 @data_options
-@click.option("--images", type=int, help="Validation images to measure on.  [default: 1000]")
+@click.option("--images", default=1000, show_default=True, help="Validation images to measure on.")
 @click.option(
     "--calibration", type=int, help="Training images to take ranges from.  [default: 500]"
 )
@@ -20,19 +20,14 @@ def sensitivity(run, pixels, images, calibration, **source):
 
     The layers that lose most are those to give to --keep-float.
     """
-    from edgecifar.compress.calibration import require_count
     from edgecifar.compress.sensitivity import sensitivity as measure
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.progress import progress
 
     start_tensorflow()
     opened, dataset = open_given(run, pixels, source)
-    if calibration is not None:
-        require_count(dataset, calibration)
-    chosen = {"images": images, "calibration": calibration}
-    given = {key: value for key, value in chosen.items() if value is not None}
     with progress() as bar:
-        measured = measure(opened, dataset, track=bar.track, **given)
+        measured = measure(opened, dataset, images=images, calibration=calibration, track=bar.track)
     _print_measured(measured, opened)
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.filters.prunable import require_prunable
-from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.compress.preflight import require_known
 from edgecifar.train.graph import nodes_of
-from edgecifar.train.parsing import did_you_mean
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -67,9 +66,8 @@ def trace(model: "keras.Model", *, keep: Iterable[str] = ()) -> ChannelGraph:
         tracer.visit(node)
     for tensor in model.outputs:
         tracer.fix(tracer.tensors[str(id(tensor))].atoms)
+    require_known(keep, tracer.layers)
     for name in keep:
-        if name not in tracer.layers:
-            raise EdgecifarError(f"no layer is called {name!r}{did_you_mean(name, tracer.layers)}")
         tracer.fix(tracer.layers[name][1])
     return tracer.graph()
 

@@ -73,14 +73,15 @@ def taylor(model: "keras.Model", graph: ChannelGraph, split: "Split") -> np.ndar
     """Return the squared first-order change of the loss when a unit's channel is made zero.
 
     Per batch of training images the change is the sum of weight times gradient over what makes
-    the channel: scale and offset where batch normalisation follows, else filter and bias. Source:
-    Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019.
+    the channel: scale and offset where batch normalisation with a scale follows, else filter and
+    bias, with the offset of one without a scale. Source: Molchanov et al., "Importance Estimation
+    for Neural Network Pruning", 2019.
     """
     import tensorflow as tf
     import tf_keras as keras
 
     sites = list(_gates(model, graph))
-    variables = [variable for _, weights in sites for variable in weights]
+    variables = [variable for _, gates in sites for variable, _ in gates]
     loss = keras.losses.SparseCategoricalCrossentropy()
 
     @tf.function
@@ -99,30 +100,42 @@ def taylor(model: "keras.Model", graph: ChannelGraph, split: "Split") -> np.ndar
         images = normalise(split.images[chosen].astype(np.float32))
         changes = iter(gradients(tf.constant(images), tf.constant(split.labels[chosen])))
         batch = np.zeros(graph.units)
-        for units, weights in sites:
-            for weight in weights:
-                product = (weight * next(changes)).numpy()
+        for units, gates in sites:
+            for _, value in gates:
+                product = (value * next(changes)).numpy()
                 np.add.at(batch, units, product.reshape(-1, len(units)).sum(axis=0))
         total += (chosen.stop - start) * batch**2
     return total / count
 
 
 def _gates(model: "keras.Model", graph: ChannelGraph) -> Iterator[tuple[np.ndarray, list]]:
-    """Yield (units, weights with those units on the last axis) where channels are made.
+    """Yield (units, gates with those units on the last axis) where channels are made.
 
-    What hands a channel on, such as a depthwise convolution with its normalisation, isn't asked
-    too: it would count the same change again.
+    A gate is a variable, and what would have to be taken from it to make a channel zero. What
+    hands a channel on, such as a depthwise convolution with its normalisation, isn't asked too: it
+    would count the same change again.
     """
     for name in sorted({name for group in graph.groups for name in group.makers}):
         layer = model.get_layer(name)
         readers = [node.layer for node in layer.outbound_nodes]
         norms = {each.name: each for each in readers if _is_norm(each)}
         units = graph.layers[name].outputs
-        if norms and all(map(_is_norm, readers)):
+        if not norms or not all(map(_is_norm, readers)):
+            yield units, [(weight, weight) for weight in _kernel_and_bias(layer)]
+        elif all(norm.scale for norm in norms.values()):
             for norm in norms.values():
-                yield units, [w for w in (norm.gamma, norm.beta) if w is not None]
+                yield units, [(w, w) for w in (norm.gamma, norm.beta) if w is not None]
         else:
-            yield units, _kernel_and_bias(layer)
+            yield units, [(weight, weight) for weight in _kernel_and_bias(layer)]
+            for norm in norms.values():
+                if norm.center:
+                    yield units, [(norm.beta, _added(norm))]
+
+
+def _added(norm: "keras.layers.BatchNormalization"):
+    """Return what batch normalisation adds to the scaled channels, float32 [channels]."""
+    scale = (norm.gamma if norm.scale else 1.0) / (norm.moving_variance + norm.epsilon) ** 0.5
+    return norm.beta - norm.moving_mean * scale
 
 
 def _is_norm(layer: "keras.layers.Layer") -> bool:

@@ -79,13 +79,13 @@ class Target:
         """Say what share of the original is left in `model`, and what was asked for.
 
         Widths go in steps that several layers may share, so that less can be left than asked for.
-        Nothing is said of latency, which a verdict measures.
         """
         if self.kind == "latency":
-            return ""
-        graph = trace(model)
-        share = getattr(CostModel(model, graph)(graph.all_kept()), self.by) / self._original
-        unit = {"macs": "MACs", "params": "parameters"}[self.kind]
+            share = self._ratio(model)
+        else:
+            graph = trace(model)
+            share = getattr(CostModel(model, graph)(graph.all_kept()), self.by) / self._original
+        unit = {"macs": "MACs", "params": "parameters", "latency": "latency"}[self.kind]
         return f"; {share:.2f} of the {unit} left, {self.share:g} asked for in the end"
 
     def most(self, part: float) -> float | None:

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from collections import deque
+from pathlib import Path
 
 import pytest
 
 from edgecifar.benchmarks.report.build import build_report
+from edgecifar.benchmarks.report.study_page import build_study_report
 from edgecifar.runtime.results import seal
 
+ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -210,6 +213,28 @@ def test_the_page_of_a_study_is_sound(browser, small_study, width, scheme):
     shown = browser.evaluate("document.querySelector('main').innerText")
     for part in ("What each change is worth", "Side by side", "Parity with Keras", "Not run yet"):
         assert part in shown
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """The page of the study whose result is published, which has all that a table can say."""
+    result = ROOT / "benchmarks" / "results" / "seed-study.json"
+    return build_study_report(result, [], tmp_path_factory.mktemp("study") / "report.html")
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1100, "all"), (390, 3)])
+def test_what_is_ours_is_in_view_without_scrolling(browser, published, width, columns):
+    assert browser.visit(published.as_uri(), width, "light") == []
+    names, hidden = browser.evaluate("""(() => {
+      const box = document.querySelector('#results .scroll');
+      const heads = [...box.querySelectorAll('thead th')];
+      const edge = box.getBoundingClientRect().right;
+      const text = head => head.getBoundingClientRect().right
+        - parseFloat(getComputedStyle(head).paddingRight);
+      return [heads.map(head => head.innerText), heads.filter(head => text(head) > edge).length];
+    })()""")
+    assert names[:3] == ["System", "Ours, float32", "Ours, int8"]
+    assert hidden <= (0 if columns == "all" else len(names) - columns)
 
 
 def test_colours_follow_the_scheme(browser, report):

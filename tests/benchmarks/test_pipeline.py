@@ -10,6 +10,7 @@ from edgecifar.benchmarks.pipeline import is_finished, run_recipe
 from edgecifar.compress import fine_tune
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.judge import verdict_of
+from edgecifar.compress.prune import Pruning
 from edgecifar.runtime import benchmark, modelfile
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
@@ -60,17 +61,19 @@ def recipe(tmp_path_factory):
 def finished(digits, recipe, tmp_path_factory):
     """A chain from training to a sparse int8 file of fewer filters, killed on its way."""
     out = tmp_path_factory.mktemp("runs") / "chain"
+    ends = iter([None, KeyboardInterrupt])  # of fine-tuning with fewer filters, then with zeros
+
+    def end(held):
+        if error := next(ends):
+            raise error
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fine_tune, "require_held", _killed)
+        patch.setattr(fine_tune, "require_held", end)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe, digits, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("model.h5")}
     outcome = run_recipe(recipe, digits, out)
     return outcome, before
-
-
-def _killed(held):
-    raise KeyboardInterrupt
 
 
 def runs_of(outcome):
@@ -91,7 +94,7 @@ def test_every_file_is_measured_on_the_test_images(digits, finished):
 
 def test_a_killed_chain_goes_on_where_it_stood(finished):
     outcome, before = finished
-    assert [path.parent.name.removeprefix(NET) for path in before] != []
+    assert {path.parent.name.removeprefix(NET) for path in before} == {"", "-qat", "-p40"}
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
     assert [*runs_of(outcome)] == ["", "-qat", "-p40", "-p40-s50", "-p40-s50-qat"]
     history = (outcome.runs[3] / "ramp" / "history.csv").read_text().splitlines()
@@ -184,6 +187,13 @@ def test_a_step_that_can_t_be_taken_stops_it_before_any_training(digits, tmp_pat
     with pytest.raises(EdgecifarError, match=message):
         run_recipe(recipes.read(str(path)), digits, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_added_to_a_finished_run_is_asked_first(digits, recipe, finished):
+    out = finished[0].bench.parent
+    more = recipes.Variant(prune=Pruning(share=0.01))
+    with pytest.raises(EdgecifarError, match=r"--macs 0\.01 can't be met"):
+        next(Chain(replace(recipe, variants=(*recipe.variants, more)), digits, out).runs())
 
 
 @pytest.mark.parametrize("name", recipes.names())

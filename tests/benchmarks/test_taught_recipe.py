@@ -139,6 +139,8 @@ def test_the_zoo_is_taught_by_larger_models():
     [
         ("nano", ["advanced-quick/advanced"]),
         ("small", ["zoo-base-quick/base", "advanced-quick/advanced"]),
+        ("base", []),
+        ("resnet8", []),
     ],
 )
 def test_a_quick_zoo(digits, tmp_path, model, taught_by):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -125,6 +126,15 @@ def test_a_killed_teacher_goes_on_and_another_starts_over(digits, settings, digi
     assert second[1] > first[1]
     assert not list(tmp_path.glob(".partial-*"))
     assert min(ask(1)) > max(second)
+
+
+def test_too_few_views_of_another_run_are_left_as_they_are(digits, settings, digits_run, tmp_path):
+    earlier, own = tmp_path / "parent", tmp_path / "own"
+    ask = functools.partial(answer_views, (digits_run,), digits, settings, seed=0)
+    ask(earlier, views=1)
+    assert ask(own, views=1, earlier=earlier).folder == earlier
+    assert ask(own, views=2, earlier=earlier).folder == own
+    assert [path.name for path in earlier.glob("view-*.npy")] == ["view-000.npy"]
 
 
 def test_an_ensemble_answers_with_its_mean(digits, settings, digits_run, student, tmp_path):

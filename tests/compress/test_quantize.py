@@ -190,6 +190,16 @@ def test_an_unknown_layer_stops_it_before_work(digits, digits_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_layer_that_computes_nothing_stops_it_before_work(digits):
+    model = stack(
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.5, name="dropped"),
+        keras.layers.Dense(2, activation="softmax"),
+    )
+    with pytest.raises(EdgecifarError, match="layer dropped computes nothing in the file"):
+        Quantization(keep_float=("dropped",)).require_possible(model, digits)
+
+
 def test_what_cannot_be_quantized_stops_it_before_work(digits, digits_run, tmp_path):
     parent = Run(tmp_path / "gated")
     shutil.copytree(digits_run.path, parent.path)
@@ -244,4 +254,8 @@ def test_fine_tuning_partly_in_float(digits, digits_run, neighbours, tmp_path):
     (item,) = export(run, digits, ["int8"])
     assert item.path.name == f"resnet8-qat{part}-int8.tflite"
     assert item.parity.agreement > 95
-    assert judge((digits_run,), run, digits).after.file_bytes == item.payload_bytes
+    verdict = judge((digits_run,), run, digits)
+    assert verdict.after.file_bytes == item.payload_bytes
+    # What fine-tuning is credited with is against a file that has the same layers in float.
+    assert verdict.beside.name == f"resnet8-int8{part}"
+    assert verdict.beside.file_bytes == pytest.approx(item.payload_bytes, rel=0.02)

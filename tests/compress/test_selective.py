@@ -13,7 +13,6 @@ from edgecifar.compress.selective import (
     quantized_layers,
     ranged,
     require_float_only,
-    require_layers,
 )
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
@@ -107,7 +106,7 @@ def test_one_alone_in_int8_leaves_the_others_in_float(file):
 
 def test_an_unknown_layer_is_answered_with_the_nearest(model):
     with pytest.raises(EdgecifarError, match=r"no layer is called 'conv2'.*did you mean conv2d"):
-        require_layers(model, ["conv2"])
+        fused_with(model, ["conv2"])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgecifar.compress.buffers import zero_share
-from edgecifar.compress.masks import count_zeros
+from edgecifar.compress.masks import kernels, zeros_of
 from edgecifar.compress.sparsify import Sparsification, layer_sparsity, sparsify, sparsity
 from edgecifar.runtime.errors import EdgecifarError
 
@@ -31,7 +31,7 @@ def test_sparsity_survives_quantization_in_the_loop_and_export(sparse_run, digit
     from edgecifar.runtime import modelfile
 
     run = quantize(sparse_run, digits, Quantization(epochs=1), tmp_path / "resnet8-s70-qat")
-    assert count_zeros(run.load_model()) == count_zeros(sparse_run.load_model())
+    assert sparsity(run.load_model()) == sparsity(sparse_run.load_model())
     (exported,) = export(run, digits, ["int8"])
     assert zero_share(modelfile.read(exported.path).payload) >= 0.695
 
@@ -40,14 +40,35 @@ def test_sparsity_survives_quantization_in_the_loop_and_export(sparse_run, digit
 def test_two_of_four_neighbours_are_zero(digits, digits_run, tmp_path):
     recipe = dataclasses.replace(QUICK, pattern="2:4", sparsity=0.5)
     run = sparsify(digits_run, digits, recipe, tmp_path / "resnet8-2of4")
-    model = run.load_model()
-    pruned = layer_sparsity(model, recipe)
+    model, pruned = run.load_model(), layer_sparsity(digits_run.load_model(), recipe)
     assert len(pruned) > 3
     for name in pruned:
         # The order in which the toolkit and hardware count: a filter's inputs side by side.
         kernel = np.moveaxis(model.get_layer(name).kernel.numpy(), -1, 0)
         fours = (kernel.reshape(-1, 4) != 0).sum(axis=1)
         assert fours.max() <= 2
+
+
+def test_zeros_of_an_earlier_step_outlive_more_of_them(sparse_run, digits, tmp_path):
+    recipe = dataclasses.replace(QUICK, sparsity=0.8)
+    run = sparsify(sparse_run, digits, recipe, tmp_path / "resnet8-s70-s80")
+    after = dict(kernels(run.load_model()))
+    assert sparsity(run.load_model()) == pytest.approx(0.8, abs=0.005)
+    for key, mask in zeros_of(sparse_run.load_model()).items():
+        assert not after[key].numpy()[mask == 0].any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sparsity": 0.3}, {"sparsity": 0.5, "pattern": "2:4"}, {"sparsity": 0.75, "keep": True}],
+)
+def test_zeros_that_would_be_lost_are_told_before_work_starts(sparse_run, digits, tmp_path, change):
+    if "keep" in change:
+        change = change | {"keep": (next(iter(zeros_of(sparse_run.load_model())))[0],)}
+    recipe = dataclasses.replace(QUICK, **change)
+    with pytest.raises(EdgecifarError, match=r"layer \w+ has \d+ % zeros already, some of which"):
+        sparsify(sparse_run, digits, recipe, tmp_path / "less")
+    assert not (tmp_path / "less").exists()
 
 
 def test_small_and_kept_layers_stay_dense(digits_run):

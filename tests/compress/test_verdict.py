@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
+from edgecifar.compress.commands.summary import print_verdict
+from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.judge import judge, verdict_of
-from edgecifar.compress.summary import print_verdict
 from edgecifar.compress.verdict import Side, Verdict
 from edgecifar.runtime.commands import main
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate
 from edgecifar.train.run import Run
 
@@ -86,6 +89,22 @@ def test_a_chain_with_a_gap_has_no_original(digits, chain):
     smaller.update(parent_model="that of another network")
     assert smallest.original() is None
     assert judge((smaller,), smallest, digits).original is None
+
+
+def test_what_cannot_be_int8_throughout_is_judged_by_its_float_files(digits, chain, monkeypatch):
+    whole, smaller, _ = chain
+    inspect = FORMATS["int8"].inspect
+
+    def refuse(*how):
+        inspect(*how)
+        raise EdgecifarError("not int8 throughout: CAST")
+
+    monkeypatch.setitem(FORMATS, "int8", replace(FORMATS["int8"], inspect=refuse))
+    verdict = judge((whole,), smaller, digits)
+    assert verdict.precision == "float32"
+    assert verdict.text.startswith("float32 is ")
+    assert verdict.before.name.endswith("-float32")
+    assert verdict.before.file_bytes > 3 * whole.info["parameters"]
 
 
 def test_the_table_has_all_sides():

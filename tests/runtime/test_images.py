@@ -295,6 +295,12 @@ def test_missing_file_is_named(tmp_path):
         read_image(tmp_path / "gone.png")
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png"])
+def test_a_name_that_no_file_can_have_is_one_line(name):
+    with pytest.raises(ImageError, match=r"b\.png can't be read \(.+\): check the path"):
+        read_image(name)
+
+
 def test_resize_scales_the_whole_image():
     found = resize(PIXELS, 4, 6)
     assert found.shape == (4, 6, 3)
@@ -324,6 +330,17 @@ def test_a_link_to_nowhere_is_an_image_like_others(tmp_path):
         assert [path.name for path in find_images(paths)] == ["a.png", "b.png", "c.png"]
     with pytest.raises(ImageError, match=r"b\.png can't be read \(No such file"):
         read_image(tmp_path / "b.png")
+
+
+def test_linked_folders_are_searched_once_and_loops_end(tmp_path):
+    """As they are where images are taken for training: both share their walk."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.png").touch()
+    (tmp_path / "given" / "below").mkdir(parents=True)
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "given" / "second").symlink_to(tmp_path / "real")
+    (tmp_path / "given" / "below" / "loop").symlink_to(tmp_path / "given")
+    assert [*find_images([tmp_path / "given"])] == [tmp_path / "given" / "link" / "a.png"]
 
 
 @pytest.mark.parametrize("path", ["empty", "gone.png", "*.gif", "x" * 300 + ".png"])

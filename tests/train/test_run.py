@@ -1,12 +1,15 @@
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import alone_in
 from edgecifar.train.run import Run, open_run, start_run
-from edgecifar.train.session import train
+from edgecifar.train.session import record, train
 
 
 def test_a_run_says_how_it_came_about(digits, digits_run, quick_training):
@@ -35,11 +38,12 @@ def test_other_settings_do_not_continue_a_run(digits, digits_run, quick_training
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_of_something_else_is_left_alone(digits, quick_training, tmp_path, force):
-    (tmp_path / "precious.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["precious.txt", ".git"])
+def test_a_folder_of_something_else_is_left_alone(digits, quick_training, tmp_path, name, force):
+    (tmp_path / name).write_text("mine")
     with pytest.raises(EdgecifarError, match="exists and is not a run"):
         train("resnet8", digits, quick_training, tmp_path, force=force)
-    assert (tmp_path / "precious.txt").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def begin(path, dataset, settings, *, force=False, **details):
@@ -74,6 +78,54 @@ def test_force_replaces_a_run_and_an_empty_folder_needs_none(digits, quick_train
     empty.mkdir()
     assert begin(empty, digits, quick_training).info["name"] == "empty"
     assert not begin(finished.path, digits, quick_training, force=True).complete
+
+
+@pytest.mark.parametrize("place", [".", "head", "rounds/2"])
+def test_a_run_in_which_another_process_is_at_work_is_not_replaced(
+    digits, quick_training, finished, place
+):
+    with alone_in(finished.path / place):
+        with pytest.raises(EdgecifarError, match="another process is at work in"):
+            begin(finished.path, digits, quick_training, force=True)
+        assert finished.complete
+    (finished.path / place / ".lock").touch()  # of one that was killed
+    assert not begin(finished.path, digits, quick_training, force=True).complete
+
+
+def test_the_end_of_a_run_is_such_work_too(digits, digits_run):
+    with alone_in(digits_run.path), pytest.raises(EdgecifarError, match="another process"):
+        record(digits_run, None, digits)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_kill_while_a_run_is_removed_leaves_no_half_of_it(
+    digits, quick_training, finished, monkeypatch, force
+):
+    def killed(path):
+        (Path(path) / "run.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin(finished.path, digits, quick_training, force=True)
+    assert not begin(finished.path, digits, quick_training, force=force).complete
+    assert list(finished.path.parent.iterdir()) == [finished.path]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_kill_at_the_first_file_leaves_a_folder_to_begin_in(
+    digits, quick_training, tmp_path, force
+):
+    path = tmp_path / "run"
+    script = (
+        "import os, sys; from pathlib import Path; from edgecifar.train.files import write_json\n"
+    )
+    script += "os.replace = lambda *_: os._exit(9); write_json(Path(sys.argv[1]), {})"
+    killed = subprocess.run([sys.executable, "-c", script, path / "run.json"], check=False)
+    assert killed.returncode == 9
+    assert len(list(path.iterdir())) == 1
+    assert begin(path, digits, quick_training, force=force).info["name"] == "run"
 
 
 @pytest.mark.parametrize("force", [False, True])

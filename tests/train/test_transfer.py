@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.commands import train as command
 from edgecifar.train.commands import trainer
 from edgecifar.train.data import Split
+from edgecifar.train.files import alone_in, require_idle
 from edgecifar.train.parsing import override
 from edgecifar.train.settings import Training
 from edgecifar.train.transfer import FINE_TUNING, Head, Transfer, freeze, train
@@ -120,6 +122,33 @@ def test_features_are_computed_once(few, tmp_path):
     expected = (few.train.images.astype(np.float32).mean(axis=(1, 2)) - 120) / 64
     np.testing.assert_allclose(first, expected, atol=1e-5)
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_second_start_leaves_the_files_of_the_first_alone(few, tmp_path):
+    table, told = tmp_path / "head" / ".partial-1-features-train.npy", tmp_path / "history.csv"
+    with alone_in(tmp_path):
+        for path in (table, told):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("of the first")
+        with pytest.raises(EdgecifarError, match="another process is at work"):
+            features.fit_head(None, None, few, QUICK, tmp_path, seed=0)
+    assert table.read_text() == told.read_text() == "of the first"
+
+
+def test_a_run_is_at_work_while_it_computes_features(few, tmp_path, monkeypatch):
+    import tf_keras as keras
+
+    def compute(*_, **__):
+        with pytest.raises(EdgecifarError, match="another process is at work"):
+            require_idle(tmp_path)
+        raise KeyboardInterrupt
+
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="pooled")(inputs))
+    monkeypatch.setattr(features, "cached_features", compute)
+    with pytest.raises(KeyboardInterrupt):
+        features.fit_head(SimpleNamespace(pooled="pooled"), model, few, QUICK, tmp_path, seed=0)
+    require_idle(tmp_path)
 
 
 @pytest.mark.slow

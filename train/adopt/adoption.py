@@ -19,6 +19,7 @@ from edgecifar.train.adopt.rewrite import (
     with_probabilities,
 )
 from edgecifar.train.parsing import from_mapping
+from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, is_finished, open_run, start_run
 from edgecifar.train.settings import Augmentation, Training, for_few_images
 from edgecifar.train.stem import Preprocessing
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset, Split
 
 STAGE = "adopted"
-Report = Callable[[str], object]
 _COMPARED = 1000  # validation images on which the model is compared before and after
 # Percent of them for which both must give the same answer. Where nothing was approximated only
 # rounding differs, in a model that computes in 16 bits by more than in others.
@@ -54,7 +54,7 @@ def open_or_adopt(
     *,
     pixels: str | None = None,
     beside: Path | None = None,
-    report: Report = lambda text: None,
+    report: Report = ignore,
 ) -> tuple[Run, "Dataset"]:
     """Return the run at `path`, or the one that the model file at `path` becomes, and its data.
 
@@ -87,7 +87,7 @@ def adopt(
     *,
     pixels: str | None = None,
     wanted: Preprocessing | None = None,
-    report: Report = lambda text: None,
+    report: Report = ignore,
 ) -> Run:
     """Make the run `out` of the `model` that was read from `path`, in place of an unfinished one.
 

@@ -3,16 +3,23 @@ import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks.checks.untrained import main, write_untrained
-from edgecifar.runtime import Classifier
+from edgecifar.runtime import Classifier, modelfile
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import zoo
 
 
-def test_an_untrained_file_runs_and_has_the_size_of_a_trained_one(tmp_path):
+def test_an_untrained_file_runs(tmp_path):
     path = write_untrained("nano", tmp_path / "nano.tflite", image_size=48, classes=3, kind="int8")
     noise = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
     probabilities = Classifier(path).predict(noise).probabilities
     assert probabilities.shape == (2, 3)
-    assert path.stat().st_size < 98_496  # what nano may take
+
+
+def test_it_has_the_size_of_a_trained_one(tmp_path):
+    path = write_untrained("nano", tmp_path / "nano.tflite", kind="int8")
+    trained = zoo.find("nano").info["int8"]["payload_bytes"]
+    # The one that ships was fine-tuned for int8, which takes some bytes more: 2.7 % were measured.
+    assert len(modelfile.read(path).payload) == pytest.approx(trained, rel=0.04)
 
 
 def test_the_command_names_its_file_and_overwrites_nothing(tmp_path, monkeypatch):

@@ -86,6 +86,15 @@ def test_a_card_tells_how_far_confidence_is_off(result, resnet8):
     assert "| 18.4 points (as trained) | 1.2 points (logits divided by 0.5) |" in text
 
 
+def test_a_card_does_not_gainsay_its_remark(result, resnet8):
+    alone = "the test images were read for these figures alone"
+    assert "second that they have measured" in resnet8.info["remark"]
+    assert alone not in card(resnet8, result)
+    for remark in ({}, {"remark": "It was cold."}):
+        without = {key: value for key, value in resnet8.info.items() if key != "remark"}
+        assert alone in card(Shipped(without | remark, resnet8.folder), result)
+
+
 def test_only_what_was_measured_is_in_the_table(result, resnet8):
     assert "[`resnet8`](train/zoo/resnet8.md)" in paired(result, [resnet8])
     assert "resnet8" not in paired(result | {"models": []}, [resnet8])

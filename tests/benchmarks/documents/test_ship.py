@@ -2,15 +2,16 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks.documents import ship as shipping
 from edgecifar.benchmarks.documents.cards import card
-from edgecifar.benchmarks.documents.ship import Limits, ship
+from edgecifar.benchmarks.documents.ship import Limits, stated_limits
+from edgecifar.benchmarks.documents.ship import ship as ship_within
 from edgecifar.benchmarks.finished import Finished
 from edgecifar.benchmarks.retrained import against_shipped
 from edgecifar.runtime import modelfile
@@ -21,6 +22,7 @@ from edgecifar.train.files import read_json, write_json
 from edgecifar.train.run import open_run
 
 ROOT = Path(__file__).parents[3]
+ship = partial(ship_within, limits={})
 
 
 @pytest.fixture
@@ -188,25 +190,34 @@ def described(tmp_path):
     return path
 
 
+def test_limits_are_those_that_the_results_state():
+    stated = stated_limits(ROOT / "benchmarks" / "results")
+    assert stated == {
+        "nano": Limits(98_496, 90.3),  # MLPerf Tiny's ResNet-8, int8
+        "small": Limits(512_024, 94.3),  # MLPerf Tiny's large ResNet-8, int8
+        "base": Limits(pytest.approx(2_200_000, rel=0.01), 95.4),  # whose bytes another file states
+    }
+
+
 def test_a_file_over_its_limits_does_not_ship(recipe, places, monkeypatch):
     size = zoo.find("resnet8").info["int8"]["payload_bytes"]
-    monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(size - 1, 0.0))
+    limits = {"resnet8": Limits(size - 1, 0.0)}
     message = rf"{size:,} bytes without metadata.*have {size - 1:,}"
     for name in ("resnet8", "resnet8-rep"):  # options don't lift the limits
         monkeypatch.setattr(Finished, "name", name)
         with pytest.raises(EdgecifarError, match=message):
-            ship(recipe, [], *places)
+            ship(recipe, [], *places, limits=limits)
     assert not any(place.exists() for place in places)
 
 
-def test_a_file_below_its_goal_ships_only_if_that_is_asked_for(recipe, places, monkeypatch):
-    monkeypatch.setitem(shipping.LIMITS, "resnet8", Limits(96_448, 99.0))
+def test_a_file_below_its_goal_ships_only_if_that_is_asked_for(recipe, places):
+    limits = {"resnet8": Limits(96_448, 99.0)}
     with pytest.raises(
         EdgecifarError, match=r"reaches 8\d\.\d+ %, less than the 99\.0 %.*--below-"
     ):
-        ship(recipe, [], *places)
+        ship(recipe, [], *places, limits=limits)
     assert not any(place.exists() for place in places)
-    assert ship(recipe, [], *places, below_goal=True).exists()
+    assert ship(recipe, [], *places, limits=limits, below_goal=True).exists()
 
 
 def test_an_int8_file_of_another_model_does_not_ship(recipe, places):

@@ -27,6 +27,13 @@ def test_the_table_of_the_readme(small_study, tmp_path):
     assert first.endswith("µs [1] |")
     assert "[1] " in footnote
     assert "; [2] " in footnote
+    stored["members"][0]["seeds"] = [0, 1, 2]
+    some = tmp_path / "some.json"
+    some.write_bytes(results.as_bytes(results.seal(stored)))
+    _, _, first, *_, footnote = study_table(some).splitlines()
+    assert re.search(r"\*\*missed so far by \d\d\.\d\d\*\* \|", first)
+    assert first.count(", 1 of 3 seeds)") == 2  # float32 and int8
+    assert "First, ours, missed so far: One epoch." in footnote
     stored["benches"][0] |= {"valid": False, "doubts": ["it throttled"]}
     doubtful = tmp_path / "doubtful.json"
     doubtful.write_bytes(results.as_bytes(results.seal(stored)))

@@ -3,19 +3,20 @@
 import itertools
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import pipeline
+from edgecifar.benchmarks import commands, pipeline
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.report.figures import AS_TRAINED
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
-from edgecifar.benchmarks.report.study_tables import features, standings
+from edgecifar.benchmarks.report.study_tables import features, repetitions, standings
 from edgecifar.benchmarks.study import carry_out as carrying_out
 from edgecifar.benchmarks.study import plan
 from edgecifar.benchmarks.study import result as study_result
@@ -23,7 +24,7 @@ from edgecifar.benchmarks.study.entry import read_entry
 from edgecifar.benchmarks.study.features import of_network, of_training
 from edgecifar.benchmarks.study.plan import Member, Step, Study
 from edgecifar.benchmarks.study.result import int8_role
-from edgecifar.runtime import results
+from edgecifar.runtime import benchmark, results
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.transfer import Transfer
@@ -143,6 +144,33 @@ def test_one_bench_times_every_member(result):
     assert all(row["latency_us"]["median"] > 0 for row in bench["models"])
 
 
+def test_both_kinds_of_int8_are_timed(folder, digits):
+    """Since with more seeds the other may be the one that is shown."""
+    task = task_of(folder, "first")
+    record = task.folder / "edge-8-s16" / "exports.json"
+    exported, bench = json.loads(record.read_text()), json.loads(task.bench.read_text())
+    worse = dict(exported["files"]["edge-8-s16-float32.tflite"])
+    worse |= {"format": "int8", "parity": worse["parity"] | {"file": {"top1": 0.0}}}
+    exported["files"]["edge-8-s16-int8.tflite"] = worse
+    record.write_text(json.dumps(exported))
+    row = next(row for row in bench["models"] if "qat-int8" in row["file"])
+    bench["models"].append(row | {"file": "edge-8-s16-int8.tflite"})
+    task.bench.write_text(json.dumps(results.seal(bench)))
+    exports = task.folder / "edge-8-s16" / "exports"
+    (exports / "edge-8-s16-int8.tflite").write_bytes(b"int8")
+    study = plan.read(str(folder / "small-study.toml"))
+    todo = plan.tasks(study, folder / "runs")
+    collection = study_result.Collection(study, todo, digits, folder / "result.json")
+    assert int8_role(collection._entries(study.members[0].recipe)) == "int8"
+    timed = [path.name for path, _ in collection._files()]
+    assert timed == [
+        "edge-8-s16-float32.tflite",
+        "edge-8-s16-qat-int8.tflite",
+        "edge-8-s16-int8.tflite",
+        "edge-8-s16-float32.tflite",
+    ]
+
+
 def test_what_is_finished_is_not_done_again(folder, digits, monkeypatch):
     carried_out = []
     monkeypatch.setattr(pipeline, "run_recipe", lambda r, *_: carried_out.append(r.title))
@@ -247,14 +275,36 @@ def test_a_result_is_written_anew_without_carrying_anything_out(folder, digits, 
     assert anew["benches"] == before["benches"]
 
 
+def test_nor_timing_anything(folder, digits, monkeypatch):
+    """Though an older bench had other files."""
+    path = folder / "runs" / "small" / "small-study.json"
+    before = study_result.read(path)
+    before["benches"][0]["models"].pop()
+    before["benches"] = [results.seal(bench) for bench in before["benches"]]
+    path.write_bytes(results.as_bytes(results.seal(before)))
+    monkeypatch.setattr(benchmark, "bench", None)
+    _, after = again(folder, digits, only=["none"])
+    assert after["benches"] == before["benches"]
+
+
 def test_the_published_result_says_what_its_study_does():
-    """If not: `edgecifar run seed-study --only none` with `--earlier` writes it anew."""
+    """If not: `edgecifar run seed-study --only none` with `--earlier` writes it anew.
+
+    That leaves out what was made by other recipes than today's: see a diff of their settings.
+    """
     study = plan.read("seed-study")
     stored = study_result.read(ROOT / "benchmarks" / "results" / "seed-study.json")
     assert (stored["title"], stored["note"]) == (study.title, study.note)
     told = ("label", "reported", "asked", "tried", "note")
     for member, kept in zip(study.members, stored["members"], strict=True):
         assert {key: kept[key] for key in told} == {key: getattr(member, key) for key in told}
+    for step, kept in zip(study.ablation, stored["ablation"], strict=True):
+        assert {key: kept[key] for key in ("recipe", "change", "int8")} == asdict(step)
+    runs = study_result.entries(stored)
+    assert runs
+    for (name, seed), run in runs.items():
+        recipe = replace(recipes.read(name), seed=seed)
+        assert recipe.is_that_of(run["recipe"], variants=False), (name, seed)
 
 
 def test_a_result_of_other_images_is_refused(folder, digits):
@@ -292,6 +342,21 @@ def test_the_ablation_is_of_seed_0(folder):
     (found,) = plan.tasks(study, folder).values()
     assert [task.recipe.seed for task in found] == [0, 1, 2]
     assert [task.folder.name for task in found] == ["demo", "demo-seed1", "demo-seed2"]
+
+
+def test_a_recipe_with_a_seed_of_its_own_lies_where_its_study_seeks_it(tmp_path, monkeypatch):
+    mine, places = str(tmp_path / "mine.toml"), []
+    Path(mine).write_text('title = "m"\narchitecture = "edge-8-s16"\nseed = 3\n')
+    monkeypatch.setattr(
+        commands, "_carry_out", lambda recipe, _, out, **__: places.append((recipe.seed, out))
+    )
+    for seed in ((), ("--seed", "0")):
+        told = CliRunner().invoke(main, ["run", mine, "--data", "digits", *seed])
+        assert told.exit_code == 0, told.output
+    (found,) = plan.tasks(Study("s", (Member(mine, "m", seeds=(3, 0)),)), Path("runs")).values()
+    assert [(task.recipe.seed, task.folder) for task in found] == places
+    assert [folder.name for _, folder in places] == ["mine-seed3", "mine"]
+    assert [" --seed 0 " in task.anew for task in found] == [False, True]
 
 
 def test_examples_of_mistakes_need_no_run_folder(small_study, digits):
@@ -332,6 +397,21 @@ def test_targets_are_met_or_missed(small_study):
     assert broken.asked is None
 
 
+def test_of_fewer_seeds_than_planned_that_is_said_so_far(small_study):
+    """Neither a mean nor its target is settled by the first of three."""
+    study = load_study(small_study.result)
+    members = tuple(replace(s, raw=s.raw | {"seeds": [0, 1, 2]}) for s in study.members)
+    first, second, _ = members
+    short = 99.9 - first.mean("float")["top1"]
+    assert [s.outcome for s in members] == [f"missed so far by {short:.2f}", "met so far", ""]
+    assert [s.seeds("float") for s in (first, second)] == ["1 of 3 seeds", "2 of 3 seeds"]
+    table = standings(replace(study, members=members))
+    cells = dict(zip(table.columns, table.rows[1], strict=True))
+    assert cells["Asked"].detail == "met so far"
+    assert cells["Ours, float32"].detail.endswith("\n2 of 3 seeds")
+    assert study.members[1].seeds("float") == "2 seeds"
+
+
 def test_all_that_is_said_of_int8_is_of_one_file(small_study):
     """Which is the better on validation images, whatever it was made by."""
     study = load_study(small_study.result)
@@ -351,7 +431,7 @@ def test_all_that_is_said_of_int8_is_of_one_file(small_study):
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells["Ours, int8"].text == words.percent(55.55)
     tuned_top1 = words.percent(first.raw["mean"]["int8"]["top1"])
-    assert cells["Ours, int8"].detail.endswith(f"post-training\n(fine-tuned: {tuned_top1})")
+    assert cells["Ours, int8"].detail.endswith(f"post-training\n(other: {tuned_top1})")
     assert cells["Same answers"].text == words.percent(12.34)
     assert cells["Size"].text == words.size(4242)
 
@@ -378,6 +458,25 @@ def test_how_far_confidence_of_a_file_is_off_is_kept(result, small_study):
     (file, *_), *_ = [run["files"] for run in result["members"][0]["runs"]]
     assert 0 <= file["accuracy"]["ece"] <= 1
     assert "Confidence off by" in study_page(load_study(small_study.result))
+
+
+def test_calibration_of_a_network_is_told_from_that_of_its_file(small_study):
+    study = load_study(small_study.result)
+    first, second, _ = study.members
+    (one,) = first.repetitions
+    one.run.metrics["test"]["ece"] = 0.25
+    file = one.files["float"]
+    files = [replace(file, raw=file.raw | {"accuracy": file.accuracy | {"ece": 0.125}})]
+    files += [replace(file, raw={**file.raw, "accuracy": {"top1": 50.0}})]  # of an older bench
+    for file, told in zip(files, (f"file {words.percent(12.5)}", ""), strict=True):
+        measured = replace(one, files=one.files | {"float": file})
+        table = repetitions(replace(study, members=(replace(first, repetitions=(measured,)),)))
+        cell = dict(zip(table.columns, table.rows[0], strict=True))["ECE as trained"]
+        assert (cell.text, cell.detail) == (words.percent(25.0), told)
+        assert "divides the logits" in table.caption
+    shown = [system.first for system in (first, second)]
+    assert all(one.run.calibration for one in shown)
+    assert study_page(study).count(AS_TRAINED.replace("'", "&#39;")) == 1 + len(shown)
 
 
 def test_sizes_are_those_of_models_without_metadata(small_study, result):
@@ -465,25 +564,29 @@ def test_many_rates_of_dropout_are_told_as_a_range():
 def test_the_study_that_ships_changes_one_thing_a_row():
     study = plan.read("seed-study")
     steps = [recipes.read(step.recipe) for step in study.ablation]
-    together = [  # what one change is made of, where it is more than one key
-        set(),
+    # Seen by the int8 model alone, which has a row of its own.
+    for_int8 = {"fine_tune_int8", "quantize.epochs", "self_distil", "export"}
+    for_int8 |= {"distil.temperature", "distil.views"}
+    wanted = [  # a change may be made of more than one key
         {"train.augment.flip", "train.augment.rotation", "train.augment.shift"},
-        set(),
+        {"architecture"},
         {"train.optimizer", "train.learning_rate"},
         {"train.schedule", "train.warmup"},
-        set(),
+        {"train.weight_decay"},
         {"train.batch_size", "train.learning_rate"},
         {"train.augment.crop", "train.augment.rotation", "train.augment.shift"},
-        *[set()] * 5,
+        {"train.label_smoothing"},
+        {"train.augment.cutout"},
+        {"train.ema"},
+        {"architecture", *for_int8},
+        set(),
     ]
-    pairs = zip(study.ablation, together, strict=True)
     changes = [leaves(before) ^ leaves(after) for before, after in itertools.pairwise(steps)]
-    for (step, parts), change in zip(list(pairs)[1:], changes, strict=True):
-        changed = {key for key, _ in change} - {"title"}
-        if step.recipe.endswith("-advanced") and not step.int8:
-            assert "architecture" in changed
-        else:
-            assert step.int8 or changed == parts or len(changed) == 1, (step, changed)
+    assert [{key for key, _ in change} - {"title"} for change in changes] == wanted
+    *floats, last = study.ablation
+    assert last.recipe == floats[-1].recipe
+    assert [step.int8 for step in study.ablation] == [False] * len(floats) + [True]
+    assert not any(step.teachers for step in steps)  # or [distil] would teach float models too
     assert [member.recipe for member in study.members if member.stands_in] == ["efficientnet_lite0"]
 
 

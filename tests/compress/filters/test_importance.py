@@ -84,6 +84,44 @@ def test_what_hands_a_channel_on_does_not_count_it_twice(split):
     np.testing.assert_allclose(np.sqrt(scores), slopes, rtol=0.05, atol=1e-4)
 
 
+@pytest.mark.parametrize("center", [True, False])
+def test_norms_without_a_scale_leave_it_to_the_filter(split, center):
+    import tf_keras as keras
+    from tf_keras import layers
+
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, name="made")(inputs)
+    x = layers.BatchNormalization(scale=False, center=center, name="norm")(x)
+    x = layers.Flatten()(layers.ReLU()(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
+    made, norm = model.get_layer("made"), model.get_layer("norm")
+    offsets, mean, variance = np.linspace(0.1, 0.6, 6), np.linspace(-0.3, 0.2, 6), np.ones(6)
+    if center:
+        norm.set_weights([offsets, mean, variance])
+    graph, few = trace(model), Split(split.images[:100], split.labels[:100])
+    scores = taylor(model, graph, few)[graph.layers["made"].outputs]
+    images = normalise(few.images.astype(np.float32))
+    kernel, bias = made.get_weights()
+    added = -mean / np.sqrt(1 + norm.epsilon)
+
+    def loss(index, factor):
+        scaled, also = kernel.copy(), bias.copy()
+        scaled[..., index] *= factor
+        also[index] *= factor
+        made.set_weights([scaled, also])
+        if center:
+            moved = offsets.copy()
+            moved[index] += (factor - 1) * (offsets + added)[index]
+            norm.set_weights([moved, mean, variance])
+        probabilities = model.predict(images, verbose=0)
+        return float(keras.losses.SparseCategoricalCrossentropy()(few.labels, probabilities))
+
+    slopes = [abs(loss(index, 1.01) - loss(index, 0.99)) / 0.02 for index in range(6)]
+    np.testing.assert_allclose(np.sqrt(scores), slopes, rtol=0.05, atol=1e-4)
+    assert scores.min() > 0
+
+
 def test_dead_filters_matter_least(network, split):
     graph = trace(network)
     scales = network.get_layer("scales")

@@ -90,6 +90,13 @@ def test_latency_is_that_of_this_machine():
     assert chosen.cost.macs < 0.8 * count_macs(wide)
 
 
+def test_what_is_left_is_told_beside_what_was_asked_for(model):
+    told = Target("latency", 0.6, model, lambda _: 0.63).left(model)
+    assert told == "; 0.63 of the latency left, 0.6 asked for in the end"
+    told = Target("params", 0.6, model, None).left(model)
+    assert told == "; 1.00 of the parameters left, 0.6 asked for in the end"
+
+
 def test_an_unreachable_target_names_the_nearest(model):
     with pytest.raises(EdgecifarError, match=r"--macs 0.02 can't be met, the least is 0.\d+: use"):
         Target("macs", 0.02, model, None).require_reachable(model, keep=(), multiple=8)

@@ -2,8 +2,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgecifar.compress.commands.prune import prune
+from edgecifar.compress.commands.pruning import recipe_for
 from edgecifar.compress.prune import Pruning
-from edgecifar.compress.pruning import recipe_for
 from edgecifar.compress.sparsify import Sparsification
 from edgecifar.runtime.errors import EdgecifarError
 
