@@ -5,12 +5,9 @@ compressed file.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
 
 from edgecifar.compress.masks import LEAST_SHARE, kernels, zeros_of
 from edgecifar.compress.preflight import require_known
@@ -133,8 +130,7 @@ def sparsify(
         seed=seed,
         force=force,
         parent=parent,
-        sparsification=dataclasses.asdict(recipe)
-        | {"learning_rate": last.learning_rate, "shares": shares},
+        sparsification=dataclasses.asdict(recipe) | {"learning_rate": last.learning_rate},
         teacher=teacher.identity() if teacher else None,
     )
     report(f"raising sparsity in {len(shares)} layers")
@@ -157,33 +153,32 @@ def sparsity(model: "keras.Model") -> float:
 def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, float]:
     """Return the share of zeros that each pruned layer gets, so that all kernels make the target.
 
-    With the free pattern a layer gets as many as it has weights that matter little in it, which
-    spares small layers. Layers named in `keep`, depthwise kernels and layers with less than a
-    hundredth of the weights (the first convolution, a small classifier) stay dense, since they'd
-    lose much for little. Raises EdgecifarError if zeros that an earlier step made would be lost.
+    Layers named in `keep`, depthwise kernels and layers with less than a hundredth of the weights
+    (the first convolution, a small classifier) stay dense, since they'd lose much for little.
+    Raises EdgecifarError if zeros that an earlier step made would be lost.
     """
     from edgecifar.compress.filters.prunable import require_prunable
 
     require_prunable(model)
     require_known(recipe.keep, [layer.name for layer in model.layers])
-    weights = {key: variable.numpy() for key, variable in kernels(model)}
-    total = sum(values.size for values in weights.values())
+    sizes = {key: variable.shape.num_elements() for key, variable in kernels(model)}
+    total = sum(sizes.values())
     pruned = {
-        layer: values
-        for (layer, kernel), values in weights.items()
-        if kernel != "depthwise_kernel" and layer not in recipe.keep and values.size >= total / 100
+        layer: size
+        for (layer, kernel), size in sizes.items()
+        if kernel != "depthwise_kernel" and layer not in recipe.keep and size >= total / 100
     }
     if not pruned:
         raise EdgecifarError("all layers are small or kept dense: leave out one --keep at least")
-    most = _MOST * sum(values.size for values in pruned.values()) / total
-    if recipe.pattern == "free" and recipe.sparsity > most:
+    reach = _MOST if recipe.pattern == "free" else 0.5
+    share = recipe.sparsity * total / sum(pruned.values())
+    if recipe.pattern == "free" and share > reach:
+        nearest = int(100 * reach * sum(pruned.values()) / total) / 100
         raise EdgecifarError(
             f"--sparsity {recipe.sparsity:g} can't be met with these layers kept dense: "
-            f"the most is {int(100 * most) / 100:g}"
+            f"the most is {nearest:g}"
         )
-    shares = dict.fromkeys(pruned, 0.5)
-    if recipe.pattern == "free":
-        shares = _adaptive_shares(pruned, round(recipe.sparsity * total))
+    shares = dict.fromkeys(pruned, share if recipe.pattern == "free" else reach)
     for layer, zeros in _zeros(model).items():
         if recipe.pattern == "2:4" or shares.get(layer, 0) < zeros:
             raise EdgecifarError(
@@ -191,26 +186,6 @@ def layer_sparsity(model: "keras.Model", recipe: Sparsification) -> dict[str, fl
                 "lost: ask for more, not for 2:4 and without --keep, or start from the run before"
             )
     return shares
-
-
-def _adaptive_shares(weights: Mapping[str, np.ndarray], zeros: int) -> dict[str, float]:
-    """Return the share of each layer's weights that are among the `zeros` that matter least.
-
-    What matters is a weight's share in the squares of its layer's weights that are no smaller.
-    Source: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021.
-    """
-    scores = {}
-    for layer, values in weights.items():
-        squares = np.sort(np.square(values.ravel(), dtype=np.float64))
-        no_smaller = np.maximum(np.cumsum(squares[::-1])[::-1], np.finfo(np.float64).tiny)
-        scores[layer] = (squares / no_smaller)[: int(_MOST * squares.size)]
-    owners = np.repeat(np.arange(len(scores)), [each.size for each in scores.values()])
-    least = np.argpartition(np.concatenate([*scores.values()]), zeros - 1)[:zeros]
-    counts = np.bincount(owners[least], minlength=len(scores))
-    return {
-        layer: float(count / values.size)
-        for (layer, values), count in zip(weights.items(), counts, strict=True)
-    }
 
 
 def _zeros(model: "keras.Model") -> dict[str, float]:

@@ -71,26 +71,6 @@ def test_zeros_that_would_be_lost_are_told_before_work_starts(sparse_run, digits
     assert not (tmp_path / "less").exists()
 
 
-def test_weights_that_matter_little_go_first_wherever_they_are():
-    """A layer in which few weights make up the most gets more zeros than one of equal weights."""
-    import tf_keras as keras
-
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 8))
-    x = keras.layers.Conv2D(8, 3, name="even")(inputs)
-    x = keras.layers.Conv2D(8, 3, name="uneven")(keras.layers.ReLU()(x))
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
-    even, uneven = (model.get_layer(name).kernel for name in ("even", "uneven"))
-    even.assign(np.sign(even) * np.random.default_rng(0).uniform(0.9, 1.1, even.shape))
-    uneven.assign(np.sign(uneven) * np.random.default_rng(1).lognormal(0, 3, uneven.shape))
-    shares = layer_sparsity(model, dataclasses.replace(QUICK, sparsity=0.6))
-    assert 0 < shares["even"] < 0.6 < shares["uneven"] <= 0.99
-    sizes = {layer: variable.shape.num_elements() for (layer, _), variable in kernels(model)}
-    zeros = sum(share * sizes[layer] for layer, share in shares.items())
-    assert zeros == pytest.approx(0.6 * sum(sizes.values()), abs=1)
-
-
 def test_small_and_kept_layers_stay_dense(digits_run):
     model = digits_run.load_model()
     heavy = max(model.layers, key=lambda layer: layer.count_params()).name
@@ -98,9 +78,7 @@ def test_small_and_kept_layers_stay_dense(digits_run):
     assert heavy not in shares
     stem = next(layer.name for layer in model.layers if layer.weights)
     assert stem not in shares
-    sizes = {name: model.get_layer(name).kernel.shape.num_elements() for name in shares}
-    zeros = sum(share * sizes[name] for name, share in shares.items())
-    assert zeros / sum(sizes.values()) > 0.4  # the others make up for them
+    assert min(shares.values()) > 0.4  # the others make up for them
 
 
 @pytest.mark.parametrize("share", [0, 1, 2])
