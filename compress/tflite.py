@@ -6,6 +6,7 @@ import numpy as np
 
 from edgecifar.compress.conversion import converting
 from edgecifar.compress.layers import CONVERTED
+from edgecifar.compress.wrappers import widen_idle_ranges
 from edgecifar.runtime.encoding import STEPS_A_PIXEL
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.keras_files import is_quantization_aware
@@ -34,6 +35,8 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
     """
     import tensorflow as tf
 
+    if is_quantization_aware(model):
+        widen_idle_ranges(model)
     converter = converter_of(model if kind in INTEGER_KINDS else with_raw_pixels(model))
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

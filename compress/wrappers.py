@@ -2,8 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import tf_keras as keras
+
+
+_IDLE = 1e-6  # of the usual largest weight of a channel
 
 
 def input_quantizer() -> type:
@@ -23,3 +28,26 @@ def by_name(layer: "keras.layers.Layer") -> dict[str, Any]:
 def weight_name(weight: Any) -> str:
     """Return `kernel` for the variable `conv2d_1/kernel:0`."""
     return weight.name.partition(":")[0].rpartition("/")[2]
+
+
+def widen_idle_ranges(model: "keras.Model") -> None:
+    """Give channels whose weights are all zero the range of the others, in place.
+
+    Pruning leaves some. Their own range is next to nothing, and a bias in its steps is a larger
+    number than TFLite's 32 bits hold: the file would lose it, while `model` simulates that it has
+    it. Zeros are zeros in any range, so that nothing changes of what is simulated.
+    """
+    from tensorflow_model_optimization.quantization.keras import QuantizeWrapper
+
+    for wrapper in model.layers:
+        if not isinstance(wrapper, QuantizeWrapper):
+            continue
+        for weight, _, limits in wrapper._weight_vars:
+            low, high = (limits[end].numpy() for end in ("min_var", "max_var"))
+            if low.shape != weight.shape[-1:]:
+                continue
+            largest = np.abs(weight.numpy()).reshape(-1, len(low)).max(axis=0)
+            idle = largest <= _IDLE * np.median(largest)
+            if idle.any() and not idle.all():
+                limits["min_var"].assign(np.where(idle, np.median(low[~idle]), low))
+                limits["max_var"].assign(np.where(idle, np.median(high[~idle]), high))

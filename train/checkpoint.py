@@ -1,6 +1,7 @@
 """Checkpoints: one whole folder an epoch, from which a killed run goes on exactly."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,13 @@ class Fit:
     best_epoch: int  # counted from 1
     seconds: float  # of all epochs, those before an interruption included
     images_per_second: float
+
+    @classmethod
+    def of(cls, history: Sequence[dict[str, float]], best_epoch: int) -> "Fit":
+        """Return the record of epochs, whose speed is the median of theirs."""
+        speeds = sorted(row["images_per_second"] for row in history)
+        seconds = sum(row["seconds"] for row in history)
+        return cls(tuple(history), best_epoch, seconds, speeds[len(speeds) // 2])
 
 
 class Checkpoints:
@@ -50,7 +58,7 @@ class Checkpoints:
             model=self.model,
             optimizer=self.model.optimizer,
             best=self._best,
-            dropout=_random_states(self.model),
+            dropout=random_states(self.model),
             **(
                 {"averages": self.average.averages, "step": self.average.step}
                 if self.average
@@ -82,9 +90,7 @@ class Checkpoints:
         for weight, best in zip(self.model.weights, self._best, strict=True):
             weight.assign(best)
         write_rows(self.folder / "history.csv", self.history)  # a kill may have come before it
-        seconds = sum(row["seconds"] for row in self.history)
-        speeds = sorted(row["images_per_second"] for row in self.history)
-        return Fit(tuple(self.history), self.best_epoch, seconds, speeds[len(speeds) // 2])
+        return Fit.of(self.history, self.best_epoch)
 
     def _epoch_end(self, logs: dict[str, float]) -> None:
         row = {"epoch": len(self.history) + 1} | {key: float(logs[key]) for key in _COLUMNS}
@@ -125,7 +131,7 @@ _COLUMNS = (
 )
 
 
-def _random_states(model: "keras.Model") -> list:
+def random_states(model: "keras.Model") -> list:
     """Return the generators of dropout layers, which Keras leaves out of checkpoints.
 
     Without them a resumed run would drop other units. Keras has no public way to them.

@@ -15,7 +15,8 @@ class WeightAverage(keras.callbacks.Callback):
         self.decay = decay
         self.step = None
         self.averages: list = []
-        self._update = None
+        self.weights: list = []
+        self.update = None
 
     def set_model(self, model):
         """Start from the model's present weights."""
@@ -25,21 +26,21 @@ class WeightAverage(keras.callbacks.Callback):
         if self.averages:
             return
         self.step = tf.Variable(0.0)
-        self._weights = [w for w in model.weights if w.dtype.is_floating]
-        self.averages = [tf.Variable(w, trainable=False) for w in self._weights]
+        self.weights = [w for w in model.weights if w.dtype.is_floating]
+        self.averages = [tf.Variable(w, trainable=False) for w in self.weights]
 
         @tf.function
         def update():
             rest = 1 - tf.minimum(self.decay, (1 + self.step) / (10 + self.step))
             self.step.assign_add(1.0)
-            for average, weight in zip(self.averages, self._weights, strict=True):
+            for average, weight in zip(self.averages, self.weights, strict=True):
                 average.assign_sub(rest * (average - weight))
 
-        self._update = update
+        self.update = update
 
     def on_train_batch_end(self, batch, logs=None):
         """Move the average towards the new weights."""
-        self._update()
+        self.update()
 
     def on_test_begin(self, logs=None):
         """Validate the average."""
@@ -51,7 +52,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     def exchange(self):
         """Swap the average with the model's weights."""
-        for average, weight in zip(self.averages, self._weights, strict=True):
+        for average, weight in zip(self.averages, self.weights, strict=True):
             kept = weight.numpy()
             weight.assign(average)
             average.assign(kept)

@@ -78,36 +78,50 @@ def fit(
 
 
 def compile_for(
-    model: "keras.Model", settings: Training, *, steps: int, goals: Goals | None = None
+    model: "keras.Model",
+    settings: Training,
+    *,
+    steps: int,
+    goals: Goals | None = None,
+    rate: "keras.optimizers.schedules.LearningRateSchedule | None" = None,
 ) -> None:
     """Compile `model` with the optimizer, schedule and loss of `settings`.
 
     `steps` is the number of batches an epoch, from which the schedule takes its length. `goals`
-    replace the cross-entropy of `settings`, and the accuracy.
+    replace the cross-entropy of `settings`, and the accuracy; `rate` replaces the schedule.
     """
     import tf_keras as keras
 
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
     accuracy = goals.accuracy if goals else keras.metrics.categorical_accuracy
     model.compile(
-        optimizer=_optimizer(model, settings, steps * settings.epochs),
+        optimizer=_optimizer(model, settings, rate or schedule(settings, steps)),
         loss=goals.loss if goals else loss,
         metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
     )
 
 
-def _optimizer(model: "keras.Model", settings: Training, total_steps: int):
+def schedule(
+    settings: Training, steps: int
+) -> "keras.optimizers.schedules.LearningRateSchedule | float":
+    """Return the learning rate of `settings` for epochs of so many steps."""
     import tf_keras as keras
 
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        warmup = math.ceil(settings.warmup * total_steps)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(1, total_steps - warmup),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
+    rate, total = settings.learning_rate, steps * settings.epochs
+    if settings.schedule != "cosine":
+        return rate
+    warmup = math.ceil(settings.warmup * total)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else rate,
+        max(1, total - warmup),
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def _optimizer(model: "keras.Model", settings: Training, rate):
+    import tf_keras as keras
+
     decay = settings.weight_decay or None
     if settings.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)

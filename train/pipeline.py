@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.train.augment import Draw, augment, draw, mix_up, vary
 from edgecifar.train.normalisation import normalise
-from edgecifar.train.settings import Training
+from edgecifar.train.settings import Augmentation, Training
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -71,14 +71,12 @@ def training_batches(
     labels = tf.constant(split.labels, tf.int32)
 
     def epoch_steps(epoch):
-        view = epoch % views if views else epoch
-        epoch_seed = tf.stack([seed, tf.cast(view, tf.int32)])
+        epoch_seed = tf.stack([seed, _view(epoch, views)])
         order = epoch_order(count, settings.batch_size, epoch_seed)
-        numbers = draw(count, settings.augment, epoch_seed)
-        if views:
-            varied_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
-            how = {"repeat": seen + epoch // views, "width": split.images.shape[2]}
-            numbers = vary(numbers, settings.augment, varied_seed, **how)
+        width = split.images.shape[2]
+        numbers = epoch_numbers(
+            count, settings.augment, seed, epoch, width=width, views=views, seen=seen
+        )
         batches = Draw(*(tf.gather(table, order) for table in numbers))
         step_seeds = tf.random.stateless_uniform([steps, 2], epoch_seed, None, None, tf.int32)
         return tf.data.Dataset.from_tensor_slices((order, batches, step_seeds))
@@ -96,6 +94,33 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(first_epoch, settings.epochs)
     return untuned(epochs.flat_map(epoch_steps).map(batch, num_parallel_calls=1).prefetch(2))
+
+
+def epoch_numbers(
+    count: int,
+    settings: Augmentation,
+    seed,
+    epoch,
+    *,
+    width: int,
+    views: int | None = None,
+    seen: int = 0,
+) -> Draw:
+    """Return the random numbers of an epoch for `count` images; see `training_batches`."""
+    import tensorflow as tf
+
+    numbers = draw(count, settings, tf.stack([seed, _view(epoch, views)]))
+    if not views:
+        return numbers
+    repeat = seen + tf.cast(epoch, tf.int32) // views
+    varied_seed = tf.stack([seed, tf.cast(epoch, tf.int32)])
+    return vary(numbers, settings, varied_seed, repeat=repeat, width=width)
+
+
+def _view(epoch, views: int | None):
+    import tensorflow as tf
+
+    return tf.cast(epoch % views if views else epoch, tf.int32)
 
 
 def untuned(batches: "tf.data.Dataset") -> "tf.data.Dataset":

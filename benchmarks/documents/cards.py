@@ -1,5 +1,6 @@
 """Model cards: what a shipped model is for, what it can't do, and what was measured of it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -178,11 +179,11 @@ def _training(model: Shipped) -> str:
         f"with quantization in the loop for {_stage(quantized)}."
     )
     if taught := original.get("teacher"):
-        told += f" It learnt from {' and '.join(taught['runs'])}: {_settings(taught)}."
+        told += f" It learnt from {_named(taught['runs'])}: {_settings(taught)}."
     again = quantized.get("teacher")
     if again and again != taught:
         own = again["models"] == [model.info["float"]["sha256"]]
-        whom = "its own float original" if own else " and ".join(again["runs"])
+        whom = "its own float original" if own else _named(again["runs"])
         told += f" In fine-tuning it learnt from {whom}: {_settings(again)}."
     if remark := model.info.get("remark"):
         told += f"\n\n{remark}"
@@ -201,8 +202,14 @@ def _training(model: Shipped) -> str:
     return text
 
 
+def _named(runs: Iterable[str]) -> str:
+    """Return the names of teachers, of which several may be of one shape."""
+    shapes = Counter(runs)
+    return " and ".join(f"{times} {name}" if times > 1 else name for name, times in shapes.items())
+
+
 def _stage(run: Mapping[str, Any]) -> str:
-    computed = f"{run['computed_in']}, " if "computed_in" in run else ""
+    computed = "".join(f"{run[key]}, " for key in ("computed_in", "trained_on") if key in run)
     return (
         f"{run['epochs']} epochs (the best was {run['best_epoch']}; seed {run['seed']}, {computed}"
         f"{words.duration(run['train_seconds'])}, {run['images_per_second']:,.0f} images/s)"

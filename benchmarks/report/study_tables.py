@@ -200,6 +200,8 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
     told = [f"{speed:,.0f} images/s"] if speed else []
     if one.raw["recipe"].get("transfer") and "feature_seconds" not in stage.get("head", {}):
         told.append("without its head's")  # which was not timed once
+    if "trained_on" in stage:
+        told.append(f"on {stage['trained_on']}")
     small = system.small(one)
     return (
         Cell(system.label, f"seed {one.raw['seed']}"),

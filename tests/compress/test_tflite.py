@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from edgecifar.compress.bare import probabilities
 from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.inspect import operations, require_int8
+from edgecifar.compress.quantize import prepare
 from edgecifar.compress.tflite import to_tflite, with_raw_pixels
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
@@ -44,3 +46,26 @@ def test_raw_pixels_go_in(digits, digits_run):
     pixels = digits.validation.images.astype(np.float32)
     raw = with_raw_pixels(model).predict(pixels, verbose=0)
     np.testing.assert_allclose(raw, predict(model, digits.validation), atol=1e-5)
+
+
+def test_a_filter_without_weights_keeps_its_bias(digits, digits_run):
+    """Its own range would be next to nothing, and the bias in such steps more than 32 bits."""
+    model, images = digits_run.load_model(), calibration_images(digits, 100)
+    norm = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"][-1]
+    convolution = norm.inbound_nodes[0].inbound_layers
+    kernel, *bias = convolution.get_weights()
+    gamma, beta, mean, variance = norm.get_weights()
+    kernel[..., :16], mean[:16], beta[:16] = 0, 0, 4.0
+    convolution.set_weights([kernel, *bias])
+    norm.set_weights([gamma, beta, mean, variance])
+    prepared = prepare(model, images)
+    limits = prepared.get_layer(f"quant_{convolution.name}")._weight_vars[0][2]
+    for end, variable in limits.items():  # as fine-tuning leaves them
+        usual = variable.numpy()
+        usual[:16] = 1e-8 if end == "max_var" else -1e-8
+        variable.assign(usual)
+    simulated = predict(prepared, digits.validation)
+    payload = to_tflite(prepared, "int8", images)
+    np.testing.assert_array_equal(predict(prepared, digits.validation), simulated)
+    found = probabilities(payload, digits.validation.images)
+    assert np.abs(found - simulated).mean() < 0.01

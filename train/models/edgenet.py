@@ -115,7 +115,7 @@ def parse(text: str) -> Shape:
 PRESETS = {
     "nano": parse("16p-s32r-s48r"),
     "small": parse("32p-s64rr-s96rp"),
-    "base": parse("32-s96r-s160rr-s224"),
+    "base": parse("32-s96rr-s160rr-s224"),
 }
 
 

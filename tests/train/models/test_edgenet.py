@@ -11,7 +11,7 @@ from edgecifar.train.models import edgenet
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("nano", 82_650), ("small", 484_138), ("base", 1_584_426)]
+    ("name", "parameters"), [("nano", 82_650), ("small", 484_138), ("base", 1_751_082)]
 )
 def test_parameter_counts(name, parameters):
     assert models.find(name).build((32, 32), 10).count_params() == parameters

@@ -1,0 +1,113 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from edgecifar.train import models
+from edgecifar.train.ema import WeightAverage
+from edgecifar.train.loop import compile_for
+from edgecifar.train.normalisation import normalise
+from edgecifar.train.session import seeded_build
+from edgecifar.train.settings import Augmentation, Training
+
+STILL = Augmentation(flip="none", crop=0)  # random numbers would be others in another compiler
+SETTINGS = Training(batch_size=64, learning_rate=0.1, ema=0.9, augment=STILL)
+RATES = np.linspace(0.02, 0.1, 3, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def small_digits(digits):
+    from edgecifar.train.data import load
+
+    return load("digits", image_size=8)
+
+
+def built(dataset, rate):
+    model = seeded_build(models.find("edge-8-s16"), dataset, 0)
+    compile_for(model, SETTINGS, steps=3, rate=rate)
+    model.optimizer.build(model.trainable_variables)
+    model.test_on_batch(np.zeros((1, 8, 8, 3), np.float32), np.eye(1, 10))
+    average = WeightAverage(SETTINGS.ema)
+    average.set_model(model)
+    return model, average
+
+
+def carried_out(program, state, tmp_path, **arguments):
+    """Run a program as the machine does: results, and the whole new state."""
+    from edgecifar.train.ahead import machine
+
+    code = tmp_path / "program.mlir"
+    code.write_bytes(program.code)
+    how = json.loads(json.dumps({**asdict(program), "code": ""}))
+    given = {name: machine._put(array) for name, array in arguments.items()}
+    results, new = machine.Program(code, how)([machine._put(v) for v in state], **given)
+    return (
+        [float(result) for result in results],
+        [np.asarray(new.get(n, v)) for n, v in enumerate(state)],
+    )
+
+
+def test_an_epoch_is_what_keras_does(small_digits, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    from edgecifar.train.ahead import programs
+
+    monkeypatch.setattr(programs, "_AT_ONCE", 40)  # which leaves some over
+    rate = programs.GivenRate()
+    model, average = built(small_digits, rate)
+    images, labels = (
+        array[:192] for array in (small_digits.train.images, small_digits.train.labels)
+    )
+    state = [*model.weights, *model.optimizer.variables, *average.averages, average.step]
+    settled = len(state)  # what is added is the loss and the accuracy so far
+    compiler = programs.Compiler(model, rate, average, (8, 8), 10, state)
+    epoch, validation = (
+        compiler.epoch(SETTINGS, count=192, views=None),
+        compiler.validation(count=64),
+    )
+    start = [variable.numpy() for variable in state]
+    order = np.random.default_rng(0).permutation(192).astype(np.int32)
+
+    given = {"images": images, "labels": labels.astype(np.int32)}
+    (loss, accuracy), ended = carried_out(
+        epoch, start, tmp_path, **given, order=order, rates=RATES, moment=np.array([0, 0], np.int32)
+    )
+    (tested, _), _ = carried_out(
+        validation, ended, tmp_path, **{key: array[:64] for key, array in given.items()}
+    )
+
+    figures, rate.now = [], tf.Variable(0.0)
+    for step, index in enumerate(order.reshape(3, 64)):
+        rate.now.assign(RATES[step])
+        batch = (
+            normalise(images[index].astype(np.float32)),
+            np.eye(10, dtype=np.float32)[labels[index]],
+        )
+        figures.append(model.train_on_batch(*batch))
+        average.update()
+    assert np.allclose((loss, accuracy), np.mean(figures, axis=0), atol=1e-4)
+    for variable, array in zip(state[:settled], ended[:settled], strict=True):
+        assert np.allclose(variable.numpy(), array, atol=2e-4), variable.name
+    average.exchange()
+    shown = normalise(images[:64].astype(np.float32)), np.eye(10, dtype=np.float32)[labels[:64]]
+    assert tested == pytest.approx(model.test_on_batch(*shown)[0], abs=1e-3)
+
+
+def test_a_teacher_answers_for_every_image(small_digits, tmp_path, monkeypatch):
+    from edgecifar.train.ahead import programs
+
+    monkeypatch.setattr(programs, "_AT_ONCE", 40)  # which leaves some over
+    model = seeded_build(models.find("edge-8-s16"), small_digits, 0)
+    images = small_digits.train.images[:90]
+    program = programs.answers(model, STILL, count=90)
+    from edgecifar.train.ahead import machine
+
+    (code := tmp_path / "answers.mlir").write_bytes(program.code)
+    ask = machine.Program(code, {**asdict(program), "code": ""})
+    weights = [machine._put(weight) for weight in model.get_weights()]
+    (said,), new = ask(
+        weights, images=machine._put(images), moment=machine._put(np.array([0, 0], np.int32))
+    )
+    assert not new
+    assert np.allclose(said, model.predict(normalise(images.astype(np.float32))), atol=1e-4)

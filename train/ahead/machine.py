@@ -1,0 +1,199 @@
+"""Carries out packed fits with NumPy and JAX alone: `python machine.py FOLDER`.
+
+FOLDER is what `edgecifar ahead pack` wrote. Each fit ends in a file in its `results`, and is not
+done again; `edgecifar ahead take` makes runs of them.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jax._src import compiler  # JAX has no public way to run a StableHLO program
+from jax._src.interpreters import mlir
+from jax._src.lib import xla_client
+from jax._src.lib.mlir import ir
+
+_SMALLEST = 1e-30  # probability of which a teacher's logarithm is taken
+_COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+jax.config.update("jax_enable_x64", True)  # Keras counts steps in 64 bits
+
+
+class Program:
+    """A program of `edgecifar.train.ahead.programs`, compiled for this machine."""
+
+    def __init__(self, code: Path, how: dict):
+        self.how = how
+        self._run = _compiled(code)
+
+    def __call__(self, state: list, **arguments) -> tuple[list, dict]:
+        """Return its results, and new arrays by their places in the state.
+
+        The arrays that they replace are given up.
+        """
+        given = [*(arguments[name] for name in self.how["arguments"])]
+        given += [state[place] for place in self.how["reads"]]
+        outputs = self._run.execute_sharded(given).disassemble_into_single_device_arrays()
+        outputs, results = [copies[0] for copies in outputs], self.how["results"]
+        return outputs[:results], dict(zip(self.how["writes"], outputs[results:], strict=True))
+
+
+class Machine:
+    """A packed folder on this machine."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._programs: dict[str, Program] = {}
+        images = np.load(folder / "images.npz")
+        self._train = {key: _put(images[f"train_{key}"]) for key in ("images", "labels")}
+        self._validation = {key: _put(images[f"validation_{key}"]) for key in ("images", "labels")}
+
+    def fit(self, fit: dict) -> None:
+        """Carry out a fit, and write the best validated weights and the record of each epoch."""
+        name, start = fit["name"], np.load(self.folder / "starts" / f"{fit['name']}.npz")
+        state = [_put(start[str(place)]) for place in range(len(start.files) - 1)]
+        epoch, validation = (self._program(fit["programs"][key]) for key in ("epoch", "validation"))
+        answers = self._answers(fit)
+        count, batch = len(self._train["labels"]), fit["batch_size"]
+        history, best = [], (-1.0, 0.0)
+        for number, rates in enumerate(start["rates"]):
+            began = time.perf_counter()
+            order = np.random.default_rng([fit["seed"], number]).permutation(count)
+            results, new = epoch(
+                state,
+                **self._train,
+                order=_put(order.astype(np.int32)),
+                rates=_put(rates),
+                moment=_put(np.array([fit["seed"], number], np.int32)),
+                **({"answers": answers[number % len(answers)]} if answers else {}),
+            )
+            state = [new.get(place, array) for place, array in enumerate(state)]
+            figures = [float(result) for result in results]  # waits for the epoch's end
+            trained = time.perf_counter() - began
+            figures += self._validate(validation, state)
+            if not np.isfinite(figures).all():
+                sys.exit(
+                    f"{name}: the loss is no longer finite in epoch {number + 1}: lower "
+                    "learning_rate, and pack it again"
+                )
+            row = {"epoch": number + 1, **dict(zip(_COLUMNS, figures, strict=True))}
+            row |= {"learning_rate": float(rates[-1]), "seconds": time.perf_counter() - began}
+            history.append(row | {"images_per_second": count // batch * batch / trained})
+            if (value := (row["val_accuracy"], -row["val_loss"])) > best:
+                best, best_epoch = value, number + 1
+                kept = [jnp.copy(state[place]) for place in fit["kept"]]
+            _say(f"{name} {number + 1}/{len(start['rates'])}: {100 * row['val_accuracy']:.2f} %")
+        _save(self._weights(name), **{str(place): array for place, array in enumerate(kept)})
+        record = {"history": history, "best_epoch": best_epoch, "jax": jax.__version__}
+        _write(self._record(name), json.dumps(record | {"device": jax.devices()[0].device_kind}))
+
+    def _validate(self, validation: Program, state: list) -> list[float]:
+        """Return loss and accuracy; the state stays as it is."""
+        spare = list(state)
+        for place in validation.how["writes"]:
+            spare[place] = jnp.copy(state[place])
+        return [float(result) for result in validation(spare, **self._validation)[0]]
+
+    def is_done(self, fit: dict) -> bool:
+        """Tell whether a fit was carried out."""
+        return self._record(fit["name"]).exists()
+
+    def _answers(self, fit: dict) -> list:
+        """Return what the teachers say of each view.
+
+        These are logarithms of mean probabilities, float16 [count, classes].
+        """
+        panel = []
+        for teacher, how in zip(fit["teachers"], fit["programs"]["answers"], strict=True):
+            weights = np.load(self._weights(teacher))
+            arrays = [_put(weights[str(place)]) for place in range(len(weights.files))]
+            panel.append((self._program(how), arrays))
+        tables = []
+        for view in range(fit["views"] if panel else 0):
+            moment = _put(np.array([fit["seed"], view], np.int32))
+            asked = {"images": self._train["images"], "moment": moment}
+            said = [ask(weights, **asked)[0][0] for ask, weights in panel]
+            mean = sum(said) / len(said)
+            tables.append(jnp.log(jnp.maximum(mean, _SMALLEST)).astype(jnp.float16))
+        return tables
+
+    def _program(self, how: dict) -> Program:
+        code = how["code"]
+        if code not in self._programs:
+            _say(f"compiling {code}")
+            self._programs[code] = Program(self.folder / "programs" / code, how)
+        return self._programs[code]
+
+    def _weights(self, name: str) -> Path:
+        return self.folder / "results" / f"{name}.npz"
+
+    def _record(self, name: str) -> Path:
+        return self.folder / "results" / f"{name}.json"
+
+
+def _compiled(code: Path):
+    """Compile a StableHLO program for the first device."""
+    device = jax.devices()[0]
+    options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
+    devices = xla_client.DeviceList((device,))
+    with mlir.make_ir_context():
+        module = ir.Module.parse(code.read_bytes())
+        _remove_copies(module)
+        return compiler.backend_compile_and_load(device.client, module, devices, options, [])
+
+
+def _remove_copies(module) -> None:
+    """Take out an operation that TensorFlow emits and that no other compiler takes."""
+    copies = []
+
+    def look(operation):
+        if operation.name == "mhlo.copy":
+            copies.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(look)
+    for copy in copies:
+        copy.results[0].replace_all_uses_with(copy.operands[0])
+        copy.operation.erase()
+
+
+def _put(array) -> jax.Array:
+    return jax.device_put(np.asarray(array), jax.devices()[0])
+
+
+def _save(path: Path, **arrays: jax.Array) -> None:
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **{name: np.asarray(array) for name, array in arrays.items()})
+    os.replace(part, path)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Carry out what isn't done yet of the folder that is named on the command line."""
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "plan.json").exists():
+        sys.exit("usage: python machine.py FOLDER, with what `edgecifar ahead pack` wrote")
+    folder = Path(sys.argv[1])
+    (folder / "results").mkdir(exist_ok=True)
+    fits = json.loads((folder / "plan.json").read_text())["fits"]
+    machine = Machine(folder)
+    for fit in fits:
+        if not machine.is_done(fit):
+            machine.fit(fit)
+
+
+if __name__ == "__main__":
+    main()
