@@ -31,7 +31,8 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
     normalisation itself (see `edgecifar.train.normalisation`), and int16x8 files, of 16-bit
     activations and 8-bit weights, int16 `242 (pixel - 120)` likewise. `calibration` are uint8
     training images [n, height, width, 3]; integer files use them unless the model was fine-tuned
-    with quantization in the loop, which brings its own ranges.
+    with quantization in the loop, which brings its own ranges; filters without weights are given
+    wider ones in it (see `widen_idle_ranges`).
     """
     import tensorflow as tf
 

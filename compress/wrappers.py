@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 
-_IDLE = 1e-6  # of the usual largest weight of a channel
+# A filter whose largest weight is this part of its layer's adds, even after a batch normalisation
+# that divides by next to nothing (the root of its epsilon), less than a step of int8.
+_IDLE = 1e-4
 
 
 def input_quantizer() -> type:
@@ -31,7 +33,7 @@ def weight_name(weight: Any) -> str:
 
 
 def widen_idle_ranges(model: "keras.Model") -> None:
-    """Give channels whose weights are all zero the range of the others, in place.
+    """Give channels with all but no weights the range of the others, in place.
 
     Pruning leaves some. Their own range is next to nothing, and a bias in its steps is a larger
     number than TFLite's 32 bits hold: the file would lose it, while `model` simulates that it has
@@ -47,7 +49,8 @@ def widen_idle_ranges(model: "keras.Model") -> None:
             if low.shape != weight.shape[-1:]:
                 continue
             largest = np.abs(weight.numpy()).reshape(-1, len(low)).max(axis=0)
-            idle = largest <= _IDLE * np.median(largest)
-            if idle.any() and not idle.all():
-                limits["min_var"].assign(np.where(idle, np.median(low[~idle]), low))
-                limits["max_var"].assign(np.where(idle, np.median(high[~idle]), high))
+            idle = largest <= _IDLE * largest.max()
+            if idle.any():
+                usual = 1.0 if idle.all() else np.median(np.maximum(-low, high)[~idle])
+                limits["min_var"].assign(np.where(idle, -usual, low))
+                limits["max_var"].assign(np.where(idle, usual, high))

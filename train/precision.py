@@ -20,15 +20,22 @@ def computing_in(precision: str) -> Iterator[str]:
     `bfloat16` becomes float32, and says so, on a CPU that has no instructions for it: emulated it
     took ten to thirty times as long (AMD Zen 3).
     """
-    import tf_keras as keras
-
     policy = policy_for(precision)
     if precision == "bfloat16" and policy == "float32":
         click.echo("training in float32: this CPU has no instructions for bfloat16", err=True)
+    with under(policy):
+        yield policy
+
+
+@contextlib.contextmanager
+def under(policy: str) -> Iterator[None]:
+    """Set Keras' policy, such as `mixed_bfloat16`, for the models that are built inside."""
+    import tf_keras as keras
+
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
     try:
-        yield policy
+        yield
     finally:
         keras.mixed_precision.set_global_policy(before)
 

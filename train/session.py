@@ -129,17 +129,14 @@ def finish(
     """Write what a fit ended with, and `details` of it; see `record`."""
     from edgecifar.train.precision import policy_for
 
-    record(
-        run,
-        model,
-        dataset,
-        best_epoch=result.best_epoch,
-        epochs=len(result.history),
-        train_seconds=round(result.seconds, 1),
-        images_per_second=round(result.images_per_second, 1),
-        computed_in=policy_for(run.info["recipe"]["precision"]),
-        **details,
-    )
+    told = {
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "train_seconds": round(result.seconds, 1),
+        "images_per_second": round(result.images_per_second, 1),
+        "computed_in": policy_for(run.info["recipe"]["precision"]),
+    }
+    record(run, model, dataset, **told | details)
 
 
 def record(run: Run, model: "keras.Model", dataset: "Dataset", **details: object) -> None:

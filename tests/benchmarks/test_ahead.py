@@ -1,15 +1,24 @@
 import csv
+import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks.ahead import pack, take
+from edgecifar.benchmarks.ahead.commands import ahead
+from edgecifar.benchmarks.ahead.pack import pack
+from edgecifar.benchmarks.ahead.take import take
 from edgecifar.benchmarks.chain import Chain
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.augment import augment, draw
+from edgecifar.train.normalisation import normalise
+
+pytest.importorskip("jax")
 
 TEACHER = """
 architecture = "edge-8-s16"
@@ -19,6 +28,7 @@ epochs = 12
 batch_size = 32
 learning_rate = 0.1
 ema = 0.9
+precision = "float32"
 [train.augment]
 flip = "none"
 crop = 1
@@ -37,8 +47,8 @@ def small_digits(digits):
 
 
 @pytest.fixture(scope="module")
-def folder(small_digits, tmp_path_factory):
-    """A package of two recipes, carried out."""
+def finished(small_digits, tmp_path_factory):
+    """Two recipes and their package, carried out; copy it, don't change it."""
     folder = tmp_path_factory.mktemp("ahead")
     (folder / "teacher.toml").write_text(TEACHER)
     (folder / "pupil.toml").write_text(PUPIL)
@@ -48,43 +58,106 @@ def folder(small_digits, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def package(finished, tmp_path):
+    return shutil.copytree(finished / "package", tmp_path / "package")
+
+
 def carry_out(package):
     return subprocess.run(
         [sys.executable, "machine.py", "."], cwd=package, check=True, capture_output=True, text=True
     ).stdout
 
 
-def test_what_comes_back_is_the_finished_run(folder, small_digits):
-    teacher, pupil = take(folder / "package", small_digits, folder / "runs")
+def rewritten(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_what_comes_back_is_the_finished_run(finished, package, small_digits, tmp_path):
+    teacher, pupil = take(package, small_digits, tmp_path / "runs")
     assert (teacher.path.parent.name, pupil.path.parent.name) == ("teacher", "pupil-seed1")
     with (teacher.path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 13)]
-    best = max(float(row["val_accuracy"]) for row in rows)
-    assert teacher.metrics["validation"]["top1"] == pytest.approx(100 * best, abs=1)
-    assert best > 0.8
+    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    found = teacher.metrics["validation"]
+    assert found["top1"] == pytest.approx(100 * float(best["val_accuracy"]), abs=0.01)
+    assert found["loss"] == pytest.approx(float(best["val_loss"]), abs=1e-3)
+    assert found["top1"] > 80
     assert teacher.info["trained_on"].startswith("cpu, JAX ")
+    assert teacher.info["computed_in"] == "float32"
     # The recipe goes on from there, and nothing is taken twice.
-    for run in (teacher, pupil):
-        recipe = recipes.read(str(folder / f"{run.path.parent.name.split('-')[0]}.toml"))
+    for run, name in ((teacher, "teacher"), (pupil, "pupil")):
+        recipe = recipes.read(str(finished / f"{name}.toml"))
         assert Chain(recipe, small_digits, run.path.parent).trained().digest == run.digest
-    assert take(folder / "package", small_digits, folder / "runs") == []
+    assert take(package, small_digits, tmp_path / "runs") == []
 
 
-def test_the_machine_does_nothing_twice(folder):
-    results = folder / "package" / "results"
+def test_the_commands(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    where = ["--data", "digits", "--image-size", "8"]
+    told = CliRunner().invoke(ahead, ["take", str(finished / "package"), *where])
+    assert told.exit_code == 0, told.output
+    assert "runs/teacher/edge-8-s16: " in told.output
+    again = CliRunner().invoke(ahead, ["take", str(finished / "package"), *where])
+    assert "all results were taken already" in again.output
+    told = CliRunner().invoke(ahead, ["pack", str(finished / "teacher.toml"), *where])
+    assert "wrote package" in told.output
+    assert (tmp_path / "package" / "machine.py").exists()
+
+
+def test_the_machine_does_nothing_twice(package):
+    results = package / "results"
     before = {path: path.stat().st_mtime_ns for path in results.iterdir()}
     (results / "pupil.json").unlink()
-    told = carry_out(folder / "package")
-    assert "teacher" not in told
+    told = carry_out(package)
+    assert "teacher" not in told.replace("pupil-teacher", "")
     assert "pupil 4/4" in told
     for path, written in before.items():
         assert (path.stat().st_mtime_ns == written) == path.stem.startswith("teacher")
+    # Results of another package of that name don't count.
+    rewritten(results / "pupil.json", fit="another")
+    assert "pupil 4/4" in carry_out(package)
 
 
-def test_the_rates_are_those_of_the_recipe(folder):
-    start = np.load(folder / "package" / "starts" / "teacher.npz")
-    rates = start["rates"]
+def test_a_pupil_hears_what_is_said_of_the_view_it_sees(package, small_digits, tmp_path):
+    import tensorflow as tf
+
+    from edgecifar.train.ahead.machine import Machine
+
+    (run, _) = take(package, small_digits, tmp_path / "runs")
+    plan = json.loads((package / "plan.json").read_text())
+    fit, machine = plan["fits"][1], Machine(package)
+    answers = machine._answers(fit)
+    assert len(answers) == 3
+    images, settings = small_digits.train.images, recipes.read(plan["fits"][0]["source"]).train
+    draw_here = tf.function(draw, jit_compile=True)  # as the machine's compiler draws
+    for view, said in enumerate(answers):
+        numbers = draw_here(len(images), settings.augment, tf.constant([1, view]))
+        seen = normalise(augment(images, numbers, settings.augment))
+        expected = run.load_model().predict(seen, verbose=0)
+        assert np.allclose(np.exp(np.float32(said)), expected, atol=2e-3)
+
+    heard = []
+
+    def epoch(state, *, answers, moment, **_):
+        heard.append((tuple(np.asarray(moment)), answers))
+        return [0.5, 0.5], {}
+
+    def validation(state, **_):
+        return [0.5, 0.5], {}
+
+    validation.how = {"writes": []}
+    kinds = {fit["programs"][key]["code"]: key for key in ("epoch", "validation")}
+    stand_ins = SimpleNamespace(epoch=epoch, validation=validation)
+    machine._program = lambda how: getattr(stand_ins, kinds[how["code"]])
+    machine._answers = lambda fit: ["first", "second", "third"]
+    machine.fit(fit)
+    assert heard == [((1, 0), "first"), ((1, 1), "second"), ((1, 2), "third"), ((1, 3), "first")]
+
+
+def test_the_rates_are_those_of_the_recipe(finished):
+    rates = np.load(finished / "package" / "starts" / "teacher.npz")["rates"]
     assert len(rates) == 12
     assert rates.max() == pytest.approx(0.1, rel=0.02)
     assert rates[0, 0] == 0
@@ -96,6 +169,7 @@ def test_the_rates_are_those_of_the_recipe(folder):
     [
         (("crop = 1", "rotation = 10.0"), "rotation, which XLA can't compile"),
         (("ema = 0.9", "early_stopping = 3"), "set early_stopping to 0"),
+        (("float32", "float16"), "set precision to bfloat16"),
         (("[train]", 'teachers = ["other.toml"]\n[train]'), "name it before"),
     ],
 )
@@ -106,21 +180,57 @@ def test_what_cannot_be_packed_is_refused(change, told, small_digits, tmp_path):
     assert not (tmp_path / "package").exists()
 
 
-def test_a_package_of_something_else_is_refused(folder, small_digits, digits, tmp_path):
-    with pytest.raises(EdgecifarError, match="is no package"):
-        take(tmp_path, small_digits, tmp_path / "runs")
-    with pytest.raises(EdgecifarError, match="other images"):
-        take(folder / "package", digits, tmp_path / "runs")
+def test_names_that_stand_for_two_recipes_are_refused(finished, small_digits, tmp_path):
+    names = [str(finished / f"{name}.toml") for name in ("teacher", "pupil")]
+    with pytest.raises(EdgecifarError, match="two recipes are called teacher"):
+        pack((names[0], names[0]), small_digits, tmp_path / "package")
+    (tmp_path / "teacher.toml").write_text(TEACHER.replace("0.1", "0.2"))
+    with pytest.raises(EdgecifarError, match="another of that name was given"):
+        pack((str(tmp_path / "teacher.toml"), names[1]), small_digits, tmp_path / "package")
     with pytest.raises(EdgecifarError, match="choose another --out"):
-        pack((), small_digits, folder)
-    shutil.copytree(folder, other := tmp_path / "other")
-    changed = (folder / "teacher.toml").read_text()
-    (folder / "teacher.toml").write_text(changed.replace("epochs = 12", "epochs = 13"))
-    try:
-        with pytest.raises(EdgecifarError, match="has changed since"):
-            take(other / "package", small_digits, tmp_path / "runs")
-    finally:
-        (folder / "teacher.toml").write_text(changed)
-    (other / "package" / "results" / "teacher.json").unlink()
-    with pytest.raises(EdgecifarError, match="take its package first"):
-        take(other / "package", small_digits, tmp_path / "runs")
+        pack((names[0],), small_digits, tmp_path)
+
+
+def test_results_that_are_not_the_package_s_are_refused(package, small_digits, digits, tmp_path):
+    results, runs = package / "results", tmp_path / "runs"
+    with pytest.raises(EdgecifarError, match="is no package"):
+        take(results, small_digits, runs)
+    with pytest.raises(EdgecifarError, match="other images"):
+        take(package, digits, runs)
+    kept = (results / "teacher.json").read_text()
+    (results / "teacher.json").unlink()
+    with pytest.raises(EdgecifarError, match="take its results first"):
+        take(package, small_digits, runs)
+    (results / "teacher.json").write_text(kept)
+    rewritten(results / "teacher.json", fit="another")
+    with pytest.raises(EdgecifarError, match="are of another package"):
+        take(package, small_digits, runs)
+    (results / "teacher.json").write_text(kept)
+    (results / "teacher.npz").write_bytes((results / "teacher.npz").read_bytes()[:1000])
+    with pytest.raises(EdgecifarError, match="copy results again"):
+        take(package, small_digits, runs)
+    assert not runs.exists()
+    for path in results.glob("*.json"):
+        path.unlink()
+    with pytest.raises(EdgecifarError, match="copy its results back"):
+        take(package, small_digits, runs)
+
+
+def test_a_run_that_was_made_otherwise_stays(package, small_digits, tmp_path):
+    (teacher, _) = take(package, small_digits, tmp_path / "runs")
+    teacher.update(brought_back=None)
+    with pytest.raises(EdgecifarError, match="delete it, or give another --runs"):
+        take(package, small_digits, tmp_path / "runs")
+
+
+def test_what_training_does_not_depend_on_may_change(finished, package, small_digits, tmp_path):
+    plan = json.loads((package / "plan.json").read_text())
+    for fit in plan["fits"]:
+        text = (finished / f"{fit['name']}.toml").read_text()
+        (tmp_path / f"{fit['name']}.toml").write_text(f"threads = 2\n{text}")
+        fit["source"] = str(tmp_path / f"{fit['name']}.toml")
+    (package / "plan.json").write_text(json.dumps(plan))
+    assert len(take(package, small_digits, tmp_path / "runs")) == 2
+    (tmp_path / "teacher.toml").write_text(TEACHER.replace("epochs = 12", "epochs = 13"))
+    with pytest.raises(EdgecifarError, match="has changed since"):
+        take(package, small_digits, tmp_path / "runs")

@@ -13,10 +13,14 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jax._src import compiler  # JAX has no public way to run a StableHLO program
-from jax._src.interpreters import mlir
-from jax._src.lib import xla_client
-from jax._src.lib.mlir import ir
+
+try:  # JAX has no public way to run a StableHLO program
+    from jax._src import compiler
+    from jax._src.interpreters import mlir
+    from jax._src.lib import xla_client
+    from jax._src.lib.mlir import ir
+except ImportError as error:
+    sys.exit(f"{error}: install JAX 0.10.2 to 0.11.2, with which this was tried")
 
 _SMALLEST = 1e-30  # probability of which a teacher's logarithm is taken
 _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -48,7 +52,6 @@ class Machine:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._programs: dict[str, Program] = {}
         images = np.load(folder / "images.npz")
         self._train = {key: _put(images[f"train_{key}"]) for key in ("images", "labels")}
         self._validation = {key: _put(images[f"validation_{key}"]) for key in ("images", "labels")}
@@ -89,8 +92,9 @@ class Machine:
                 kept = [jnp.copy(state[place]) for place in fit["kept"]]
             _say(f"{name} {number + 1}/{len(start['rates'])}: {100 * row['val_accuracy']:.2f} %")
         _save(self._weights(name), **{str(place): array for place, array in enumerate(kept)})
-        record = {"history": history, "best_epoch": best_epoch, "jax": jax.__version__}
-        _write(self._record(name), json.dumps(record | {"device": jax.devices()[0].device_kind}))
+        record = {"fit": fit["digest"], "history": history, "best_epoch": best_epoch}
+        record |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+        _write(self._record(name), json.dumps(record))
 
     def _validate(self, validation: Program, state: list) -> list[float]:
         """Return loss and accuracy; the state stays as it is."""
@@ -100,8 +104,9 @@ class Machine:
         return [float(result) for result in validation(spare, **self._validation)[0]]
 
     def is_done(self, fit: dict) -> bool:
-        """Tell whether a fit was carried out."""
-        return self._record(fit["name"]).exists()
+        """Tell whether a fit was carried out, and not one of an earlier package of that name."""
+        path = self._record(fit["name"])
+        return path.exists() and json.loads(path.read_text())["fit"] == fit["digest"]
 
     def _answers(self, fit: dict) -> list:
         """Return what the teachers say of each view.
@@ -123,11 +128,8 @@ class Machine:
         return tables
 
     def _program(self, how: dict) -> Program:
-        code = how["code"]
-        if code not in self._programs:
-            _say(f"compiling {code}")
-            self._programs[code] = Program(self.folder / "programs" / code, how)
-        return self._programs[code]
+        _say(f"compiling {how['code']}")
+        return Program(self.folder / "programs" / how["code"], how)
 
     def _weights(self, name: str) -> Path:
         return self.folder / "results" / f"{name}.npz"

@@ -4,15 +4,21 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from edgecifar.compress.distil import Distillation, distillation_goals
 from edgecifar.train import models
+from edgecifar.train.augment import augment
 from edgecifar.train.ema import WeightAverage
 from edgecifar.train.loop import compile_for
 from edgecifar.train.normalisation import normalise
+from edgecifar.train.pipeline import epoch_numbers
 from edgecifar.train.session import seeded_build
 from edgecifar.train.settings import Augmentation, Training
 
-STILL = Augmentation(flip="none", crop=0)  # random numbers would be others in another compiler
-SETTINGS = Training(batch_size=64, learning_rate=0.1, ema=0.9, augment=STILL)
+pytest.importorskip("jax")
+
+STILL = Augmentation(flip="none", crop=0)
+MOVED = Augmentation(flip="alternating", crop=1, cutout=2)
+SETTINGS = Training(batch_size=64, learning_rate=0.1, ema=0.9, augment=MOVED)
 RATES = np.linspace(0.02, 0.1, 3, dtype=np.float32)
 
 
@@ -23,9 +29,9 @@ def small_digits(digits):
     return load("digits", image_size=8)
 
 
-def built(dataset, rate):
+def built(dataset, rate, goals=None):
     model = seeded_build(models.find("edge-8-s16"), dataset, 0)
-    compile_for(model, SETTINGS, steps=3, rate=rate)
+    compile_for(model, SETTINGS, steps=3, goals=goals, rate=rate)
     model.optimizer.build(model.trainable_variables)
     model.test_on_batch(np.zeros((1, 8, 8, 3), np.float32), np.eye(1, 10))
     average = WeightAverage(SETTINGS.ema)
@@ -48,43 +54,54 @@ def carried_out(program, state, tmp_path, **arguments):
     )
 
 
-def test_an_epoch_is_what_keras_does(small_digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize("views", [None, 2])
+def test_an_epoch_is_what_keras_does(small_digits, tmp_path, monkeypatch, views):
     import tensorflow as tf
 
     from edgecifar.train.ahead import programs
 
     monkeypatch.setattr(programs, "_AT_ONCE", 40)  # which leaves some over
+    goals = distillation_goals(Distillation(temperature=1.0), 10) if views else None
     rate = programs.GivenRate()
-    model, average = built(small_digits, rate)
-    images, labels = (
-        array[:192] for array in (small_digits.train.images, small_digits.train.labels)
-    )
+    model, average = built(small_digits, rate, goals)
+    images, labels = small_digits.train.images[:192], small_digits.train.labels[:192]
+    said = np.log(np.random.default_rng(1).dirichlet(np.ones(10), 192)).astype(np.float16)
     state = [*model.weights, *model.optimizer.variables, *average.averages, average.step]
     settled = len(state)  # what is added is the loss and the accuracy so far
     compiler = programs.Compiler(model, rate, average, (8, 8), 10, state)
-    epoch, validation = (
-        compiler.epoch(SETTINGS, count=192, views=None),
-        compiler.validation(count=64),
-    )
+    epoch = compiler.epoch(SETTINGS, count=192, views=views)
+    validation = compiler.validation(count=64)
     start = [variable.numpy() for variable in state]
     order = np.random.default_rng(0).permutation(192).astype(np.int32)
+    moment = np.array([5, 3], np.int32)  # the second view, seen again
 
     given = {"images": images, "labels": labels.astype(np.int32)}
     (loss, accuracy), ended = carried_out(
-        epoch, start, tmp_path, **given, order=order, rates=RATES, moment=np.array([0, 0], np.int32)
+        epoch,
+        start,
+        tmp_path,
+        **given,
+        order=order,
+        rates=RATES,
+        moment=moment,
+        **({"answers": said} if views else {}),
     )
     (tested, _), _ = carried_out(
         validation, ended, tmp_path, **{key: array[:64] for key, array in given.items()}
     )
 
+    @tf.function(jit_compile=True)  # whose random numbers are the program's
+    def numbers():
+        return epoch_numbers(192, SETTINGS.augment, *moment, width=8, views=views)
+
+    seen = normalise(augment(images, numbers(), SETTINGS.augment)).numpy()
+    targets = np.eye(10, dtype=np.float32)[labels]
+    if views:
+        targets = np.concatenate([targets, said.astype(np.float32)], axis=1)
     figures, rate.now = [], tf.Variable(0.0)
     for step, index in enumerate(order.reshape(3, 64)):
         rate.now.assign(RATES[step])
-        batch = (
-            normalise(images[index].astype(np.float32)),
-            np.eye(10, dtype=np.float32)[labels[index]],
-        )
-        figures.append(model.train_on_batch(*batch))
+        figures.append(model.train_on_batch(seen[index], targets[index]))
         average.update()
     assert np.allclose((loss, accuracy), np.mean(figures, axis=0), atol=1e-4)
     for variable, array in zip(state[:settled], ended[:settled], strict=True):
