@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _OURS = ("bench", "classify", "doctor", "info", "sign", "verify")
 _WORKSTATION = frozenset(
     [
+        "ahead",
         "compare",
         "data",
         "demo",
