@@ -36,7 +36,7 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
     """
     import tensorflow as tf
 
-    if is_quantization_aware(model):
+    if aware := is_quantization_aware(model):
         widen_idle_ranges(model)
     converter = converter_of(model if kind in INTEGER_KINDS else with_raw_pixels(model))
     if kind != "float32":
@@ -45,7 +45,7 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        if not is_quantization_aware(model):
+        if not aware:
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.representative_dataset = lambda: samples(calibration)
     if kind == "int16x8":

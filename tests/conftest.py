@@ -20,6 +20,14 @@ def digits(_cache):
 
 
 @pytest.fixture(scope="session")
+def small_digits(_cache):
+    """The digits as 8x8 RGB, for what computes slowly."""
+    from edgecifar.train.data import load
+
+    return load("digits", image_size=8)
+
+
+@pytest.fixture(scope="session")
 def quick_training():
     """Settings under which resnet8 learns the digits in seconds."""
     from edgecifar.train.settings import Augmentation, Training

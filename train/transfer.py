@@ -241,7 +241,7 @@ def load_weights(
     """
     import tf_keras as keras
 
-    from edgecifar.train.pretrained import sha256
+    from edgecifar.train.files import sha256
 
     if weights == "none":
         return weights

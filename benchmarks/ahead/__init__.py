@@ -20,11 +20,9 @@ def stem(name: str) -> str:
 
 def settled_by(recipe: Recipe) -> dict[str, Any]:
     """Return, as JSON has it, what of a recipe its float model depends on."""
-    told = recipe.as_json()
-    kept = {key: told[key] for key in ("architecture", "seed", "train")}
-    if recipe.teachers:
-        kept |= {"distil": told["distil"], "teachers": [stem(name) for name in recipe.teachers]}
-    return kept
+    told = recipe.identity.as_json()
+    taught = ("distil", "teachers") if recipe.teachers else ()
+    return {key: told[key] for key in ("architecture", "seed", "train", *taught)}
 
 
 def place(name: str, recipe: Recipe, root: Path) -> Path:

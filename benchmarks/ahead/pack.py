@@ -18,6 +18,7 @@ from edgecifar.benchmarks.chain import announce, require_feasible
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json, write_whole
+from edgecifar.train.keras_files import first_line
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -43,6 +44,7 @@ def pack(names: tuple[str, ...], dataset: "Dataset", out: Path) -> None:
     if out.exists():
         raise EdgecifarError(f"{out} exists: choose another --out")
     chosen: dict[str, Recipe] = {}
+    sources: dict[str, str] = {}
     for name in names:
         recipe = recipes.read(name)
         if stem(name) in chosen:
@@ -50,8 +52,8 @@ def pack(names: tuple[str, ...], dataset: "Dataset", out: Path) -> None:
         _require_packable(name, recipe, chosen)
         require_feasible(recipe, dataset)
         chosen[stem(name)] = recipe
-    sources = [str(Path(name).resolve()) if name.endswith(".toml") else name for name in names]
-    write_whole(out, partial(_write, dict(zip(sources, chosen.values(), strict=True)), dataset))
+        sources[stem(name)] = str(Path(name).resolve()) if name.endswith(".toml") else name
+    write_whole(out, partial(_write, chosen, sources, dataset))
 
 
 def _require_packable(name: str, recipe: Recipe, before: Mapping[str, Recipe]) -> None:
@@ -74,19 +76,20 @@ def _require_packable(name: str, recipe: Recipe, before: Mapping[str, Recipe]) -
         raise EdgecifarError(f"{name} computes in float16: set precision to bfloat16")
 
 
-def _write(chosen: Mapping[str, Recipe], dataset: "Dataset", out: Path) -> None:
+def _write(
+    chosen: Mapping[str, Recipe], sources: Mapping[str, str], dataset: "Dataset", out: Path
+) -> None:
     for folder in ("programs", "starts", "results"):
         (out / folder).mkdir(parents=True)
     shutil.copy(str(files("edgecifar.train.ahead") / "machine.py"), out)
     np.savez(out / "images.npz", **_labelled(dataset, "train"), **_labelled(dataset, "validation"))
-    recipe_of, fits = {stem(source): recipe for source, recipe in chosen.items()}, []
-    for source, recipe in chosen.items():
-        name = stem(source)
+    fits = []
+    for name, recipe in chosen.items():
         announce(f"compiling {name}")
-        teachers = {stem(teacher): recipe_of[stem(teacher)] for teacher in recipe.teachers}
+        teachers = {stem(teacher): chosen[stem(teacher)] for teacher in recipe.teachers}
         fit = {
             "name": name,
-            "source": source,
+            "source": sources[name],
             "settled_by": settled_by(recipe),
             "policy": _POLICIES[recipe.train.precision],
             "seed": recipe.seed,
@@ -136,9 +139,8 @@ def _compile(
             for teacher, made in teachers.items()
         }
     except tf.errors.InvalidArgumentError as error:
-        reason = str(error).partition("\n")[0]
         raise EdgecifarError(
-            f"XLA can't compile {name} ({reason}): use `edgecifar run {name}`"
+            f"XLA can't compile {name} ({first_line(error)}): use `edgecifar run {name}`"
         ) from error
     np.savez(
         out / "starts" / f"{name}.npz",

@@ -1,6 +1,5 @@
 """Runs of what was trained elsewhere, as if it had been trained here."""
 
-import hashlib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.ahead import PLAN, place, settled_by
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import alone_in, read_json, write_rows
+from edgecifar.train.files import alone_in, read_json, sha256, write_rows
 from edgecifar.train.run import Run, RunDiffersError, RunFinishedError, start_run
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def _read(fit: dict[str, Any], results: Path) -> tuple[dict[str, Any], list[np.n
             weights = [arrays[str(number)] for number in range(len(arrays.files))]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise EdgecifarError(f"{path} is damaged or missing: copy results again") from error
-    return record, weights, hashlib.sha256(path.read_bytes()).hexdigest()
+    return record, weights, sha256(path)
 
 
 def _teacher(recipe: Recipe, root: Path) -> "Teacher | None":

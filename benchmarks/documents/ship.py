@@ -5,7 +5,6 @@ the int8 file to runtime/models, and writes down where they come from. All of it
 files of the run. Run it from the repository's root.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read
 from edgecifar.train import zoo
-from edgecifar.train.files import write_json, write_whole
+from edgecifar.train.files import sha256, write_json, write_whole
 from edgecifar.train.run import Run
 
 _BRIEF = ("top1", "low", "high", "n")
@@ -113,7 +112,7 @@ def ship(
         "recipe": _recipe_name(finished),
         "float": {
             "file": original.name,
-            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "sha256": sha256(source),
             "bytes": source.stat().st_size,
             "run": _as_shipped(finished.original),
             "metrics": finished.original.metrics,

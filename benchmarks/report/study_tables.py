@@ -196,12 +196,9 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
     validation, stage = run.metrics.get("validation", {}), one.raw["stages"][0]
     place = stage.get("best_epoch", 0) - 1
     tuned = fine_tuning(one)
-    speed = stage.get("images_per_second")
-    told = [f"{speed:,.0f} images/s"] if speed else []
+    told = words.training(stage)
     if one.raw["recipe"].get("transfer") and "feature_seconds" not in stage.get("head", {}):
         told.append("without its head's")  # which was not timed once
-    if "trained_on" in stage:
-        told.append(f"on {stage['trained_on']}")
     small = system.small(one)
     return (
         Cell(system.label, f"seed {one.raw['seed']}"),

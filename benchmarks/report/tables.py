@@ -107,9 +107,7 @@ def _run(run: Run, row: Row) -> tuple[Cell, ...]:
     info, metrics = run.info, run.metrics.get(run.split or "", {})
     validation = run.metrics.get("validation", {})
     kept, architecture = info.get("best_epoch"), info.get("architecture") or ""
-    loss, ece, speed = metrics.get("loss"), metrics.get("ece"), info.get("images_per_second")
-    told = [f"{speed:,.0f} images/s"] if speed else []
-    told += [f"on {info['trained_on']}"] if "trained_on" in info else []
+    loss, ece = metrics.get("loss"), metrics.get("ece")
     return (
         Cell(run.name, "" if architecture == run.name else architecture),
         _accuracy(row),
@@ -122,7 +120,7 @@ def _run(run: Run, row: Row) -> tuple[Cell, ...]:
             f"{words.count(info['macs'])} MACs" if info.get("macs") else "",
         ),
         Cell(_epochs(run), "" if kept is None else f"epoch {kept} kept"),
-        Cell(words.duration(info.get("train_seconds")), "\n".join(told)),
+        Cell(words.duration(info.get("train_seconds")), "\n".join(words.training(info))),
     )
 
 

@@ -145,6 +145,13 @@ def moment(text: str | None) -> str:
     return f"{text[:10]} {text[11:16]} UTC" if text else ""
 
 
+def training(info: Mapping[str, Any]) -> list[str]:
+    """Say how fast a run was trained, and on what if that was elsewhere."""
+    speed, machine = info.get("images_per_second"), info.get("trained_on")
+    told = [f"{speed:,.0f} images/s"] if speed else []
+    return told + ([f"on {machine}"] if machine else [])
+
+
 def number(count: int, what: str) -> str:
     """Give a small number of things: 1 epoch, 2 epochs."""
     return f"{count} {what}{'' if count == 1 else 's'}"

@@ -40,13 +40,6 @@ PUPIL = PUPIL.replace("epochs = 12", "epochs = 4") + "[distil]\nviews = 3\n"
 
 
 @pytest.fixture(scope="module")
-def small_digits(digits):
-    from edgecifar.train.data import load
-
-    return load("digits", image_size=8)
-
-
-@pytest.fixture(scope="module")
 def finished(small_digits, tmp_path_factory):
     """Two recipes and their package, carried out; copy it, don't change it."""
     folder = tmp_path_factory.mktemp("ahead")

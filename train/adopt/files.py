@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.contents import require_known
+from edgecifar.train.files import sha256
 from edgecifar.train.keras_files import first_line, load_model
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ def read_model(path: Path) -> "keras.Model":
 def digest(path: Path) -> str:
     """Return the SHA-256, hex, of a file, or of the names and contents of a folder's files."""
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256(path)
     whole = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        whole.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode())
+        whole.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
     return whole.hexdigest()
 
 

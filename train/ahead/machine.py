@@ -8,7 +8,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import jax
 import numpy as np
@@ -91,10 +93,11 @@ class Machine:
                 best, best_epoch = value, number + 1
                 kept = [jnp.copy(state[place]) for place in fit["kept"]]
             _say(f"{name} {number + 1}/{len(start['rates'])}: {100 * row['val_accuracy']:.2f} %")
-        _save(self._weights(name), **{str(place): array for place, array in enumerate(kept)})
+        best_weights = {str(place): np.asarray(array) for place, array in enumerate(kept)}
+        _write_whole(self._weights(name), lambda file: np.savez(file, **best_weights))
         record = {"fit": fit["digest"], "history": history, "best_epoch": best_epoch}
         record |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-        _write(self._record(name), json.dumps(record))
+        _write_whole(self._record(name), lambda file: file.write(json.dumps(record).encode()))
 
     def _validate(self, validation: Program, state: list) -> list[float]:
         """Return loss and accuracy; the state stays as it is."""
@@ -168,15 +171,11 @@ def _put(array) -> jax.Array:
     return jax.device_put(np.asarray(array), jax.devices()[0])
 
 
-def _save(path: Path, **arrays: jax.Array) -> None:
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **{name: np.asarray(array) for name, array in arrays.items()})
-    os.replace(part, path)
-
-
-def _write(path: Path, text: str) -> None:
+def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file that has its name only when it is whole."""
     part = path.with_suffix(".part")
-    part.write_text(text)
+    with part.open("wb") as file:
+        write(file)
     os.replace(part, path)
 
 

@@ -22,13 +22,6 @@ SETTINGS = Training(batch_size=64, learning_rate=0.1, ema=0.9, augment=MOVED)
 RATES = np.linspace(0.02, 0.1, 3, dtype=np.float32)
 
 
-@pytest.fixture(scope="module")
-def small_digits(digits):
-    from edgecifar.train.data import load
-
-    return load("digits", image_size=8)
-
-
 def built(dataset, rate, goals=None):
     model = seeded_build(models.find("edge-8-s16"), dataset, 0)
     compile_for(model, SETTINGS, steps=3, goals=goals, rate=rate)
