@@ -135,23 +135,33 @@ def _reflect(position, size: int):
 
 
 def _warp(images, angle, shift):
-    """Rotate about the centre and translate, bilinear, with the nearest pixels beyond the edge."""
+    """Rotate about the centre and translate, bilinear, with the nearest pixels beyond the edge.
+
+    By gathering, since XLA has no operation for projective transforms.
+    """
     import tensorflow as tf
 
-    count, height, width, _ = _shape(images)
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-    across = middle_x - cos * middle_x + sin * middle_y + shift[:, 1] * width
-    down = middle_y - sin * middle_x - cos * middle_y + shift[:, 0] * height
-    zero = tf.zeros([count])
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack([cos, -sin, across, sin, cos, down, zero, zero], axis=1),
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
+    count, height, width, channels = _shape(images)
+    down = tf.range(height, dtype=tf.float32)[:, None] - (height - 1) / 2
+    across = tf.range(width, dtype=tf.float32) - (width - 1) / 2
+    cos, sin = tf.cos(angle)[:, None, None], tf.sin(angle)[:, None, None]
+    rows = sin * across + cos * down + shift[:, :1, None] * height + (height - 1) / 2
+    columns = cos * across - sin * down + shift[:, 1:, None] * width + (width - 1) / 2
+    rows, columns = tf.clip_by_value(rows, 0, height - 1), tf.clip_by_value(columns, 0, width - 1)
+    top, left = tf.cast(rows, tf.int32), tf.cast(columns, tf.int32)
+    bottom, right = tf.minimum(top + 1, height - 1), tf.minimum(left + 1, width - 1)
+    pixels = tf.reshape(images, [-1, channels])
+    first = tf.range(count)[:, None, None] * (height * width)
+
+    def between(one, other, share):
+        return one + (other - one) * share[..., None]
+
+    def row(number):
+        start = first + number * width
+        ends = tf.gather(pixels, start + left), tf.gather(pixels, start + right)
+        return between(*ends, columns - tf.floor(columns))
+
+    return between(row(top), row(bottom), rows - tf.floor(rows))
 
 
 def _cut_out(images, centre, edge: int):

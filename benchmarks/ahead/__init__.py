@@ -13,9 +13,9 @@ from edgecifar.benchmarks.recipe import Recipe
 PLAN = "plan.json"  # what a package holds
 
 
-def stem(name: str) -> str:
-    """Return what the results of a recipe, a name or a TOML file, are called."""
-    return Path(name).stem
+def called(name: str, recipe: Recipe) -> str:
+    """Return what the fit of a recipe, a name or a TOML file, is called: as `run`'s folder."""
+    return recipes.folder_name(name, seed=recipe.seed)
 
 
 def settled_by(recipe: Recipe) -> dict[str, Any]:
@@ -27,4 +27,4 @@ def settled_by(recipe: Recipe) -> dict[str, Any]:
 
 def place(name: str, recipe: Recipe, root: Path) -> Path:
     """Return the folder under `root` in which `run` looks for a recipe's float model."""
-    return root / recipes.folder_name(name, seed=recipe.seed) / recipe.architecture
+    return root / called(name, recipe) / recipe.architecture

@@ -20,13 +20,20 @@ def ahead() -> None:
 @click.argument("names", metavar="RECIPE...", nargs=-1, required=True)
 @data_options
 @click.option(
+    "--seed",
+    "seeds",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Seed of RECIPEs that teach no other here; give it again for another.  [the recipe's]",
+)
+@click.option(
     "--out",
     default="package",
     show_default=True,
     type=click.Path(path_type=Path),
     help="Folder to write, for copying to the machine.",
 )
-def pack(*, names: tuple[str, ...], out: Path, **source) -> None:
+def pack(*, names: tuple[str, ...], seeds: tuple[int, ...], out: Path, **source) -> None:
     """Compile the training of RECIPEs, names or TOML files, teachers before their pupils.
 
     The package holds the images too. What follows training, int8 and all, is not in it.
@@ -36,7 +43,7 @@ def pack(*, names: tuple[str, ...], out: Path, **source) -> None:
     from edgecifar.train.data import load
 
     start_tensorflow()
-    write(names, load(**source), out)
+    write(names, load(**source), out, seeds=seeds)
     click.echo(f"wrote {out}: copy it, then `python machine.py .` in it, where JAX is")
 
 

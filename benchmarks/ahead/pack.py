@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.resources import files
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.benchmarks import recipe as recipes
-from edgecifar.benchmarks.ahead import PLAN, settled_by, stem
+from edgecifar.benchmarks.ahead import PLAN, called, settled_by
 from edgecifar.benchmarks.chain import announce, require_feasible
 from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.runtime.errors import EdgecifarError
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     from edgecifar.train.ema import WeightAverage
     from edgecifar.train.settings import Training
 
-_UNCOMPILED = ("rotation", "shift", "mixup")  # changes of images that XLA has no operations for
-
 # Of the machine that the package is for, whatever this one has. float16 would need its losses
 # scaled, and what computes in it computes in bfloat16 too.
 _POLICIES = {"auto": "mixed_bfloat16", "bfloat16": "mixed_bfloat16", "float32": "float32"}
 
 
-def pack(names: tuple[str, ...], dataset: "Dataset", out: Path) -> None:
+def pack(
+    names: tuple[str, ...], dataset: "Dataset", out: Path, *, seeds: tuple[int, ...] = ()
+) -> None:
     """Write a package that trains the float models of recipes, each after its teachers.
 
+    Those that teach no other are trained with each of `seeds`, without these with their own.
     Raises EdgecifarError, before anything is written, for a recipe that can't be compiled, for one
     whose teachers don't come before it, and if `out` exists.
     """
@@ -45,33 +46,45 @@ def pack(names: tuple[str, ...], dataset: "Dataset", out: Path) -> None:
         raise EdgecifarError(f"{out} exists: choose another --out")
     chosen: dict[str, Recipe] = {}
     sources: dict[str, str] = {}
-    for name in names:
-        recipe = recipes.read(name)
-        if stem(name) in chosen:
-            raise EdgecifarError(f"two recipes are called {stem(name)}: leave one out")
+    for name, recipe in _seeded(names, seeds):
+        fit = called(name, recipe)
+        if fit in chosen:
+            raise EdgecifarError(f"two recipes are called {fit}: leave one out")
         _require_packable(name, recipe, chosen)
         require_feasible(recipe, dataset)
-        chosen[stem(name)] = recipe
-        sources[stem(name)] = str(Path(name).resolve()) if name.endswith(".toml") else name
+        chosen[fit] = recipe
+        sources[fit] = str(Path(name).resolve()) if name.endswith(".toml") else name
     write_whole(out, partial(_write, chosen, sources, dataset))
 
 
+def _seeded(names: tuple[str, ...], seeds: tuple[int, ...]) -> Iterator[tuple[str, Recipe]]:
+    """Yield the recipes of `names`, with each of `seeds` unless they teach another."""
+    found = [(name, recipes.read(name)) for name in names]
+    teachers = {fit for _, recipe in found for fit in _teachers(recipe)}
+    for name, recipe in found:
+        taught = seeds and called(name, recipe) not in teachers
+        for seed in seeds if taught else (recipe.seed,):
+            yield name, replace(recipe, seed=seed)
+
+
+def _teachers(recipe: Recipe) -> dict[str, Recipe]:
+    """Return a recipe's teachers by what their fits are called."""
+    read = ((name, recipes.read(name)) for name in recipe.teachers)
+    return {called(name, teacher): teacher for name, teacher in read}
+
+
 def _require_packable(name: str, recipe: Recipe, before: Mapping[str, Recipe]) -> None:
-    augment = asdict(recipe.train.augment)
     if recipe.transfer:
         raise EdgecifarError(f"{name} starts from pretrained weights: use `edgecifar run {name}`")
-    for teacher in recipe.teachers:
-        if stem(teacher) not in before:
-            raise EdgecifarError(f"{teacher} teaches {name}: name it before {name}")
-        if settled_by(recipes.read(teacher)) != settled_by(before[stem(teacher)]):
-            raise EdgecifarError(f"{teacher} teaches {name}, and another of that name was given")
-    if uncompiled := [key for key in _UNCOMPILED if augment[key]]:
+    for fit, teacher in _teachers(recipe).items():
+        if fit not in before:
+            raise EdgecifarError(f"{fit} teaches {name}: name it before {name}")
+        if settled_by(teacher) != settled_by(before[fit]):
+            raise EdgecifarError(f"{fit} teaches {name}, and another of that name was given")
+    if recipe.train.augment.mixup:  # which draws from a gamma distribution
         raise EdgecifarError(
-            f"{name} has augment.{uncompiled[0]}, which XLA can't compile: use `edgecifar run "
-            f"{name}`"
+            f"{name} has augment.mixup, which XLA can't compile: use `edgecifar run {name}`"
         )
-    if recipe.train.early_stopping:
-        raise EdgecifarError(f"{name} may stop early, and a package can't: set early_stopping to 0")
     if recipe.train.precision not in _POLICIES:
         raise EdgecifarError(f"{name} computes in float16: set precision to bfloat16")
 
@@ -86,7 +99,7 @@ def _write(
     fits = []
     for name, recipe in chosen.items():
         announce(f"compiling {name}")
-        teachers = {stem(teacher): chosen[stem(teacher)] for teacher in recipe.teachers}
+        teachers = {teacher: chosen[teacher] for teacher in _teachers(recipe)}
         fit = {
             "name": name,
             "source": sources[name],
@@ -94,6 +107,7 @@ def _write(
             "policy": _POLICIES[recipe.train.precision],
             "seed": recipe.seed,
             "batch_size": recipe.train.batch_size,
+            "early_stopping": recipe.train.early_stopping,
             "teachers": list(teachers),
             **_compile(name, recipe, teachers, dataset, out),
         }
@@ -145,7 +159,7 @@ def _compile(
     np.savez(
         out / "starts" / f"{name}.npz",
         rates=_rates(settings, steps_per_epoch(dataset.train, settings)),
-        **{str(number): variable.numpy() for number, variable in enumerate(state)},
+        **_each_once([variable.numpy() for variable in state]),
     )
     return {
         "views": views,
@@ -157,6 +171,17 @@ def _compile(
             ],
         },
     }
+
+
+def _each_once(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays to be stored by their numbers, equal ones once, and the `numbers` of all.
+
+    An average begins as the weights that it is of, and an optimizer with nothing but zeros.
+    """
+    kept: dict[tuple, int] = {}
+    keys = [(array.dtype.str, array.shape, array.tobytes()) for array in arrays]
+    numbers = np.array([kept.setdefault(key, len(kept)) for key in keys])
+    return {"numbers": numbers, **{str(kept[k]): a for k, a in zip(keys, arrays, strict=True)}}
 
 
 def _rates(settings: "Training", steps: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Runs of what was trained elsewhere, as if it had been trained here."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +44,11 @@ def _take(fit: dict[str, Any], results: Path, dataset: "Dataset", root: Path) ->
     from edgecifar.train.checkpoint import Fit
     from edgecifar.train.session import finish, seeded_build
 
-    recipe = recipes.read(fit["source"])
+    recipe = replace(recipes.read(fit["source"]), seed=fit["seed"])
     if settled_by(recipe) != fit["settled_by"]:
         raise EdgecifarError(f"the recipe {fit['name']} has changed since: pack it again")
     record, weights, digest = _read(fit, results)
-    out, teacher = place(fit["name"], recipe, root), _teacher(recipe, root)
+    out, teacher = place(fit["source"], recipe, root), _teacher(recipe, root)
     how = {"stage": "distil", "teacher": teacher.identity()} if teacher else {"stage": "train"}
     how |= {"architecture": recipe.architecture, "seed": recipe.seed}
     try:

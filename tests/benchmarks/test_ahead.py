@@ -3,6 +3,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,8 +48,8 @@ def finished(small_digits, tmp_path_factory):
     (folder / "teacher.toml").write_text(TEACHER)
     (folder / "pupil.toml").write_text(PUPIL)
     names = tuple(str(folder / f"{name}.toml") for name in ("teacher", "pupil"))
-    pack(names, small_digits, folder / "package")
-    carry_out(folder / "package")
+    pack(names, small_digits, folder / "package", seeds=(1, 2))
+    (folder / "told").write_text(carry_out(folder / "package"))
     return folder
 
 
@@ -67,8 +69,11 @@ def rewritten(path, **changes):
 
 
 def test_what_comes_back_is_the_finished_run(finished, package, small_digits, tmp_path):
-    teacher, pupil = take(package, small_digits, tmp_path / "runs")
-    assert (teacher.path.parent.name, pupil.path.parent.name) == ("teacher", "pupil-seed1")
+    teacher, pupil, again = take(package, small_digits, tmp_path / "runs")
+    folders = [run.path.parent.name for run in (teacher, pupil, again)]
+    assert folders == ["teacher", "pupil-seed1", "pupil-seed2"]
+    assert pupil.info["teacher"] == again.info["teacher"]
+    assert pupil.digest != again.digest
     with (teacher.path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 13)]
@@ -80,8 +85,8 @@ def test_what_comes_back_is_the_finished_run(finished, package, small_digits, tm
     assert teacher.info["trained_on"].startswith("cpu, JAX ")
     assert teacher.info["computed_in"] == "float32"
     # The recipe goes on from there, and nothing is taken twice.
-    for run, name in ((teacher, "teacher"), (pupil, "pupil")):
-        recipe = recipes.read(str(finished / f"{name}.toml"))
+    for run, name in ((teacher, "teacher"), (pupil, "pupil"), (again, "pupil")):
+        recipe = replace(recipes.read(str(finished / f"{name}.toml")), seed=run.info["seed"])
         assert Chain(recipe, small_digits, run.path.parent).trained().digest == run.digest
     assert take(package, small_digits, tmp_path / "runs") == []
 
@@ -102,15 +107,39 @@ def test_the_commands(finished, tmp_path, monkeypatch):
 def test_the_machine_does_nothing_twice(package):
     results = package / "results"
     before = {path: path.stat().st_mtime_ns for path in results.iterdir()}
-    (results / "pupil.json").unlink()
+    (results / "pupil-seed1.json").unlink()
     told = carry_out(package)
-    assert "teacher" not in told.replace("pupil-teacher", "")
-    assert "pupil 4/4" in told
+    assert "teacher" not in told.replace("pupil-seed1-teacher", "")
+    assert "pupil-seed1 4/4" in told
     for path, written in before.items():
-        assert (path.stat().st_mtime_ns == written) == path.stem.startswith("teacher")
+        assert (path.stat().st_mtime_ns == written) == (path.stem != "pupil-seed1")
     # Results of another package of that name don't count.
-    rewritten(results / "pupil.json", fit="another")
-    assert "pupil 4/4" in carry_out(package)
+    rewritten(results / "pupil-seed1.json", fit="another")
+    assert "pupil-seed1 4/4" in carry_out(package)
+
+
+def test_what_is_equal_is_kept_and_compiled_once(finished):
+    told = [line for line in (finished / "told").read_text().splitlines() if "compiling" in line]
+    assert [line.split()[1] for line in told] == [
+        "teacher-epoch.mlir",
+        "teacher-validation.mlir",
+        "pupil-seed1-epoch.mlir",
+        "pupil-seed1-validation.mlir",
+        "pupil-seed1-teacher.mlir",
+    ]
+    start = np.load(finished / "package" / "starts" / "teacher.npz")
+    assert len(start.files) < len(start["numbers"]) / 2
+
+
+def test_a_fit_stops_early_if_its_recipe_does(small_digits, tmp_path):
+    recipe = TEACHER.replace("ema = 0.9", "early_stopping = 2").replace("= 12", "= 40")
+    (tmp_path / "one.toml").write_text(recipe)
+    pack((str(tmp_path / "one.toml"),), small_digits, tmp_path / "package")
+    carry_out(tmp_path / "package")
+    record = json.loads((tmp_path / "package" / "results" / "one.json").read_text())
+    assert len(record["history"]) == record["best_epoch"] + 2 < 40
+    (run,) = take(tmp_path / "package", small_digits, tmp_path / "runs")
+    assert run.info["best_epoch"] == record["best_epoch"]
 
 
 def test_a_pupil_hears_what_is_said_of_the_view_it_sees(package, small_digits, tmp_path):
@@ -118,7 +147,7 @@ def test_a_pupil_hears_what_is_said_of_the_view_it_sees(package, small_digits, t
 
     from edgecifar.train.ahead.machine import Machine
 
-    (run, _) = take(package, small_digits, tmp_path / "runs")
+    run = take(package, small_digits, tmp_path / "runs")[0]
     plan = json.loads((package / "plan.json").read_text())
     fit, machine = plan["fits"][1], Machine(package)
     answers = machine._answers(fit)
@@ -160,13 +189,13 @@ def test_the_rates_are_those_of_the_recipe(finished):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("crop = 1", "rotation = 10.0"), "rotation, which XLA can't compile"),
-        (("ema = 0.9", "early_stopping = 3"), "set early_stopping to 0"),
+        (("crop = 1", "mixup = 0.4"), "mixup, which XLA can't compile"),
         (("float32", "float16"), "set precision to bfloat16"),
         (("[train]", 'teachers = ["other.toml"]\n[train]'), "name it before"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(change, told, small_digits, tmp_path):
+    (tmp_path / "other.toml").write_text(TEACHER)
     (tmp_path / "one.toml").write_text(TEACHER.replace(*change, 1))
     with pytest.raises(EdgecifarError, match=told):
         pack((str(tmp_path / "one.toml"),), small_digits, tmp_path / "package")
@@ -210,7 +239,7 @@ def test_results_that_are_not_the_package_s_are_refused(package, small_digits, d
 
 
 def test_a_run_that_was_made_otherwise_stays(package, small_digits, tmp_path):
-    (teacher, _) = take(package, small_digits, tmp_path / "runs")
+    teacher = take(package, small_digits, tmp_path / "runs")[0]
     teacher.update(brought_back=None)
     with pytest.raises(EdgecifarError, match="delete it, or give another --runs"):
         take(package, small_digits, tmp_path / "runs")
@@ -219,11 +248,11 @@ def test_a_run_that_was_made_otherwise_stays(package, small_digits, tmp_path):
 def test_what_training_does_not_depend_on_may_change(finished, package, small_digits, tmp_path):
     plan = json.loads((package / "plan.json").read_text())
     for fit in plan["fits"]:
-        text = (finished / f"{fit['name']}.toml").read_text()
-        (tmp_path / f"{fit['name']}.toml").write_text(f"threads = 2\n{text}")
-        fit["source"] = str(tmp_path / f"{fit['name']}.toml")
+        source = Path(fit["source"])
+        (tmp_path / source.name).write_text(f"threads = 2\n{source.read_text()}")
+        fit["source"] = str(tmp_path / source.name)
     (package / "plan.json").write_text(json.dumps(plan))
-    assert len(take(package, small_digits, tmp_path / "runs")) == 2
+    assert len(take(package, small_digits, tmp_path / "runs")) == 3
     (tmp_path / "teacher.toml").write_text(TEACHER.replace("epochs = 12", "epochs = 13"))
     with pytest.raises(EdgecifarError, match="has changed since"):
         take(package, small_digits, tmp_path / "runs")

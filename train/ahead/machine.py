@@ -6,6 +6,7 @@ done again; `edgecifar ahead take` makes runs of them.
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ except ImportError as error:
 
 _SMALLEST = 1e-30  # probability of which a teacher's logarithm is taken
 _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
+_executables: dict[str, object] = {}  # by what they do: seeds and teachers of one shape share one
 
 jax.config.update("jax_enable_x64", True)  # Keras counts steps in 64 bits
 
@@ -61,7 +63,7 @@ class Machine:
     def fit(self, fit: dict) -> None:
         """Carry out a fit, and write the best validated weights and the record of each epoch."""
         name, start = fit["name"], np.load(self.folder / "starts" / f"{fit['name']}.npz")
-        state = [_put(start[str(place)]) for place in range(len(start.files) - 1)]
+        state = [_put(start[str(number)]) for number in start["numbers"]]
         epoch, validation = (self._program(fit["programs"][key]) for key in ("epoch", "validation"))
         answers = self._answers(fit)
         count, batch = len(self._train["labels"]), fit["batch_size"]
@@ -93,6 +95,8 @@ class Machine:
                 best, best_epoch = value, number + 1
                 kept = [jnp.copy(state[place]) for place in fit["kept"]]
             _say(f"{name} {number + 1}/{len(start['rates'])}: {100 * row['val_accuracy']:.2f} %")
+            if 0 < fit["early_stopping"] <= number + 1 - best_epoch:
+                break
         best_weights = {str(place): np.asarray(array) for place, array in enumerate(kept)}
         _write_whole(self._weights(name), lambda file: np.savez(file, **best_weights))
         record = {"fit": fit["digest"], "history": history, "best_epoch": best_epoch}
@@ -131,7 +135,6 @@ class Machine:
         return tables
 
     def _program(self, how: dict) -> Program:
-        _say(f"compiling {how['code']}")
         return Program(self.folder / "programs" / how["code"], how)
 
     def _weights(self, name: str) -> Path:
@@ -142,14 +145,26 @@ class Machine:
 
 
 def _compiled(code: Path):
-    """Compile a StableHLO program for the first device."""
+    """Compile a StableHLO program for the first device, if none that does the same was."""
     device = jax.devices()[0]
     options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
     devices = xla_client.DeviceList((device,))
     with mlir.make_ir_context():
         module = ir.Module.parse(code.read_bytes())
         _remove_copies(module)
-        return compiler.backend_compile_and_load(device.client, module, devices, options, [])
+        said = _renamed(module.operation.get_asm())
+        if said not in _executables:
+            _say(f"compiling {code.name}")
+            _executables[said] = compiler.backend_compile_and_load(
+                device.client, module, devices, options, []
+            )
+        return _executables[said]
+
+
+def _renamed(code: str) -> str:
+    """Return a program's text with numbered functions, which TensorFlow names by all it traced."""
+    names: dict[str, int] = {}
+    return re.sub(r"@[\w.]+", lambda name: f"@{names.setdefault(name[0], len(names))}", code)
 
 
 def _remove_copies(module) -> None:

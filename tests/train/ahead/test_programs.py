@@ -17,7 +17,7 @@ from edgecifar.train.settings import Augmentation, Training
 pytest.importorskip("jax")
 
 STILL = Augmentation(flip="none", crop=0)
-MOVED = Augmentation(flip="alternating", crop=1, cutout=2)
+MOVED = Augmentation(flip="alternating", crop=1, rotation=20.0, shift=0.1, cutout=2)
 SETTINGS = Training(batch_size=64, learning_rate=0.1, ema=0.9, augment=MOVED)
 RATES = np.linspace(0.02, 0.1, 3, dtype=np.float32)
 
