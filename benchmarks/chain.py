@@ -260,7 +260,6 @@ def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:
         "architecture": recipe.architecture,
         "recipe": asdict(recipe.train),
         "seed": recipe.seed,
-        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
     }
     taught = {
         "runs": [recipes.read(teacher).architecture for teacher in recipe.teachers],
@@ -268,6 +267,8 @@ def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:
     }
     for model in zoo.entries():
         made = model.info["float"]["run"]
+        if made["dataset"]["fingerprint"] != dataset.fingerprint:
+            continue
         teacher = made.get("teacher") or {}
         same_school = taught.items() <= teacher.items() if recipe.teachers else not teacher
         if model.info["recipe"] == name and same_school and asked.items() <= made.items():

@@ -152,7 +152,8 @@ def _timed(run: Run, exported: list[Exported], report: Report) -> list[Exported]
 
 
 def _record_of(run: Run, folder: Path) -> Path:
-    return (run.findings if folder == run.exports else folder) / _RECORD
+    usual = folder.resolve() == run.exports.resolve()
+    return (run.findings if usual else folder) / _RECORD
 
 
 def _formats(

@@ -31,13 +31,10 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
     normalisation itself (see `edgecifar.train.normalisation`), and int16x8 files, of 16-bit
     activations and 8-bit weights, int16 `242 (pixel - 120)` likewise. `calibration` are uint8
     training images [n, height, width, 3]; integer files use them unless the model was fine-tuned
-    with quantization in the loop, which brings its own ranges; filters without weights are given
-    wider ones in it (see `widen_idle_ranges`).
+    with quantization in the loop, which brings its own ranges.
     """
     import tensorflow as tf
 
-    if aware := is_quantization_aware(model):
-        widen_idle_ranges(model)
     converter = converter_of(model if kind in INTEGER_KINDS else with_raw_pixels(model))
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -45,7 +42,7 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        if not aware:
+        if not is_quantization_aware(model):
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.representative_dataset = lambda: samples(calibration)
     if kind == "int16x8":
@@ -59,10 +56,16 @@ def to_tflite(model: "keras.Model", kind: Kind, calibration: np.ndarray) -> byte
 
 
 def converter_of(model: "keras.Model") -> "tf.lite.TFLiteConverter":
-    """Return a converter for one image at a time, its options left as TensorFlow has them."""
+    """Return a converter for one image at a time, its options left as TensorFlow has them.
+
+    In a model that was fine-tuned with quantization in the loop filters without weights are given
+    wider ranges (see `widen_idle_ranges`).
+    """
     import tensorflow as tf
     import tf_keras as keras
 
+    if is_quantization_aware(model):
+        widen_idle_ranges(model)
     shape = (1, *model.input_shape[1:])
     model = keras.Model(model.input, model.output, name=CONVERTED)
 

@@ -173,7 +173,7 @@ def trainer(
     if not asked:
         return session.train, override(_usual(architecture), own)
     if "weights" not in asked:
-        raise click.UsageError("--backbone-size and --unfreeze need --weights")
+        raise click.UsageError(f"to set {' and '.join(sorted(asked))} give --weights too")
     settings, how = transfer.usual(architecture)
     if asked["weights"] == "none":  # from random weights, which those are too slow for
         settings = _usual(architecture)

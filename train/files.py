@@ -52,6 +52,11 @@ def alone_in(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def named(path: Path) -> Path:
+    """Return `path`, in full if it ends in `.` or `..`: its last part is a name then."""
+    return path if path.name.strip(".") else path.resolve()
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import discard, read_json, require_idle, sha256, write_json, write_whole
+from edgecifar.train.files import (
+    discard,
+    named,
+    read_json,
+    require_idle,
+    sha256,
+    write_json,
+    write_whole,
+)
 from edgecifar.train.keras_files import load_model, save_model
 
 if TYPE_CHECKING:
@@ -81,16 +89,23 @@ class Run:
     def original(self, *stages: str) -> "Run | None":
         """Return the run that this one was made from, step by step; itself if it wasn't.
 
-        With `stages` only steps of these kinds are taken back. None if a run on the way isn't
-        beside this one, or is another by now.
+        With `stages` only steps of these kinds are taken back. None if a run on the way neither is
+        beside this one nor ships, or is another by now.
         """
         run = self
-        while run.info["parent"] and (not stages or run.info["stage"] in stages):
-            parent = run.beside(run.info["parent"])
-            if not is_finished(parent) or run.info.get("parent_model") != Run(parent).digest:
-                return None
-            run = Run(parent)
+        while run and run.info["parent"] and (not stages or run.info["stage"] in stages):
+            run = run._parent()
         return run
+
+    def _parent(self) -> "Run | None":
+        """Return the run that this one was made of, if it is beside this one or ships."""
+        from edgecifar.train import zoo  # whose entries become runs
+
+        name, model = self.info["parent"], self.info.get("parent_model")
+        if is_finished(path := self.beside(name)) and Run(path).digest == model:
+            return Run(path)
+        shipped = zoo.find(name)
+        return shipped.open_run() if shipped and shipped.info["float"]["sha256"] == model else None
 
     @property
     def findings(self) -> Path:
@@ -163,9 +178,9 @@ def open_run(path: Path) -> Run:
 
     Where no such run is, the name of a model that ships stands for its float original.
     """
-    run = Run(path)
+    run = Run(path := named(path))
     if not (path / "run.json").exists():
-        from edgecifar.train import zoo  # whose entries become runs
+        from edgecifar.train import zoo
 
         if shipped := zoo.find(str(path)):
             return shipped.open_run()
@@ -197,7 +212,7 @@ def start_run(
     one that holds a model of which this run is made, or one in which another process is at work:
     EdgecifarError is raised.
     """
-    run = Run(path)
+    run = Run(path := named(path))
     origin = {"architecture": parent.info["architecture"]} if parent else {}
     identity = {
         "schema": SCHEMA,
@@ -264,6 +279,8 @@ def _require_same(run: Run, identity: dict[str, Any]) -> None:
     if "parent_model" not in info:  # begun by a version that didn't note it
         asked.pop("parent_model", None)
     found = {key: info.get(key, _ABSENT.get(key)) for key in asked}
+    if found["dataset"]["fingerprint"] == asked["dataset"]["fingerprint"]:
+        found["dataset"] = asked["dataset"]  # by whatever name
     for key, ours, theirs in _differences(asked, found):
         what = f"begun with {key} {_brief(theirs)}, not {_brief(ours)}"
         if key == "parent_model":

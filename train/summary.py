@@ -22,7 +22,7 @@ def print_run(run: Run) -> None:
     for split, figures in run.metrics.items():
         table.add_row(split, describe_accuracy(figures))
     table.add_row("folder", str(run.path))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def describe_accuracy(figures: dict) -> str:

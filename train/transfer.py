@@ -221,6 +221,10 @@ def _find(
         known = models.Architecture(architecture, f"that of {run.name}", trunk.build, trunk)
         return known, dataclasses.replace(transfer, backbone_size=0)
     known = models.find(architecture)
+    if known.backbone is None and transfer.weights == "none":
+        raise EdgecifarError(
+            f"{architecture} starts from random weights unless a run is given: leave out --weights"
+        )
     if known.backbone is None:
         raise EdgecifarError(
             f"there are no pretrained weights for {architecture}: choose from {', '.join(able)}, "

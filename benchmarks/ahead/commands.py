@@ -1,10 +1,14 @@
 """The commands `ahead pack` and `ahead take`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgecifar.train.data.options import data_options
+
+if TYPE_CHECKING:
+    from edgecifar.train.run import Run
 
 
 @click.group()
@@ -64,9 +68,10 @@ def take(*, package: Path, runs: Path, **source) -> None:
     from edgecifar.train.data import load
 
     start_tensorflow()
-    taken = read(package, load(**source), runs)
-    for run in taken:
+
+    def report(run: "Run") -> None:
         top1 = run.metrics["validation"]["top1"]
         click.echo(f"{run.path}: {top1:.2f} % of the validation images")
-    if not taken:
+
+    if not read(package, load(**source), runs, report):
         click.echo("nothing is new: all results were taken already")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecifar.benchmarks.pareto import unbeaten
 from edgecifar.benchmarks.report.svg import Plot, canvas, colour, render, series
 from edgecifar.benchmarks.statistics import Calibration
 
@@ -190,11 +191,7 @@ def bars(value: float, interval: tuple[float, float] | None) -> list[list[float]
 
 def _pareto_line(axes: "Axes", points: Sequence[Point]) -> None:
     """Join the points that no other beats in both respects."""
-    best, front = float("-inf"), []
-    for point in sorted(points, key=lambda p: (p.cost, -p.top1)):
-        if point.top1 > best:
-            front.append(point)
-            best = point.top1
+    front = unbeaten(points, lambda point: point.cost, lambda point: point.top1)
     x, y = [p.cost for p in front], [p.top1 for p in front]
     axes.step(x, y, where="post", linestyle=":", color=colour("muted"), linewidth=1.2)
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from edgecifar.benchmarks.against import nearest
+from edgecifar.benchmarks.pareto import unbeaten
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Measured
 from edgecifar.benchmarks.report.networks import alike, are_several, kin, originals
@@ -92,11 +93,7 @@ def _unbeaten(rows: Sequence[Row]) -> list[Row]:
             return [min(timed, key=lambda row: row.latency.median)]
         known = [row for row in rows if row.accuracy]
         return [max(known, key=lambda row: row.accuracy.top1)] if known else [rows[0]]
-    found: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row.latency.median, -row.accuracy.top1)):
-        if not found or row.accuracy.top1 > found[-1].accuracy.top1:
-            found.append(row)
-    return found
+    return unbeaten(rows, lambda row: row.latency.median, lambda row: row.accuracy.top1)
 
 
 def _all_known(rows: Sequence[Row]) -> bool:

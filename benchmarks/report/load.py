@@ -236,7 +236,8 @@ def load_run(path: Path) -> Run:
     _require_schema(path / "run.json", info)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").exists() else {}
     probabilities, labels = _predictions(path / "predictions-test.npz")
-    exports = tuple(_export(file) for file in sorted((path / "exports").glob("[!.]*.*")))
+    files = sorted((path / "exports").glob("[!.]*.*"))
+    exports = tuple(_export(file) for file in files if file.suffix in (".tflite", ".onnx"))
     history = load_history(path / "history.csv")
     known = {}
     if probabilities is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgecifar.benchmarks.pareto import unbeaten
 from edgecifar.benchmarks.search.space import Limits
 from edgecifar.benchmarks.search.trials import Trial
 from edgecifar.train.files import write_whole
@@ -10,11 +11,7 @@ from edgecifar.train.files import write_whole
 
 def front_of(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
     """Return those that no other beats in accuracy and latency both, the fastest first."""
-    front: list[Trial] = []
-    for trial in sorted(trials, key=lambda t: (t.cost.latency(limits), -t.top1)):
-        if not front or trial.top1 > front[-1].top1:
-            front.append(trial)
-    return front
+    return unbeaten(trials, lambda trial: trial.cost.latency(limits), lambda trial: trial.top1)
 
 
 def print_trials(trials: Sequence[Trial], limits: Limits) -> None:
@@ -36,7 +33,7 @@ def print_trials(trials: Sequence[Trial], limits: Limits) -> None:
             f"{cost.latency_us:.0f}",
             f"{cost.ratio:.3f} ({cost.low:.3f} to {cost.high:.3f})",
         )
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def draw_front(trials: Sequence[Trial], limits: Limits, out: Path) -> list[Path]:

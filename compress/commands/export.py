@@ -107,7 +107,7 @@ def _print_exported(exported) -> None:
             f"{parity.mean_difference:.1g}",
             f"{parity.largest_difference:.1g}",
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     for item in exported:
         console.print(f"{item.path}: {item.verdict}", highlight=False, soft_wrap=True)

@@ -55,6 +55,6 @@ def _print_measured(measured, run) -> None:
             f"{each.divergence:.1e}",
             "█" * max(1, round(_BAR * each.divergence / most)) if most > 0 else "",
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(f"stored in {run.findings / 'sensitivity.json'} and plots/sensitivity.svg")

@@ -11,6 +11,6 @@ def print_verdict(verdict: Verdict) -> None:
     table = Table("", *(side.name for side in verdict.sides), title="before and after")
     for row in verdict.rows():
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(verdict.text)

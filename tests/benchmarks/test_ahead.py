@@ -239,10 +239,45 @@ def test_results_that_are_not_the_package_s_are_refused(package, small_digits, d
 
 
 def test_a_run_that_was_made_otherwise_stays(package, small_digits, tmp_path):
-    teacher = take(package, small_digits, tmp_path / "runs")[0]
-    teacher.update(brought_back=None)
-    with pytest.raises(EdgecifarError, match="delete it, or give another --runs"):
+    _, pupil, other = take(package, small_digits, tmp_path / "runs")
+    pupil.update(brought_back=None)
+    shutil.rmtree(other.path)
+    with pytest.raises(EdgecifarError, match=r"pupil-seed1.* move it away, or give another --runs"):
         take(package, small_digits, tmp_path / "runs")
+    assert other.complete  # the others are taken
+
+
+def test_a_pupil_is_not_ascribed_to_another_teacher(package, small_digits, tmp_path):
+    teacher, pupil, _ = take(package, small_digits, tmp_path / "runs")
+    teacher.update(brought_back="another")
+    shutil.rmtree(pupil.path)
+    (package / "results" / "teacher.json").unlink()
+    with pytest.raises(EdgecifarError, match="teacher/edge-8-s16 isn't the teacher"):
+        take(package, small_digits, tmp_path / "runs")
+    assert not pupil.path.exists()
+
+
+def test_the_others_go_on_when_a_fit_diverges(small_digits, tmp_path):
+    for name, rate in (("wild", "1e30"), ("tame", "0.1")):
+        recipe = TEACHER.replace("learning_rate = 0.1", f"learning_rate = {rate}")
+        (tmp_path / f"{name}.toml").write_text(recipe.replace("= 12", "= 2"))
+    names = tuple(str(tmp_path / f"{name}.toml") for name in ("wild", "tame"))
+    pack(names, small_digits, tmp_path / "package")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        carry_out(tmp_path / "package")
+    assert "wild: the loss is no longer finite in epoch 1" in failed.value.stdout
+    assert "failed: wild." in failed.value.stderr
+    (run,) = take(tmp_path / "package", small_digits, tmp_path / "runs")
+    assert run.path.parent.name == "tame"
+
+
+def test_large_seeds_wrap_as_tensorflow_s_do():
+    import tensorflow as tf
+
+    from edgecifar.train.ahead import machine
+
+    seed = 3_000_000_000
+    assert list(np.asarray(machine._moment(seed, 1))) == [tf.cast(seed, tf.int32).numpy(), 1]
 
 
 def test_what_training_does_not_depend_on_may_change(finished, package, small_digits, tmp_path):

@@ -5,6 +5,7 @@ from edgecifar.compress.bare import probabilities
 from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.inspect import operations, require_int8
 from edgecifar.compress.quantize import prepare
+from edgecifar.compress.selective import quantize_but
 from edgecifar.compress.tflite import to_tflite, with_raw_pixels
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
@@ -48,7 +49,8 @@ def test_raw_pixels_go_in(digits, digits_run):
     np.testing.assert_allclose(raw, predict(model, digits.validation), atol=1e-5)
 
 
-def test_a_filter_without_weights_keeps_its_bias(digits, digits_run):
+@pytest.mark.parametrize("floats", [(), ("dense",)], ids=["int8", "a layer in float"])
+def test_a_filter_without_weights_keeps_its_bias(digits, digits_run, floats):
     """Its own range would be next to nothing, and the bias in such steps more than 32 bits."""
     model, images = digits_run.load_model(), calibration_images(digits, 100)
     norm = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"][-1]
@@ -65,7 +67,10 @@ def test_a_filter_without_weights_keeps_its_bias(digits, digits_run):
         usual[:16] = 1e-8 if end == "max_var" else -1e-8
         variable.assign(usual)
     simulated = predict(prepared, digits.validation)
-    payload = to_tflite(prepared, "int8", images)
+    if floats:
+        payload = quantize_but(floats, prepared, images)
+    else:
+        payload = to_tflite(prepared, "int8", images)
     np.testing.assert_array_equal(predict(prepared, digits.validation), simulated)
     found = probabilities(payload, digits.validation.images)
     assert np.abs(found - simulated).mean() < 0.01

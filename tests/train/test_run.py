@@ -46,6 +46,32 @@ def test_a_folder_of_something_else_is_left_alone(digits, quick_training, tmp_pa
     assert (tmp_path / name).read_text() == "mine"
 
 
+def test_the_name_of_the_data_makes_no_difference(digits, quick_training, tmp_path):
+    begun = begin(tmp_path / "base", digits, quick_training)
+    renamed = dataclasses.replace(digits, name="numbers")
+    assert begin(tmp_path / "base", renamed, quick_training) == begun
+    other = dataclasses.replace(renamed, fingerprint="another")
+    with pytest.raises(EdgecifarError, match=r"begun with dataset\.name digits, not numbers"):
+        begin(tmp_path / "base", other, quick_training)
+
+
+def test_the_working_folder_has_a_name(digits, quick_training, tmp_path, monkeypatch):
+    (folder := tmp_path / "base").mkdir()
+    monkeypatch.chdir(folder)
+    run = begin(Path(), digits, quick_training)
+    assert run.name == run.info["name"] == "base"
+    assert run.beside("other") == tmp_path / "other"
+
+
+def test_what_is_made_of_a_shipped_model_knows_it(tmp_path, monkeypatch, digits, quick_training):
+    monkeypatch.chdir(tmp_path)
+    nano = open_run(Path("nano"))
+    made = begin(nano.beside("nano-qat"), digits, quick_training, parent=nano)
+    assert made.original() == nano
+    made.update(parent_model="another")
+    assert made.original() is None
+
+
 def begin(path, dataset, settings, *, force=False, **details):
     how = {"stage": "test", "seed": 0, "force": force} | details
     if "parent" not in how:

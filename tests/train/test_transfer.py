@@ -215,7 +215,7 @@ def test_impossible_settings_are_named(values):
 def test_options_of_transfer_need_weights():
     result = CliRunner().invoke(command, [NAME, "--unfreeze", "3"])
     assert result.exit_code == 2
-    assert "--backbone-size and --unfreeze need --weights" in result.output
+    assert "to set unfreeze give --weights too" in result.output
 
 
 def test_random_weights_are_trained_as_without_transfer():

@@ -4,6 +4,7 @@ FOLDER is what `edgecifar ahead pack` wrote. Each fit ends in a file in its `res
 done again; `edgecifar ahead take` makes runs of them.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -30,6 +31,10 @@ _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
 _executables: dict[str, object] = {}  # by what they do: seeds and teachers of one shape share one
 
 jax.config.update("jax_enable_x64", True)  # Keras counts steps in 64 bits
+
+
+class DivergedError(Exception):
+    """The loss of a fit is no longer finite."""
 
 
 class Program:
@@ -61,14 +66,17 @@ class Machine:
         self._validation = {key: _put(images[f"validation_{key}"]) for key in ("images", "labels")}
 
     def fit(self, fit: dict) -> None:
-        """Carry out a fit, and write the best validated weights and the record of each epoch."""
+        """Carry out a fit, and write the best validated weights and the record of each epoch.
+
+        Raises DivergedError if a loss stops being finite.
+        """
         name, start = fit["name"], np.load(self.folder / "starts" / f"{fit['name']}.npz")
         state = [_put(start[str(number)]) for number in start["numbers"]]
         epoch, validation = (self._program(fit["programs"][key]) for key in ("epoch", "validation"))
         answers = self._answers(fit)
-        count, batch = len(self._train["labels"]), fit["batch_size"]
+        count, batch, schedule = len(self._train["labels"]), fit["batch_size"], start["rates"]
         history, best = [], (-1.0, 0.0)
-        for number, rates in enumerate(start["rates"]):
+        for number, rates in enumerate(schedule):
             began = time.perf_counter()
             order = np.random.default_rng([fit["seed"], number]).permutation(count)
             results, new = epoch(
@@ -76,7 +84,7 @@ class Machine:
                 **self._train,
                 order=_put(order.astype(np.int32)),
                 rates=_put(rates),
-                moment=_put(np.array([fit["seed"], number], np.int32)),
+                moment=_moment(fit["seed"], number),
                 **({"answers": answers[number % len(answers)]} if answers else {}),
             )
             state = [new.get(place, array) for place, array in enumerate(state)]
@@ -84,22 +92,20 @@ class Machine:
             trained = time.perf_counter() - began
             figures += self._validate(validation, state)
             if not np.isfinite(figures).all():
-                sys.exit(
-                    f"{name}: the loss is no longer finite in epoch {number + 1}: lower "
-                    "learning_rate, and pack it again"
-                )
+                raise DivergedError(f"{name}: the loss is no longer finite in epoch {number + 1}")
             row = {"epoch": number + 1, **dict(zip(_COLUMNS, figures, strict=True))}
             row |= {"learning_rate": float(rates[-1]), "seconds": time.perf_counter() - began}
             history.append(row | {"images_per_second": count // batch * batch / trained})
             if (value := (row["val_accuracy"], -row["val_loss"])) > best:
                 best, best_epoch = value, number + 1
                 kept = [jnp.copy(state[place]) for place in fit["kept"]]
-            _say(f"{name} {number + 1}/{len(start['rates'])}: {100 * row['val_accuracy']:.2f} %")
+            _say(f"{name} {number + 1}/{len(schedule)}: {100 * row['val_accuracy']:.2f} %")
             if 0 < fit["early_stopping"] <= number + 1 - best_epoch:
                 break
         best_weights = {str(place): np.asarray(array) for place, array in enumerate(kept)}
         _write_whole(self._weights(name), lambda file: np.savez(file, **best_weights))
         record = {"fit": fit["digest"], "history": history, "best_epoch": best_epoch}
+        record |= {"weights": self._digest(name), "teachers": self._digests(fit)}
         record |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
         _write_whole(self._record(name), lambda file: file.write(json.dumps(record).encode()))
 
@@ -111,9 +117,12 @@ class Machine:
         return [float(result) for result in validation(spare, **self._validation)[0]]
 
     def is_done(self, fit: dict) -> bool:
-        """Tell whether a fit was carried out, and not one of an earlier package of that name."""
+        """Tell whether a fit was carried out, by this package and with the teachers of now."""
         path = self._record(fit["name"])
-        return path.exists() and json.loads(path.read_text())["fit"] == fit["digest"]
+        if not path.exists():
+            return False
+        record = json.loads(path.read_text())
+        return record["fit"] == fit["digest"] and record["teachers"] == self._digests(fit)
 
     def _answers(self, fit: dict) -> list:
         """Return what the teachers say of each view.
@@ -127,8 +136,7 @@ class Machine:
             panel.append((self._program(how), arrays))
         tables = []
         for view in range(fit["views"] if panel else 0):
-            moment = _put(np.array([fit["seed"], view], np.int32))
-            asked = {"images": self._train["images"], "moment": moment}
+            asked = {"images": self._train["images"], "moment": _moment(fit["seed"], view)}
             said = [ask(weights, **asked)[0][0] for ask, weights in panel]
             mean = sum(said) / len(said)
             tables.append(jnp.log(jnp.maximum(mean, _SMALLEST)).astype(jnp.float16))
@@ -136,6 +144,13 @@ class Machine:
 
     def _program(self, how: dict) -> Program:
         return Program(self.folder / "programs" / how["code"], how)
+
+    def _digest(self, name: str) -> str:
+        """Return the SHA-256 of a fit's weights."""
+        return hashlib.sha256(self._weights(name).read_bytes()).hexdigest()
+
+    def _digests(self, fit: dict) -> list[str]:
+        return [self._digest(teacher) for teacher in fit["teachers"]]
 
     def _weights(self, name: str) -> Path:
         return self.folder / "results" / f"{name}.npz"
@@ -182,6 +197,11 @@ def _remove_copies(module) -> None:
         copy.operation.erase()
 
 
+def _moment(seed: int, number: int) -> jax.Array:
+    """Return what a program draws from, int32; larger seeds wrap, as TensorFlow's do."""
+    return _put(np.array([seed, number], np.int64).astype(np.int32))
+
+
 def _put(array) -> jax.Array:
     return jax.device_put(np.asarray(array), jax.devices()[0])
 
@@ -205,10 +225,21 @@ def main() -> None:
     folder = Path(sys.argv[1])
     (folder / "results").mkdir(exist_ok=True)
     fits = json.loads((folder / "plan.json").read_text())["fits"]
-    machine = Machine(folder)
+    machine, failed = Machine(folder), []
     for fit in fits:
-        if not machine.is_done(fit):
-            machine.fit(fit)
+        if set(fit["teachers"]) & set(failed):
+            failed.append(fit["name"])
+        elif not machine.is_done(fit):
+            try:
+                machine.fit(fit)
+            except DivergedError as error:
+                _say(f"{error}; going on with the others")
+                failed.append(fit["name"])
+    if failed:
+        sys.exit(
+            f"failed: {', '.join(failed)}. Take what is finished, then pack these again with a "
+            "lower learning_rate"
+        )
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def compiled(
     """Compile `function`, which takes tensors like `arguments` and reads and assigns variables.
 
     Those that are not in `state` are added to it. Raises tf.errors.InvalidArgumentError if XLA
-    lacks an operation, as it does for rotated images.
+    lacks an operation.
     """
     traced = tf.function(function, jit_compile=True, input_signature=list(arguments.values()))
     concrete = traced.get_concrete_function()

@@ -122,7 +122,6 @@ def _load(chosen: dict[str, Any]) -> Dataset:
 
 def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     height, width = summary["image_size"]
@@ -132,7 +131,7 @@ def _print_table(summary: dict[str, Any]) -> None:
     for column, split in zip(table.columns[1:], splits, strict=True):
         column.justify, column.footer = "right", f"{summary['images'][split]:,}"
     for row in summary["classes"]:
-        table.add_row(escape(row["name"]), *(f"{row[split]:,}" for split in splits))
+        table.add_row(row["name"], *(f"{row[split]:,}" for split in splits))
     click.echo(f"{summary['name']}: {height}x{width} RGB, from {summary['source']}")
     click.echo(f"fingerprint {summary['fingerprint']}")
-    Console().print(table)
+    Console(markup=False).print(table)

@@ -57,7 +57,7 @@ def print_shipped(rows: Iterable[Mapping[str, Any]]) -> None:
         accuracies = (_accuracy(row[which]) for which in ("float", "int8"))
         name = f"{row['name']}{' *' if row['default'] else ''}"
         table.add_row(name, row["dataset"], *accuracies, f"{row['int8']['bytes']:,}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
             _best(best, row["macs"]) if best else "",
         )
         legend.add_row(row["name"], row["summary"])
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(legend)
 

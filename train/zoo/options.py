@@ -14,10 +14,11 @@ class RunPath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path as it is."""
+        """Return the path, which has a name."""
         from edgecifar.train import zoo
+        from edgecifar.train.files import named
 
-        path = super().convert(value, param, ctx)
+        path = named(super().convert(value, param, ctx))
         shipped = None if (path / "run.json").exists() else zoo.find(str(path))
         if shipped:
             own = Path("runs") / path
