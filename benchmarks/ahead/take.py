@@ -98,7 +98,7 @@ def _read(fit: dict[str, Any], results: Path) -> tuple[dict[str, Any], list[np.n
             "and run machine.py again"
         )
     digest = sha256(path) if path.exists() else None
-    if digest != record["weights"]:
+    if digest is None or digest != record.get("weights"):
         raise EdgecifarError(f"{path} is damaged or missing: copy results again")
     with np.load(path) as arrays:
         weights = [arrays[str(number)] for number in range(len(arrays.files))]

@@ -44,7 +44,7 @@ def _summary(model: Shipped) -> str:
         f"{run['parameters']:,} parameters, {run['macs'] / 1e6:.1f} million multiply-accumulates, "
         f"{human_bytes(model.info['int8']['payload_bytes'])} as int8. The int8 file "
         f"`{model.info['int8']['file']}` ships in edgecifar-runtime, the float original "
-        f"`{model.info['float']['file']}` in edgecifar."
+        f"`{model.info['float']['file']}` in edgecifar, both under Apache-2.0."
     )
 
 

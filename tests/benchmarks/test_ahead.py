@@ -152,6 +152,8 @@ def test_a_pupil_hears_what_is_said_of_the_view_it_sees(package, small_digits, t
     fit, machine = plan["fits"][1], Machine(package)
     answers = machine._answers(fit)
     assert len(answers) == 3
+    assert machine._answers(fit)[0] is answers[0]  # for another pupil too
+    assert machine._answers({**fit, "seed": 2})[0] is not answers[0]
     images, settings = small_digits.train.images, recipes.read(plan["fits"][0]["source"]).train
     draw_here = tf.function(draw, jit_compile=True)  # as the machine's compiler draws
     for view, said in enumerate(answers):

@@ -42,7 +42,7 @@ class Program:
 
     def __init__(self, code: Path, how: dict):
         self.how = how
-        self._run = _compiled(code)
+        self.executable = _compiled(code)
 
     def __call__(self, state: list, **arguments) -> tuple[list, dict]:
         """Return its results, and new arrays by their places in the state.
@@ -51,7 +51,7 @@ class Program:
         """
         given = [*(arguments[name] for name in self.how["arguments"])]
         given += [state[place] for place in self.how["reads"]]
-        outputs = self._run.execute_sharded(given).disassemble_into_single_device_arrays()
+        outputs = self.executable.execute_sharded(given).disassemble_into_single_device_arrays()
         outputs, results = [copies[0] for copies in outputs], self.how["results"]
         return outputs[:results], dict(zip(self.how["writes"], outputs[results:], strict=True))
 
@@ -64,6 +64,7 @@ class Machine:
         images = np.load(folder / "images.npz")
         self._train = {key: _put(images[f"train_{key}"]) for key in ("images", "labels")}
         self._validation = {key: _put(images[f"validation_{key}"]) for key in ("images", "labels")}
+        self._said: dict[tuple, list] = {}
 
     def fit(self, fit: dict) -> None:
         """Carry out a fit, and write the best validated weights and the record of each epoch.
@@ -102,12 +103,16 @@ class Machine:
             _say(f"{name} {number + 1}/{len(schedule)}: {100 * row['val_accuracy']:.2f} %")
             if 0 < fit["early_stopping"] <= number + 1 - best_epoch:
                 break
-        best_weights = {str(place): np.asarray(array) for place, array in enumerate(kept)}
-        _write_whole(self._weights(name), lambda file: np.savez(file, **best_weights))
-        record = {"fit": fit["digest"], "history": history, "best_epoch": best_epoch}
-        record |= {"weights": self._digest(name), "teachers": self._digests(fit)}
-        record |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-        _write_whole(self._record(name), lambda file: file.write(json.dumps(record).encode()))
+        self._keep(fit, kept, {"history": history, "best_epoch": best_epoch})
+
+    def _keep(self, fit: dict, weights: list, record: dict) -> None:
+        """Write the best weights of a fit, and its record with what it was made by."""
+        name = fit["name"]
+        arrays = {str(place): np.asarray(array) for place, array in enumerate(weights)}
+        _write_whole(self._weights(name), lambda file: np.savez(file, **arrays))
+        device = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+        told = json.dumps({**self._made_by(fit), **record, **device}).encode()
+        _write_whole(self._record(name), lambda file: file.write(told))
 
     def _validate(self, validation: Program, state: list) -> list[float]:
         """Return loss and accuracy; the state stays as it is."""
@@ -119,13 +124,15 @@ class Machine:
     def is_done(self, fit: dict) -> bool:
         """Tell whether a fit was carried out, by this package and with the teachers of now."""
         path = self._record(fit["name"])
-        if not path.exists():
-            return False
-        record = json.loads(path.read_text())
-        return record["fit"] == fit["digest"] and record["teachers"] == self._digests(fit)
+        return path.exists() and self._made_by(fit).items() <= json.loads(path.read_text()).items()
+
+    def _made_by(self, fit: dict) -> dict:
+        """Return the SHA-256 of what a result is of: its fit, its weights and its teachers."""
+        weights, *teachers = map(self._digest, (fit["name"], *fit["teachers"]))
+        return {"fit": fit["digest"], "weights": weights, "teachers": teachers}
 
     def _answers(self, fit: dict) -> list:
-        """Return what the teachers say of each view.
+        """Return what the teachers say of each view, which is asked once for all their pupils.
 
         These are logarithms of mean probabilities, float16 [count, classes].
         """
@@ -134,23 +141,25 @@ class Machine:
             weights = np.load(self._weights(teacher))
             arrays = [_put(weights[str(place)]) for place in range(len(weights.files))]
             panel.append((self._program(how), arrays))
-        tables = []
-        for view in range(fit["views"] if panel else 0):
+        if not panel:
+            return []
+        # Views differ by seeds, and by settings, which are in the programs.
+        views = (fit["seed"], *fit["teachers"], *(ask.executable for ask, _ in panel))
+        tables = self._said.setdefault(views, [])
+        for view in range(len(tables), fit["views"]):
             asked = {"images": self._train["images"], "moment": _moment(fit["seed"], view)}
             said = [ask(weights, **asked)[0][0] for ask, weights in panel]
             mean = sum(said) / len(said)
             tables.append(jnp.log(jnp.maximum(mean, _SMALLEST)).astype(jnp.float16))
-        return tables
+        return tables[: fit["views"]]
 
     def _program(self, how: dict) -> Program:
         return Program(self.folder / "programs" / how["code"], how)
 
-    def _digest(self, name: str) -> str:
-        """Return the SHA-256 of a fit's weights."""
-        return hashlib.sha256(self._weights(name).read_bytes()).hexdigest()
-
-    def _digests(self, fit: dict) -> list[str]:
-        return [self._digest(teacher) for teacher in fit["teachers"]]
+    def _digest(self, name: str) -> str | None:
+        """Return the SHA-256 of a fit's weights, None without any."""
+        path = self._weights(name)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
     def _weights(self, name: str) -> Path:
         return self.folder / "results" / f"{name}.npz"
