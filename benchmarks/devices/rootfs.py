@@ -10,12 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import try_lock
 
 _SUITE = "bookworm"
 _PYTHON = "3.11"  # of that suite
@@ -96,14 +98,11 @@ def prepare(
 @contextlib.contextmanager
 def _locked(path: Path, on_progress: Callable[[str], object]) -> Iterator[None]:
     """Let one process at a time in; the lock goes with the process, however it ends."""
-    import fcntl  # Windows, which has neither it nor qemu's user mode, still has ssh:// devices
-
     with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(stream):
             on_progress("waiting for another process that fetches the same")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            while not try_lock(stream):
+                time.sleep(1)
         yield
 
 
