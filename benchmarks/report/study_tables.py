@@ -62,11 +62,13 @@ def repetitions(study: StudyData) -> Table:
 def ablation(study: StudyData) -> Table:
     """Tabulate the steps of the ablation that were run, each against the one before."""
     columns = ("Step", "Top-1", "Against the row before", "Validation", "Epochs", "Training time")
-    rows, before = [], None
+    rows, before, last = [], None, -1
     for index, step in enumerate(study.steps):
         if file := step_file(step):
-            rows.append(_step(numbered(index, step), step, file, before))
-            before = file
+            told = "" if index == last + 1 else f"\nagainst row {last + 1}"
+            against = _against(file, before, told)
+            rows.append(_step(numbered(index, step), step, file, against))
+            before, last = file, index
     caption = "One change a row, seed 0 of each, compared image by image"
     return Table(caption, columns, tuple(rows))
 
@@ -241,26 +243,29 @@ def _scored(top1: float | None, loss: float | None) -> Cell:
     return Cell(words.percent(top1), "" if loss is None else f"{loss:.4f}")
 
 
-def _step(name: str, step: System, file: File, before: File | None) -> tuple[Cell, ...]:
+def _step(name: str, step: System, file: File, against: Cell) -> tuple[Cell, ...]:
     stage = (step.raw["int8"] and fine_tuning(step.first)) or step.first.raw["stages"][0]
     told = f"n = {file.accuracy['n']:,}"
     return (
         Cell(name),
         Cell(words.percent(file.accuracy["top1"]), f"{words.percents(*file.interval)}\n{told}"),
-        _against(file, before),
+        against,
         Cell(words.percent(stage["top1"].get("validation"))),
         Cell(str(stage["epochs"])),
         Cell(words.duration(stage.get("train_seconds"))),
     )
 
 
-def _against(file: File, before: File | None) -> Cell:
-    """Compare a step with the last one before it that was run, image by image."""
+def _against(file: File, before: File | None, told: str) -> Cell:
+    """Compare a step with the last one before it that was run, image by image.
+
+    `told` is added where that is another than the row before.
+    """
     if before is None or file.accuracy["n"] != before.accuracy["n"]:
         return _EMPTY
     found = paired_difference(before.correct, file.correct)
     span = words.interval(found.low, found.high, words.signed)
-    return Cell(words.signed(found.points), f"{span}\n{words.p_value(found.test.p)}")
+    return Cell(words.signed(found.points), f"{span}\n{words.p_value(found.test.p)}{told}")
 
 
 def _confusions(one: Repetition) -> dict[tuple[str, str], int]:

@@ -16,7 +16,7 @@ from edgecifar.benchmarks.report.figures import AS_TRAINED
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study
 from edgecifar.benchmarks.report.study_page import study_csv, study_markdown, study_page
-from edgecifar.benchmarks.report.study_tables import features, repetitions, standings
+from edgecifar.benchmarks.report.study_tables import ablation, features, repetitions, standings
 from edgecifar.benchmarks.study import carry_out as carrying_out
 from edgecifar.benchmarks.study import plan
 from edgecifar.benchmarks.study import result as study_result
@@ -452,6 +452,14 @@ def test_the_tables_of_the_page(small_study):
     tuning = [row for row in text.splitlines() if "1 epoch" in row and "seed 0" in row]
     assert len(tuning) == 1, "only First was fine-tuned for int8"
     assert len(study_csv(study).splitlines()) == 1 + 3  # files of the first seeds
+
+
+def test_a_step_after_one_that_was_not_run_says_what_it_is_compared_with(small_study):
+    study = load_study(small_study.result)
+    first, second, *others = study.steps
+    rows = ablation(replace(study, steps=(first, replace(second, repetitions=()), *others))).rows
+    assert rows[1][2].detail.endswith("against row 1")
+    assert not any("against row" in row[2].detail for row in ablation(study).rows)
 
 
 def test_how_far_confidence_of_a_file_is_off_is_kept(result, small_study):
