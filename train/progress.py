@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edgecifar.train.console import plain_console
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -15,7 +17,6 @@ def ignore(text: str) -> None:
 
 def progress() -> "Progress":
     """Return a bar with description, share done, time passed and time left."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -25,7 +26,7 @@ def progress() -> "Progress":
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True, markup=False)
+    console = plain_console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -1,11 +1,11 @@
 """What a run came to, as a table for the terminal."""
 
+from edgecifar.train.console import plain_console
 from edgecifar.train.run import Run
 
 
 def print_run(run: Run) -> None:
     """Print a run's figures and where it lies."""
-    from rich.console import Console
     from rich.table import Table
 
     info = run.info
@@ -22,7 +22,7 @@ def print_run(run: Run) -> None:
     for split, figures in run.metrics.items():
         table.add_row(split, describe_accuracy(figures))
     table.add_row("folder", str(run.path))
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 def describe_accuracy(figures: dict) -> str:

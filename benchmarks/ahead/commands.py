@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecifar.train.data.options import data_options
+from edgecifar.train.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
     from edgecifar.train.run import Run
@@ -26,7 +27,7 @@ def ahead() -> None:
 @click.option(
     "--seed",
     "seeds",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, LARGEST_SEED),
     multiple=True,
     help="Seed of RECIPEs that teach no other here; give it again for another.  [the recipe's]",
 )

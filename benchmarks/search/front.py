@@ -6,6 +6,7 @@ from pathlib import Path
 from edgecifar.benchmarks.pareto import unbeaten
 from edgecifar.benchmarks.search.space import Limits
 from edgecifar.benchmarks.search.trials import Trial
+from edgecifar.train.console import plain_console
 from edgecifar.train.files import write_whole
 
 
@@ -16,7 +17,6 @@ def front_of(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
 
 def print_trials(trials: Sequence[Trial], limits: Limits) -> None:
     """Print the trained shapes; a star marks those that no other beats in both figures."""
-    from rich.console import Console
     from rich.table import Table
 
     front = front_of(trials, limits)
@@ -33,7 +33,7 @@ def print_trials(trials: Sequence[Trial], limits: Limits) -> None:
             f"{cost.latency_us:.0f}",
             f"{cost.ratio:.3f} ({cost.low:.3f} to {cost.high:.3f})",
         )
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 def draw_front(trials: Sequence[Trial], limits: Limits, out: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import click
 
 from edgecifar.compress.commands.options import force_option
 from edgecifar.train.adopt.options import open_given, run_argument, say
+from edgecifar.train.console import plain_console
 from edgecifar.train.data.options import data_options
 
 _PRECISIONS = ("int8", "float32", "float16", "dynamic", "int16x8")
@@ -83,7 +84,6 @@ def with_onnx(precisions):
 
 def _print_exported(exported) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -107,7 +107,7 @@ def _print_exported(exported) -> None:
             f"{parity.mean_difference:.1g}",
             f"{parity.largest_difference:.1g}",
         )
-    console = Console(markup=False)
+    console = plain_console()
     console.print(table)
     for item in exported:
         console.print(f"{item.path}: {item.verdict}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 import click
 
 from edgecifar.train.adopt.options import open_given, run_argument
+from edgecifar.train.console import plain_console
 from edgecifar.train.data.options import data_options
 
 _BAR = 16  # characters of the longest bar
@@ -33,7 +34,6 @@ def sensitivity(run, pixels, images, calibration, **source):
 
 def _print_measured(measured, run) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     most = max(each.divergence for each in measured.layers)
@@ -55,6 +55,6 @@ def _print_measured(measured, run) -> None:
             f"{each.divergence:.1e}",
             "█" * max(1, round(_BAR * each.divergence / most)) if most > 0 else "",
         )
-    console = Console(markup=False)
+    console = plain_console()
     console.print(table)
     console.print(f"stored in {run.findings / 'sensitivity.json'} and plots/sensitivity.svg")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecifar.train.console import plain_console
 from edgecifar.train.data.options import data_options
 
 if TYPE_CHECKING:
@@ -121,7 +122,6 @@ def _load(chosen: dict[str, Any]) -> Dataset:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     height, width = summary["image_size"]
@@ -134,4 +134,4 @@ def _print_table(summary: dict[str, Any]) -> None:
         table.add_row(row["name"], *(f"{row[split]:,}" for split in splits))
     click.echo(f"{summary['name']}: {height}x{width} RGB, from {summary['source']}")
     click.echo(f"fingerprint {summary['fingerprint']}")
-    Console(markup=False).print(table)
+    plain_console().print(table)

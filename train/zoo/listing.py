@@ -5,6 +5,7 @@ from typing import Any
 
 from edgecifar.runtime import shipped
 from edgecifar.train import zoo
+from edgecifar.train.console import plain_console
 
 _FIGURES = ("top1", "low", "high", "n")
 
@@ -39,7 +40,6 @@ def shipped_rows(chosen: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
 def print_shipped(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print the rows of models that ship as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     rows = list(rows)
@@ -57,13 +57,12 @@ def print_shipped(rows: Iterable[Mapping[str, Any]]) -> None:
         accuracies = (_accuracy(row[which]) for which in ("float", "int8"))
         name = f"{row['name']}{' *' if row['default'] else ''}"
         table.add_row(name, row["dataset"], *accuracies, f"{row['int8']['bytes']:,}")
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print the rows of `models.catalogue` as a table, and below it what each of them is."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     title = "architectures, with the top-1 % of the best recipe (float, CIFAR-10's test images)"
@@ -85,7 +84,7 @@ def print_architectures(rows: Iterable[Mapping[str, Any]]) -> None:
             _best(best, row["macs"]) if best else "",
         )
         legend.add_row(row["name"], row["summary"])
-    console = Console(markup=False)
+    console = plain_console()
     console.print(table)
     console.print(legend)
 
