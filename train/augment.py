@@ -19,6 +19,8 @@ class Draw(NamedTuple):
     shift: object  # float32 [n, 2]: rows and columns as a fraction of the size
     angle: object  # float32 [n]: radians
     cutout: object  # float32 [n, 2]: centre as a fraction of the size
+    other: object  # int32 [n]: index of the image that a part is taken from
+    part: object  # float32 [n, 3]: its centre and edge as fractions of the size; edge 0 is none
 
 
 def draw(count: int, settings: Augmentation, seed):
@@ -40,12 +42,16 @@ def draw(count: int, settings: Augmentation, seed):
     elif settings.flip == "none":
         flips = tf.zeros_like(flips)
     turn = math.radians(settings.rotation)
+    mixed = tf.cast(uniform(8, [count], 0.0, 1.0) < settings.cutmix, tf.float32)
+    edge = mixed * tf.sqrt(uniform(7, [count], 0.0, 1.0))  # so that all areas are as likely
     return Draw(
         flip=tf.cast(flips, tf.bool),
         crop=uniform(1, [count, 2], -settings.crop, settings.crop + 1, tf.int32),
         shift=uniform(2, [count, 2], -settings.shift, settings.shift),
         angle=uniform(3, [count], -turn, turn),
         cutout=uniform(4, [count, 2], 0.0, 1.0),
+        other=uniform(6, [count], 0, count, tf.int32),
+        part=tf.concat([uniform(5, [count, 2], 0.0, 1.0), edge[:, None]], axis=1),
     )
 
 
@@ -80,7 +86,7 @@ def _mirror(numbers: Draw, width: int) -> Draw:
     def turned(pairs, across):
         return tf.stack([pairs[:, 0], across], axis=1)
 
-    return Draw(
+    return numbers._replace(
         flip=tf.math.logical_not(numbers.flip),
         crop=turned(numbers.crop, -numbers.crop[:, 1]),
         shift=turned(numbers.shift, -numbers.shift[:, 1]),
@@ -89,10 +95,16 @@ def _mirror(numbers: Draw, width: int) -> Draw:
     )
 
 
-def augment(images, numbers: Draw, settings: Augmentation):
-    """Apply a draw to uint8 images [n, height, width, 3]; returns float32 pixels 0..255."""
+def augment(images, numbers: Draw, settings: Augmentation, others=None):
+    """Apply a draw to uint8 images [n, height, width, 3]; returns float32 pixels 0..255.
+
+    `others` are the images that the draw numbers, if `settings` paste parts of them (CutMix: Yun
+    et al., "Regularization Strategy to Train Strong Classifiers", 2019).
+    """
     import tensorflow as tf
 
+    if others is not None:
+        images = tf.where(_crossing(*_pasted(numbers, images)), others, images)
     if settings.flip != "none" or settings.crop:
         images = _move(images, numbers.flip, numbers.crop)
     images = tf.cast(images, tf.float32)
@@ -101,6 +113,15 @@ def augment(images, numbers: Draw, settings: Augmentation):
     if settings.cutout:
         images = _cut_out(images, numbers.cutout, settings.cutout)
     return images
+
+
+def blend(targets, others, numbers: Draw, images):
+    """Return targets [n, classes] of `images`, with those of the others by their parts' areas."""
+    import tensorflow as tf
+
+    rows, columns = (tf.cast(side, tf.float32) for side in _pasted(numbers, images))
+    share = tf.reduce_mean(rows, axis=1) * tf.reduce_mean(columns, axis=1)
+    return targets + share[:, None] * (others - targets)
 
 
 def mix_up(images, targets, alpha: float, seed):
@@ -170,13 +191,32 @@ def _cut_out(images, centre, edge: int):
     from edgecifar.train.normalisation import MEAN
 
     _, height, width, _ = _shape(images)
+    rows = _near(centre[:, :1], height, edge / 2)
+    columns = _near(centre[:, 1:], width, edge / 2)
+    return tf.where(_crossing(rows, columns), MEAN, images)
 
-    def covered(size: int, middle):
-        distance = tf.abs(tf.range(size, dtype=tf.float32) - middle[:, None] * size)
-        return distance <= edge / 2
 
-    hole = covered(height, centre[:, 0])[:, :, None] & covered(width, centre[:, 1])[:, None, :]
-    return tf.where(hole[..., None], MEAN, images)
+def _crossing(rows, columns):
+    """Return the pixels, bool [n, height, width, 1], that are in chosen rows and columns."""
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _pasted(numbers: Draw, images) -> tuple:
+    """Return which rows and which columns have pixels of the other image: bool [n, size]."""
+    _, *sizes, _ = _shape(images)
+    edge = numbers.part[:, 2:]
+    # Half a pixel less, so that a part without an edge has no pixels.
+    return tuple(
+        _near(numbers.part[:, axis, None], size, edge * size / 2 - 0.5)
+        for axis, size in enumerate(sizes)
+    )
+
+
+def _near(centre, size: int, reach):
+    """Return which of `size` pixels are within `reach` of a centre [n, 1], a fraction of size."""
+    import tensorflow as tf
+
+    return tf.abs(tf.range(size, dtype=tf.float32) - centre * size) <= reach
 
 
 def _shape(images) -> tuple:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecifar.train.augment import Draw, augment, draw, mix_up, vary
+from edgecifar.train.augment import Draw, augment, blend, draw, mix_up, vary
 from edgecifar.train.normalisation import normalise
 from edgecifar.train.settings import Augmentation, Training
 
@@ -82,12 +82,18 @@ def training_batches(
         return tf.data.Dataset.from_tensor_slices((order, batches, step_seeds))
 
     def read(index):
-        return tf.numpy_function(lambda i: split.images[i], [index], tf.uint8, stateful=False)
+        images = tf.numpy_function(lambda i: split.images[i], [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, [settings.batch_size, *split.images.shape[1:]])
+
+    def known(index):
+        return tf.one_hot(tf.gather(labels, index), classes)
 
     def batch(index, numbers, step_seed):
-        images = tf.ensure_shape(read(index), [settings.batch_size, *split.images.shape[1:]])
-        images = normalise(augment(images, numbers, settings.augment))
-        targets = tf.one_hot(tf.gather(labels, index), classes)
+        images, targets = read(index), known(index)
+        others = read(numbers.other) if settings.augment.cutmix else None
+        if others is not None:
+            targets = blend(targets, known(numbers.other), numbers, images)
+        images = normalise(augment(images, numbers, settings.augment, others))
         if settings.augment.mixup:
             images, targets = mix_up(images, targets, settings.augment.mixup, step_seed)
         return images, targets

@@ -23,6 +23,7 @@ class Augmentation:
     rotation: float = 0.0  # degrees to either side
     cutout: int = 0  # pixels: edge of a square set to mid-grey
     mixup: float = 0.0  # alpha of the Beta distribution that blends pairs of images
+    cutmix: float = 0.0  # share of the images into which a part of another is pasted
 
     def __post_init__(self) -> None:
         require(self.crop >= 0, "augment.crop", self.crop, "0 or more pixels")
@@ -30,6 +31,7 @@ class Augmentation:
         require(0 <= self.rotation <= 180, "augment.rotation", self.rotation, "0 to 180 degrees")
         require(self.cutout >= 0, "augment.cutout", self.cutout, "0 or more pixels")
         require(self.mixup >= 0, "augment.mixup", self.mixup, "0 or more")
+        require(0 <= self.cutmix <= 1, "augment.cutmix", self.cutmix, "a fraction from 0 to 1")
 
 
 @dataclass(frozen=True)

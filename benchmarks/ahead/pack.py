@@ -225,7 +225,8 @@ def _model(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
 def _variables(model: "keras.Model", average: "WeightAverage | None") -> list:
     from edgecifar.train.checkpoint import random_states
 
-    found = [*model.weights, *model.optimizer.variables]
+    measured = (variable for metric in model.metrics for variable in metric.variables)
+    found = [*model.weights, *model.optimizer.variables, *measured]
     if average:
         found += [*average.averages, average.step]
     return found + [generator.state for generator in random_states(model)]

@@ -102,6 +102,9 @@ def test_the_commands(finished, tmp_path, monkeypatch):
     told = CliRunner().invoke(ahead, ["pack", str(finished / "teacher.toml"), *where])
     assert "wrote package" in told.output
     assert (tmp_path / "package" / "machine.py").exists()
+    # What was carried out of one package is known by another of the same recipe.
+    plans = [json.loads((f / "package" / "plan.json").read_text()) for f in (finished, tmp_path)]
+    assert plans[0]["fits"][0] == plans[1]["fits"][0]
 
 
 def test_the_machine_does_nothing_twice(package):

@@ -30,7 +30,7 @@ TWO_VIEWS = Distillation(views=2)
 
 @pytest.fixture(scope="module")
 def settings(quick_training):
-    augment = dataclasses.replace(quick_training.augment, mixup=0.2)
+    augment = dataclasses.replace(quick_training.augment, mixup=0.2, cutmix=0.5)
     # Half the images a step, for batch-norm statistics; the loss is larger by the temperature.
     return dataclasses.replace(
         quick_training, epochs=6, batch_size=16, learning_rate=0.05, augment=augment

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edgecifar.train.augment import augment, draw, mix_up, vary
+from edgecifar.train.augment import augment, blend, draw, mix_up, vary
 from edgecifar.train.settings import Augmentation
 
 NOTHING = Augmentation(flip="none", crop=0)
@@ -106,15 +106,16 @@ def test_repeated_views_are_mirrored_and_moved_by_a_pixel(images, repeat):
     "settings",
     [
         Augmentation(flip="random", crop=0, cutout=3),
-        Augmentation(flip="random", crop=0, shift=0.2, rotation=20, cutout=3),
+        Augmentation(flip="random", crop=0, shift=0.2, rotation=20, cutout=3, cutmix=0.5),
     ],
 )
 def test_all_of_a_repeated_view_is_mirrored(images, settings):
     """The teacher has judged the view: with other holes and angles its answer would be another."""
-    numbers, view = apply(images, settings)
+    numbers, others = draw(len(images), settings, tf.constant([0, 0])), tf.reverse(images, [0])
+    view = augment(images, numbers, settings, others).numpy()
     width = images.shape[2]
     once = vary(numbers, settings, tf.constant([0, 4]), repeat=tf.constant(1), width=width)
-    mirrored = augment(images, once, settings).numpy()
+    mirrored = augment(images, once, settings, others).numpy()
     np.testing.assert_allclose(mirrored, view[:, :, ::-1], atol=0.01)
 
 
@@ -122,6 +123,31 @@ def test_what_settings_leave_alone_is_not_varied(images):
     numbers = draw(len(images), NOTHING, tf.constant([0, 1]))
     varied = vary(numbers, NOTHING, tf.constant([0, 5]), repeat=tf.constant(1), width=32)
     np.testing.assert_array_equal(augment(images, varied, NOTHING), images)
+
+
+def test_cutmix_pastes_a_part_of_another_image(images):
+    settings = Augmentation(flip="none", crop=0, cutmix=0.5)
+    black, white = tf.zeros_like(images), tf.fill(images.shape, tf.constant(255, tf.uint8))
+    numbers = draw(len(images), settings, tf.constant([0, 0]))
+    out = augment(black, numbers, settings, white).numpy()
+    assert set(np.unique(out)) == {0, 255}
+    shares = blend(np.zeros((len(images), 1)), np.ones((len(images), 1)), numbers, images).numpy()
+    np.testing.assert_allclose(shares[:, 0], out.mean(axis=(1, 2, 3)) / 255, atol=1e-6)
+    assert 0.25 < (shares > 0).mean() < 0.75
+    for mask in out[..., 0] > 0:
+        rows, columns = mask.any(axis=1), mask.any(axis=0)
+        np.testing.assert_array_equal(mask, np.outer(rows, columns))
+        for side in (rows, columns):
+            assert np.abs(np.diff(side, prepend=False, append=False)).sum() <= 2  # in one piece
+
+
+def test_parts_are_of_all_images_and_areas(images):
+    numbers = draw(4000, Augmentation(cutmix=1.0), tf.constant([0, 0]))
+    _, count = np.unique(numbers.other, return_counts=True)
+    assert len(count) > 2400  # 63 % are expected
+    areas = numbers.part.numpy()[:, 2] ** 2
+    assert np.quantile(areas, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.04)
+    assert not draw(4000, Augmentation(), tf.constant([0, 0])).part.numpy()[:, 2].any()
 
 
 def test_mixup_blends_images_and_targets_alike(images):

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,11 +39,11 @@ class DivergedError(Exception):
 
 
 class Program:
-    """A program of `edgecifar.train.ahead.programs`, compiled for this machine."""
+    """A program of `edgecifar.train.ahead.programs`, with what it was compiled to here."""
 
-    def __init__(self, code: Path, how: dict):
+    def __init__(self, how: dict, executable):
         self.how = how
-        self.executable = _compiled(code)
+        self.executable = executable
 
     def __call__(self, state: list, **arguments) -> tuple[list, dict]:
         """Return its results, and new arrays by their places in the state.
@@ -65,6 +66,19 @@ class Machine:
         self._train = {key: _put(images[f"train_{key}"]) for key in ("images", "labels")}
         self._validation = {key: _put(images[f"validation_{key}"]) for key in ("images", "labels")}
         self._said: dict[tuple, list] = {}
+        self._compiler = ThreadPoolExecutor(1)  # several would wait for one another's measurements
+        self._compiling: dict[str, Future] = {}
+
+    def compile_ahead(self, fits: list[dict]) -> None:
+        """Begin to compile what fits need, in that order: each goes on beside those before it."""
+        for fit in fits:
+            programs = fit["programs"]
+            for how in (programs["epoch"], programs["validation"], *programs["answers"]):
+                self._executable(how["code"])
+
+    def close(self) -> None:
+        """Give up compiling what isn't begun."""
+        self._compiler.shutdown(cancel_futures=True)
 
     def fit(self, fit: dict) -> None:
         """Carry out a fit, and write the best validated weights and the record of each epoch.
@@ -154,7 +168,13 @@ class Machine:
         return tables[: fit["views"]]
 
     def _program(self, how: dict) -> Program:
-        return Program(self.folder / "programs" / how["code"], how)
+        return Program(how, self._executable(how["code"]).result())
+
+    def _executable(self, code: str) -> Future:
+        if code not in self._compiling:
+            path = self.folder / "programs" / code
+            self._compiling[code] = self._compiler.submit(compiled, path)
+        return self._compiling[code]
 
     def _digest(self, name: str) -> str | None:
         """Return the SHA-256 of a fit's weights, None without any."""
@@ -168,7 +188,7 @@ class Machine:
         return self.folder / "results" / f"{name}.json"
 
 
-def _compiled(code: Path):
+def compiled(code: Path):
     """Compile a StableHLO program for the first device, if none that does the same was."""
     device = jax.devices()[0]
     options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
@@ -227,14 +247,9 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def main() -> None:
-    """Carry out what isn't done yet of the folder that is named on the command line."""
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "plan.json").exists():
-        sys.exit("usage: python machine.py FOLDER, with what `edgecifar ahead pack` wrote")
-    folder = Path(sys.argv[1])
-    (folder / "results").mkdir(exist_ok=True)
-    fits = json.loads((folder / "plan.json").read_text())["fits"]
-    machine, failed = Machine(folder), []
+def _carry_out(fits: list[dict], machine: Machine) -> list[str]:
+    """Carry out what isn't done yet of `fits`; return which diverged, and whom these teach."""
+    failed: list[str] = []
     for fit in fits:
         if set(fit["teachers"]) & set(failed):
             failed.append(fit["name"])
@@ -244,6 +259,22 @@ def main() -> None:
             except DivergedError as error:
                 _say(f"{error}; going on with the others")
                 failed.append(fit["name"])
+    return failed
+
+
+def main() -> None:
+    """Carry out what isn't done yet of the folder that is named on the command line."""
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "plan.json").exists():
+        sys.exit("usage: python machine.py FOLDER, with what `edgecifar ahead pack` wrote")
+    folder = Path(sys.argv[1])
+    (folder / "results").mkdir(exist_ok=True)
+    fits = json.loads((folder / "plan.json").read_text())["fits"]
+    machine = Machine(folder)
+    machine.compile_ahead([fit for fit in fits if not machine.is_done(fit)])
+    try:
+        failed = _carry_out(fits, machine)
+    finally:
+        machine.close()
     if failed:
         sys.exit(
             f"failed: {', '.join(failed)}. Take what is finished, then pack these again with a "

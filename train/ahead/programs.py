@@ -7,11 +7,12 @@ nothing is kept between two calls.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 import tf_keras as keras
 
-from edgecifar.train.augment import Draw, augment, draw
+from edgecifar.train.augment import Draw, augment, blend, draw
 from edgecifar.train.ema import WeightAverage
 from edgecifar.train.normalisation import normalise
 from edgecifar.train.pipeline import epoch_numbers
@@ -72,6 +73,7 @@ class Compiler:
         the epoch's view of each image, as log-probabilities, float16 [count, classes].
         """
         size, steps = settings.batch_size, count // settings.batch_size
+        others_of = partial(_others, settings.augment)
         width, classes = self.image_size[1], self.classes
 
         def run(images, labels, order, rates, moment, *answers):
@@ -82,8 +84,12 @@ class Compiler:
                 self.rate.now = rates[step]
                 index = _rows(order, step * size, size)
                 batch = Draw(*(tf.gather(table, index) for table in numbers))
-                inputs = normalise(augment(tf.gather(images, index), batch, settings.augment))
+                pixels, others = tf.gather(images, index), others_of(images, batch)
+                inputs = normalise(augment(pixels, batch, settings.augment, others))
                 targets = tf.one_hot(tf.gather(labels, index), classes)
+                if others is not None:
+                    theirs = tf.one_hot(tf.gather(labels, batch.other), classes)
+                    targets = blend(targets, theirs, batch, pixels)
                 if answers:
                     said = tf.cast(tf.gather(answers[0], index), tf.float32)
                     targets = tf.concat([targets, said], axis=1)
@@ -143,7 +149,8 @@ def answers(model: keras.Model, augmentation: Augmentation, *, count: int) -> Pr
 
     def ask(images, numbers, start, size):
         batch = Draw(*(_rows(table, start, size) for table in numbers))
-        inputs = normalise(augment(_rows(images, start, size), batch, augmentation))
+        others = _others(augmentation, images, batch)
+        inputs = normalise(augment(_rows(images, start, size), batch, augmentation, others))
         return model(inputs, training=False)
 
     def run(images, moment):
@@ -190,6 +197,11 @@ def compiled(
         results=len(concrete.structured_outputs),
         writes=tuple(reads[parameter - len(arguments)] for parameter in assigned),
     )
+
+
+def _others(settings: Augmentation, images, numbers: Draw):
+    """Return the images that a draw takes parts from, None if `settings` take none."""
+    return tf.gather(images, numbers.other) if settings.cutmix else None
 
 
 def _rows(table, start, size: int):

@@ -6,7 +6,7 @@ import pytest
 
 from edgecifar.compress.distil import Distillation, distillation_goals
 from edgecifar.train import models
-from edgecifar.train.augment import augment
+from edgecifar.train.augment import augment, blend
 from edgecifar.train.ema import WeightAverage
 from edgecifar.train.loop import compile_for
 from edgecifar.train.normalisation import normalise
@@ -17,7 +17,7 @@ from edgecifar.train.settings import Augmentation, Training
 pytest.importorskip("jax")
 
 STILL = Augmentation(flip="none", crop=0)
-MOVED = Augmentation(flip="alternating", crop=1, rotation=20.0, shift=0.1, cutout=2)
+MOVED = Augmentation(flip="alternating", crop=1, rotation=20.0, shift=0.1, cutout=2, cutmix=0.5)
 SETTINGS = Training(batch_size=64, learning_rate=0.1, ema=0.9, augment=MOVED)
 RATES = np.linspace(0.02, 0.1, 3, dtype=np.float32)
 
@@ -40,7 +40,8 @@ def carried_out(program, state, tmp_path, **arguments):
     code.write_bytes(program.code)
     how = json.loads(json.dumps({**asdict(program), "code": ""}))
     given = {name: machine._put(array) for name, array in arguments.items()}
-    results, new = machine.Program(code, how)([machine._put(v) for v in state], **given)
+    run = machine.Program(how, machine.compiled(code))
+    results, new = run([machine._put(variable) for variable in state], **given)
     return (
         [float(result) for result in results],
         [np.asarray(new.get(n, v)) for n, v in enumerate(state)],
@@ -87,8 +88,11 @@ def test_an_epoch_is_what_keras_does(small_digits, tmp_path, monkeypatch, views)
     def numbers():
         return epoch_numbers(192, SETTINGS.augment, *moment, width=8, views=views)
 
-    seen = normalise(augment(images, numbers(), SETTINGS.augment)).numpy()
+    drawn = numbers()
+    others = tf.gather(images, drawn.other)
+    seen = normalise(augment(images, drawn, SETTINGS.augment, others)).numpy()
     targets = np.eye(10, dtype=np.float32)[labels]
+    targets = blend(targets, tf.gather(targets, drawn.other), drawn, images).numpy()
     if views:
         targets = np.concatenate([targets, said.astype(np.float32)], axis=1)
     figures, rate.now = [], tf.Variable(0.0)
@@ -114,7 +118,7 @@ def test_a_teacher_answers_for_every_image(small_digits, tmp_path, monkeypatch):
     from edgecifar.train.ahead import machine
 
     (code := tmp_path / "answers.mlir").write_bytes(program.code)
-    ask = machine.Program(code, {**asdict(program), "code": ""})
+    ask = machine.Program({**asdict(program), "code": ""}, machine.compiled(code))
     weights = [machine._put(weight) for weight in model.get_weights()]
     (said,), new = ask(
         weights, images=machine._put(images), moment=machine._put(np.array([0, 0], np.int32))

@@ -1,0 +1,25 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgecifar.train.pipeline import training_batches
+from edgecifar.train.settings import Augmentation, Training
+
+
+@pytest.mark.parametrize("views", [None, 1])
+def test_a_pasted_part_brings_its_share_of_the_label(small_digits, views):
+    """Every image has one brightness, which tells its class, wherever a part of it comes to."""
+    plain = np.broadcast_to(
+        20 * small_digits.train.labels.astype(np.uint8)[:, None, None, None],
+        small_digits.train.images.shape,
+    )
+    split = replace(small_digits.train, images=plain)
+    settings = Training(epochs=2, batch_size=64, augment=Augmentation(cutmix=0.7, crop=0))
+    mixed = 0
+    for images, targets in training_batches(split, 10, settings, seed=0, views=views):
+        classes = np.rint((images.numpy() * 64 + 120) / 20)[..., 0].astype(int)
+        shares = np.stack([(classes == number).mean(axis=(1, 2)) for number in range(10)], axis=1)
+        np.testing.assert_allclose(targets, shares, atol=1e-6)
+        mixed += np.sum(shares.max(axis=1) < 1)
+    assert mixed > 50
