@@ -14,7 +14,9 @@ from edgecifar.benchmarks.recipe import Recipe, Variant
 from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.steps import Step, require_judgeable, take
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.parsing import completed
 from edgecifar.train.run import Run, RunDiffersError, RunFinishedError, is_finished, open_run
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     from edgecifar.compress.distil import Teacher
@@ -267,6 +269,7 @@ def _shipped(name: str, recipe: Recipe, dataset: "Dataset") -> Run | None:
     }
     for model in zoo.entries():
         made = model.info["float"]["run"]
+        made = made | {"recipe": completed(Training, made["recipe"])}
         if made["dataset"]["fingerprint"] != dataset.fingerprint:
             continue
         teacher = made.get("teacher") or {}

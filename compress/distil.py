@@ -178,9 +178,10 @@ def taught_feed(
 
 
 def distillation_goals(recipe: Distillation, classes: int) -> "Goals":
-    """Return loss and accuracy for targets [batch, 2 * classes]: one-hot, then log-probabilities.
+    """Return loss and accuracy for targets [batch, 2 * classes].
 
-    Targets without the second half, as in validation, are compared by cross-entropy alone.
+    These are shares of classes, then the teacher's log-probabilities. Targets without the second
+    half, as in validation, are compared by cross-entropy alone.
     """
     import tensorflow as tf
     import tf_keras as keras

@@ -10,9 +10,10 @@ import numpy as np
 
 from edgecifar.train.files import alone_in, read_json, remove_partial, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
+from edgecifar.train.parsing import completed
 from edgecifar.train.precision import quickest_policy, recast
 from edgecifar.train.run import Run
-from edgecifar.train.settings import Training
+from edgecifar.train.settings import Augmentation, Training
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -144,4 +145,7 @@ def _require_same(folder: Path, key: dict) -> None:
 
 
 def _is_for(folder: Path, key: dict) -> bool:
-    return (folder / _NOTE).exists() and read_json(folder / _NOTE) == key
+    if not (folder / _NOTE).exists():
+        return False
+    noted = read_json(folder / _NOTE)
+    return noted | {"augment": completed(Augmentation, noted["augment"])} == key

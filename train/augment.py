@@ -42,8 +42,8 @@ def draw(count: int, settings: Augmentation, seed):
     elif settings.flip == "none":
         flips = tf.zeros_like(flips)
     turn = math.radians(settings.rotation)
-    mixed = tf.cast(uniform(8, [count], 0.0, 1.0) < settings.cutmix, tf.float32)
-    edge = mixed * tf.sqrt(uniform(7, [count], 0.0, 1.0))  # so that all areas are as likely
+    pasted = tf.cast(uniform(8, [count], 0.0, 1.0) < settings.cutmix, tf.float32)
+    edge = pasted * tf.sqrt(uniform(7, [count], 0.0, 1.0))  # so that all areas are as likely
     return Draw(
         flip=tf.cast(flips, tf.bool),
         crop=uniform(1, [count, 2], -settings.crop, settings.crop + 1, tf.int32),
@@ -73,7 +73,7 @@ def vary(numbers: Draw, settings: Augmentation, seed, *, repeat, width: int):
             )
         )
     if settings.crop:
-        mixed = tf.random.fold_in(seed, 5)
+        mixed = tf.random.fold_in(seed, 9)
         moved = tf.random.stateless_uniform(tf.shape(numbers.crop), mixed, -1, 2, tf.int32)
         numbers = numbers._replace(crop=numbers.crop + tf.where(repeat > 0, moved, 0))
     return numbers
@@ -98,12 +98,15 @@ def _mirror(numbers: Draw, width: int) -> Draw:
 def augment(images, numbers: Draw, settings: Augmentation, others=None):
     """Apply a draw to uint8 images [n, height, width, 3]; returns float32 pixels 0..255.
 
-    `others` are the images that the draw numbers, if `settings` paste parts of them (CutMix: Yun
-    et al., "Regularization Strategy to Train Strong Classifiers", 2019).
+    `others` are the images at `numbers.other`, parts of which `settings.cutmix` pastes (Yun et al.,
+    "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", 2019).
+    Raises ValueError if it does and they are missing.
     """
     import tensorflow as tf
 
-    if others is not None:
+    if settings.cutmix:
+        if others is None:
+            raise ValueError("cutmix pastes parts of others: give these images")
         images = tf.where(_crossing(*_pasted(numbers, images)), others, images)
     if settings.flip != "none" or settings.crop:
         images = _move(images, numbers.flip, numbers.crop)

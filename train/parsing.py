@@ -44,6 +44,17 @@ def override(settings: T, assignments: Mapping[str, Any]) -> T:
     return from_mapping(type(settings), tree)
 
 
+def completed(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a dataclass's values were stored as, with defaults for settings that are newer.
+
+    They come back as they are if `kind` lacks one of them today.
+    """
+    try:
+        return dataclasses.asdict(from_mapping(kind, stored))
+    except EdgecifarError:
+        return dict(stored)
+
+
 def flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
     """Yield nested settings under dotted keys, as --set takes them."""
     for key, value in values.items():

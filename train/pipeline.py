@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Feed:
     """Batches of (inputs, targets) to fit a model to.
 
-    Targets are one-hot, [batch, classes], and compared by cross-entropy, unless there are `goals`.
+    Targets are shares of classes, [batch, classes], one-hot unless images are mixed, and compared
+    by cross-entropy, unless there are `goals`.
     """
 
     training: Callable[[int], "tf.data.Dataset"]  # from the given epoch to the last
@@ -57,13 +58,13 @@ def training_batches(
     views: int | None = None,
     seen: int = 0,
 ) -> "tf.data.Dataset":
-    """Return batches (images, one-hot targets) from `first_epoch` to the last of `settings`.
+    """Return batches (images, targets) from `first_epoch` to the last of `settings`.
 
-    Images are float32 [batch, height, width, 3], augmented and normalised; targets float32
-    [batch, classes]. What an epoch holds depends on (seed, epoch) alone, so that a resumed run
-    continues exactly. Every epoch has `steps_per_epoch` full batches. With `views` all epochs from
-    that number on repeat the first ones, batch by batch, but for `vary`, to which the first ones
-    are the repetition that `seen` counts.
+    Images are float32 [batch, height, width, 3], augmented and normalised; targets float32 [batch,
+    classes], the shares of classes in an image. What an epoch holds depends on (seed, epoch) alone,
+    so that a resumed run continues exactly. Every epoch has `steps_per_epoch` full batches. With
+    `views` all epochs from that number on repeat the first ones, batch by batch, but for `vary`, to
+    which the first ones are the repetition that `seen` counts.
     """
     import tensorflow as tf
 

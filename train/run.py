@@ -23,12 +23,13 @@ from edgecifar.train.files import (
     write_whole,
 )
 from edgecifar.train.keras_files import load_model, save_model
+from edgecifar.train.parsing import completed
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
     from edgecifar.train.data import Dataset
-    from edgecifar.train.settings import Training
 
 SCHEMA = 1
 _LEFT = (".lock", ".run.json.")  # what a kill leaves of a start begin with
@@ -195,7 +196,7 @@ def open_run(path: Path) -> Run:
 def start_run(
     path: Path,
     dataset: "Dataset",
-    settings: "Training",
+    settings: Training,
     *,
     stage: str,
     seed: int,
@@ -279,6 +280,7 @@ def _require_same(run: Run, identity: dict[str, Any]) -> None:
     if "parent_model" not in info:  # begun by a version that didn't note it
         asked.pop("parent_model", None)
     found = {key: info.get(key, _ABSENT.get(key)) for key in asked}
+    found["recipe"] = completed(Training, found["recipe"])
     if found["dataset"]["fingerprint"] == asked["dataset"]["fingerprint"]:
         found["dataset"] = asked["dataset"]  # by whatever name
     for key, ours, theirs in _differences(asked, found):

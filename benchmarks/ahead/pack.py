@@ -112,7 +112,7 @@ def _write(
             **_compile(name, recipe, teachers, dataset, out),
         }
         start = (out / "starts" / f"{name}.npz").read_bytes()
-        told = json.dumps(fit, sort_keys=True).encode()
+        told = json.dumps([dataset.fingerprint, fit], sort_keys=True).encode()
         # By this the results of another package are told from its own.
         fits.append(fit | {"digest": hashlib.sha256(told + start).hexdigest()})
     write_json(out / PLAN, {"data": dataset.fingerprint, "fits": fits})
@@ -210,6 +210,7 @@ def _compiled_model(recipe: Recipe, dataset: "Dataset", rate) -> "keras.Model":
     model.optimizer.build(model.trainable_variables)
     # Keras makes the metrics when they are first asked for.
     model.test_on_batch(np.zeros((1, *dataset.image_size, 3), np.float32), np.eye(1, classes))
+    model.reset_metrics()
     return model
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LIMIT = 0.9  # of the images a second that one constant batch reaches
 SETTINGS = {
     "flip and crop": Augmentation(),
-    "everything": Augmentation(crop=4, shift=0.1, rotation=15, cutout=8),
+    "everything": Augmentation(crop=4, shift=0.1, rotation=15, cutout=8, cutmix=0.5),
 }
 
 

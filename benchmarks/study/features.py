@@ -127,7 +127,7 @@ def _augmentation(recipe: Recipe) -> str:
         f"rotation by {change.rotation:g}°": change.rotation,
         f"cutout of {change.cutout} px": change.cutout,
         f"mixup {change.mixup:g}": change.mixup,
-        f"cutmix of {change.cutmix:.0%}": change.cutmix,
+        f"cutmix in {change.cutmix:.0%} of images": change.cutmix,
     }
     return _listed(text for text, used in told.items() if used)
 

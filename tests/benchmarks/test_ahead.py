@@ -34,6 +34,7 @@ precision = "float32"
 [train.augment]
 flip = "none"
 crop = 1
+cutmix = 0.5
 """
 PUPIL = TEACHER.replace("[train]", 'teachers = ["teacher.toml"]\n[train]', 1).replace(
     'title = "teacher"', 'title = "pupil"\nseed = 1'
@@ -161,7 +162,8 @@ def test_a_pupil_hears_what_is_said_of_the_view_it_sees(package, small_digits, t
     draw_here = tf.function(draw, jit_compile=True)  # as the machine's compiler draws
     for view, said in enumerate(answers):
         numbers = draw_here(len(images), settings.augment, tf.constant([1, view]))
-        seen = normalise(augment(images, numbers, settings.augment))
+        others = images[numbers.other.numpy()]
+        seen = normalise(augment(images, numbers, settings.augment, others))
         expected = run.load_model().predict(seen, verbose=0)
         assert np.allclose(np.exp(np.float32(said)), expected, atol=2e-3)
 

@@ -125,6 +125,10 @@ def test_a_killed_teacher_goes_on_and_another_starts_over(digits, settings, digi
     assert second[0] == first[0]
     assert second[1] > first[1]
     assert not list(tmp_path.glob(".partial-*"))
+    noted = json.loads((tmp_path / "key.json").read_text())
+    del noted["augment"]["rotation"]  # as before there was such a setting
+    (tmp_path / "key.json").write_text(json.dumps(noted))
+    assert ask(0) == second
     assert min(ask(1)) > max(second)
 
 

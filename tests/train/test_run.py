@@ -55,6 +55,22 @@ def test_the_name_of_the_data_makes_no_difference(digits, quick_training, tmp_pa
         begin(tmp_path / "base", other, quick_training)
 
 
+def test_a_run_of_before_a_setting_existed_goes_on(digits, quick_training, tmp_path):
+    begun = begin(tmp_path / "base", digits, quick_training)
+    recipe = begun.info["recipe"]
+    del recipe["augment"]["cutmix"]
+    begun.update(recipe=recipe)
+    assert begin(tmp_path / "base", digits, quick_training) == begun
+    other = dataclasses.replace(
+        quick_training, augment=dataclasses.replace(quick_training.augment, cutmix=0.5)
+    )
+    with pytest.raises(EdgecifarError, match=r"recipe\.augment\.cutmix 0\.0, not 0\.5"):
+        begin(tmp_path / "base", digits, other)
+    begun.update(recipe=recipe | {"momentum": 0.9})  # of which nothing is known here
+    with pytest.raises(EdgecifarError, match=r"begun with recipe\."):
+        begin(tmp_path / "base", digits, quick_training)
+
+
 def test_the_working_folder_has_a_name(digits, quick_training, tmp_path, monkeypatch):
     (folder := tmp_path / "base").mkdir()
     monkeypatch.chdir(folder)

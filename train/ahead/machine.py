@@ -70,7 +70,7 @@ class Machine:
         self._compiling: dict[str, Future] = {}
 
     def compile_ahead(self, fits: list[dict]) -> None:
-        """Begin to compile what fits need, in that order: each goes on beside those before it."""
+        """Begin to compile what fits need, in that order, which goes on while the first train."""
         for fit in fits:
             programs = fit["programs"]
             for how in (programs["epoch"], programs["validation"], *programs["answers"]):

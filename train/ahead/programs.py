@@ -7,7 +7,6 @@ nothing is kept between two calls.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import tensorflow as tf
 import tf_keras as keras
@@ -73,7 +72,6 @@ class Compiler:
         the epoch's view of each image, as log-probabilities, float16 [count, classes].
         """
         size, steps = settings.batch_size, count // settings.batch_size
-        others_of = partial(_others, settings.augment)
         width, classes = self.image_size[1], self.classes
 
         def run(images, labels, order, rates, moment, *answers):
@@ -84,7 +82,7 @@ class Compiler:
                 self.rate.now = rates[step]
                 index = _rows(order, step * size, size)
                 batch = Draw(*(tf.gather(table, index) for table in numbers))
-                pixels, others = tf.gather(images, index), others_of(images, batch)
+                pixels, others = tf.gather(images, index), _others(images, batch, settings.augment)
                 inputs = normalise(augment(pixels, batch, settings.augment, others))
                 targets = tf.one_hot(tf.gather(labels, index), classes)
                 if others is not None:
@@ -149,7 +147,7 @@ def answers(model: keras.Model, augmentation: Augmentation, *, count: int) -> Pr
 
     def ask(images, numbers, start, size):
         batch = Draw(*(_rows(table, start, size) for table in numbers))
-        others = _others(augmentation, images, batch)
+        others = _others(images, batch, augmentation)
         inputs = normalise(augment(_rows(images, start, size), batch, augmentation, others))
         return model(inputs, training=False)
 
@@ -199,7 +197,7 @@ def compiled(
     )
 
 
-def _others(settings: Augmentation, images, numbers: Draw):
+def _others(images, numbers: Draw, settings: Augmentation):
     """Return the images that a draw takes parts from, None if `settings` take none."""
     return tf.gather(images, numbers.other) if settings.cutmix else None
 
