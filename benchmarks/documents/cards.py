@@ -115,6 +115,8 @@ def _figures(model: Shipped, result: Mapping[str, Any]) -> str:
     for repeat in model.info["repeats"]:
         tops = (words.accuracy(repeat[which]) for which in ("float", "int8"))
         rows.append((f"top-1 % with seed {repeat['seed']}", *tops))
+    if not model.info["repeats"]:
+        rows.append(("top-1 % with another seed", *2 * ("not trained",)))
     text = markdown_table(rows)
     found = versus(result, model.info["int8"]["sha256"])
     if not found:

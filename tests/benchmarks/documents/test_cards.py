@@ -52,6 +52,13 @@ def test_a_larger_file_meets_the_larger_peer(result, resnet8, size, peer):
     assert found.peer_name.endswith(peer)
 
 
+def test_a_card_tells_how_far_luck_goes_or_that_it_is_not_known(result, resnet8):
+    assert "| top-1 % with another seed | not trained | not trained |" in card(resnet8, result)
+    nano = next(model for model in zoo.entries() if model.name == "nano")
+    assert "| top-1 % with seed 1 | 90.39 " in card(nano, result)
+    assert "another seed" not in card(nano, result)
+
+
 def test_a_card_of_a_file_that_was_not_measured_compares_nothing(result, resnet8):
     whole = card(resnet8, result)
     assert "## Against MLPerf Tiny's ResNet-8 int8" in whole
