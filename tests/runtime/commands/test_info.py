@@ -22,7 +22,7 @@ def test_without_a_file_it_tells_of_the_model_that_ships(edgecifar):
     assert result.exit_code == 0
     assert str(shipped.default_model()) in result.stdout
     assert "airplane, automobile" in result.stdout
-    assert "crop 4, cutout" in result.stdout
+    assert "crop 4, cutmix 0.5, cutout 8" in result.stdout
     assert "{" not in result.stdout
 
 
