@@ -90,17 +90,28 @@ def training_batches(
         return tf.one_hot(tf.gather(labels, index), classes)
 
     def batch(index, numbers, step_seed):
-        images, targets = read(index), known(index)
-        others = read(numbers.other) if settings.augment.cutmix else None
-        if others is not None:
-            targets = blend(targets, known(numbers.other), numbers, images)
-        images = normalise(augment(images, numbers, settings.augment, others))
+        images, targets = examples(index, numbers, settings.augment, read=read, known=known)
         if settings.augment.mixup:
             images, targets = mix_up(images, targets, settings.augment.mixup, step_seed)
         return images, targets
 
     epochs = tf.data.Dataset.range(first_epoch, settings.epochs)
     return untuned(epochs.flat_map(epoch_steps).map(batch, num_parallel_calls=1).prefetch(2))
+
+
+def examples(
+    index, numbers: Draw, settings: Augmentation, *, read: Callable, known: Callable
+) -> tuple:
+    """Return augmented and normalised images, and their targets, both float32.
+
+    `read` gives the images at indices, int32 [n], uint8 [n, height, width, 3], and `known` their
+    shares of classes, [n, classes].
+    """
+    images, targets, others = read(index), known(index), None
+    if settings.cutmix:
+        others = read(numbers.other)
+        targets = blend(targets, known(numbers.other), numbers, images)
+    return normalise(augment(images, numbers, settings, others)), targets
 
 
 def epoch_numbers(

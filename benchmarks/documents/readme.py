@@ -1,9 +1,9 @@
 """Write what documents say of results from the committed results, or check that they agree.
 
-That is the tables of README.md, which stand between `<!-- results: NAME -->` (`paired`, `targets`,
-`study`, `instructions`) and `<!-- end -->` with the figures of benchmarks/results/NAME.json, the
-picture above them, the cards of the shipped models and the best accuracies that `edgecifar models`
-lists.
+That is the tables of README.md and benchmarks/README.md, which stand between
+`<!-- results: NAME -->` (`paired`, `targets`, `study`, `search`, `instructions`) and `<!-- end -->`
+with the figures of benchmarks/results/NAME.json, the picture above the first of them, the cards of
+the shipped models and the best accuracies that `edgecifar models` lists.
 Run from the repository's root as `python -m edgecifar.benchmarks.documents.readme`.
 """
 
@@ -19,6 +19,7 @@ from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.checks import instructions
 from edgecifar.benchmarks.documents import picture, systems
 from edgecifar.benchmarks.documents.cards import card
+from edgecifar.benchmarks.documents.search_table import search_table
 from edgecifar.benchmarks.documents.study_table import study_table
 from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.program import Program
@@ -38,7 +39,7 @@ REPORTED = "seed-study"  # the study that knows what the seed report says of its
 UNTRAINED = "systems"  # the result that has these systems with random weights
 _REFERENCE = "cifar10"
 _BLOCK = re.compile(
-    r"(<!-- (results|paired|targets|study|instructions): ([\w-]+) -->\n).*?(<!-- end -->)",
+    r"(<!-- (results|paired|targets|study|search|instructions): ([\w-]+) -->\n).*?(<!-- end -->)",
     re.DOTALL,
 )
 
@@ -47,12 +48,13 @@ def documents(root: Path) -> dict[Path, str]:
     """Return the text of every document with figures in it, by its path in the repository."""
     results, models = root / "benchmarks" / "results", zoo.entries(root / "train" / "zoo")
     shipped = _sound(results / f"{SHIPPED}.json")
-    readme, folder = root / "README.md", root / "train" / "zoo"
+    folder = root / "train" / "zoo"
+    readmes = (root / "README.md", root / "benchmarks" / "README.md")
     outcome = study_result.read(results / f"{REPORTED}.json")
     untrained = _sound(results / f"{UNTRAINED}.json")
     shown = systems.marks(shipped, models, plan.read(REPORTED), outcome, untrained)
     return {
-        readme: fill(readme.read_text(encoding="utf-8"), results, models),
+        **{path: fill(path.read_text(encoding="utf-8"), results, models) for path in readmes},
         results / f"{SHIPPED}.svg": picture.draw(shown),
         folder / zoo.MEASURED: measured(models, _studies(results)),
         **{folder / f"{model.name}.md": card(model, shipped) for model in models},
@@ -84,6 +86,7 @@ def fill(text: str, results: Path, models: Sequence[Shipped]) -> str:
             _sound(path), read_targets(path.with_suffix(".toml"))
         ),
         "study": study_table,
+        "search": search_table,
         instructions.KIND: lambda path: counted(read(path, kind=instructions.KIND)),
     }
 

@@ -37,6 +37,13 @@ from edgecifar.train.settings import LARGEST_SEED
 @click.option("--shapes", default=40, show_default=True, help="How many to measure.")
 @click.option("--train", "trained", default=8, show_default=True, help="How many to train.")
 @click.option(
+    "--also",
+    multiple=True,
+    metavar="SHAPE",
+    help="Measure this one too and train it, if it is within the limits: nano, 16-s32r-s48r; "
+    "repeat as needed.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1),
     default=12,
@@ -56,7 +63,7 @@ from edgecifar.train.settings import LARGEST_SEED
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/search"),
     show_default=True,
-    help="Folder for trials, runs and the drawing of the front.",
+    help="Folder for trials, runs, the result and the drawing of the front.",
 )
 @click.option("--storage", metavar="URL", help="Database that several machines share.")
 @click.option(
@@ -71,6 +78,7 @@ def search(
     device,
     shapes,
     trained,
+    also,
     epochs,
     assignments,
     out,
@@ -87,17 +95,19 @@ def search(
     and make an int8 file of it.
     """
     from edgecifar.benchmarks.search.front import draw_front, print_trials
+    from edgecifar.benchmarks.search.result import FILE
     from edgecifar.benchmarks.search.search import SHORT, Plan
     from edgecifar.benchmarks.search.search import search as find
     from edgecifar.benchmarks.search.space import Limits, parse_latency
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.data import load
-    from edgecifar.train.models.edgenet import PREFIX
+    from edgecifar.train.models import edgenet
     from edgecifar.train.parsing import override, parse_assignments
 
     limits = Limits(max_bytes, *parse_latency(max_latency))
     changes = {"epochs": epochs} | parse_assignments(assignments)
-    plan = Plan(limits, shapes, trained, override(SHORT, changes), seed)
+    own = tuple(edgenet.find(name) or edgenet.parse(name) for name in also)
+    plan = Plan(limits, shapes, trained, override(SHORT, changes), seed, own)
     start_tensorflow()
     dataset = load(**source)
     plan = replace(plan, training=suited(plan.training, changes, dataset))
@@ -112,9 +122,9 @@ def search(
         on_progress=say,
     )
     print_trials(found, limits)
-    for path in draw_front(found, limits, out):
+    for path in (*draw_front(found, limits, out), out / FILE):
         click.echo(f"wrote {path}")
-    winner = f"{PREFIX}{found[0].shape}"
+    winner = f"{edgenet.PREFIX}{found[0].shape}"
     settings = "".join(f" --set {shlex.quote(text)}" for text in ("ema=0.999", *assignments))
     same = typed(source)
     click.echo("to train the first for long, and to make its int8 file:")

@@ -1,4 +1,4 @@
-"""The search: measure many shapes, train the most promising shortly, show the front."""
+"""The search: measure many shapes, train the most promising shortly."""
 
 import dataclasses
 import random
@@ -11,10 +11,12 @@ import numpy as np
 from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.search.cost import Cost, Stopwatch
 from edgecifar.benchmarks.search.remote import interpreter_of, machine_of
+from edgecifar.benchmarks.search.result import FILE, result_of
 from edgecifar.benchmarks.search.space import FINE_TUNED_BYTES, Limits, draw_shapes
 from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
-from edgecifar.runtime import environment, modelfile, shipped
+from edgecifar.runtime import environment, modelfile, results, shipped
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.parsing import flat
 from edgecifar.train.progress import Report, ignore
@@ -31,13 +33,17 @@ SHORT = Training(epochs=12, ema=0.99)
 
 @dataclass(frozen=True)
 class Plan:
-    """How far to search: shapes to measure, and how many of those to train."""
+    """How far to search: shapes to measure, and how many of those to train.
+
+    Beside those that are drawn, `also` are measured, and trained if they are within the limits.
+    """
 
     limits: Limits
     shapes: int = 40
     trained: int = 8
     training: Training = SHORT
     seed: int = 0
+    also: tuple[Shape, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.shapes, self.trained) < 1:
@@ -66,11 +72,12 @@ def search(
     """Search within `plan.limits`; returns what was trained, the most accurate first.
 
     Goes on where an earlier call with the same plan was killed, and keeps what was measured for
-    other limits. `reference` is an int8 TFLite file or the name of a model that ships, by default
-    an untrained ResNet-8. `device` is where latencies are measured. `storage` is a database URL as
-    Optuna takes them, by default a file in `out`; machines that share one share the work, and the
-    front appears when all is done. They must be alike, or measure on the same `device`. With
-    `take_over` what others have begun is taken for abandoned and trained here.
+    other limits. The whole result is written as `search.json` in `out`. `reference` is an int8
+    TFLite file or the name of a model that ships, by default an untrained ResNet-8. `device` is
+    where latencies are measured. `storage` is a database URL as Optuna takes them, by default a
+    file in `out`; machines that share one share the work, and the front appears when all is done.
+    They must be alike, or measure on the same `device`. With `take_over` what others have begun is
+    taken for abandoned and trained here.
     """
     from edgecifar.train.loop import require_batches
 
@@ -99,6 +106,7 @@ def search(
         f"{plan.trained} from {plan.shapes} within {plan.limits}",
         lambda: promising(trials.costs, plan, size, classes),
     )
+    chosen += _of_your_own(plan, trials, chosen, on_progress)
     for shape in chosen:
         trials.queue(shape, _figures(shape, dataset))
     while taken := trials.take(chosen):
@@ -120,6 +128,8 @@ def search(
         )
     if not (found := trials.results(plan.limits)):
         raise EdgecifarError("no shape is trained yet, or none could be: see the lines above")
+    result = result_of(trials, found, plan.limits, dataset)
+    replace_file(out / FILE, results.as_bytes(result))
     return found
 
 
@@ -147,6 +157,21 @@ def promising(
     return sorted(feasible, key=lambda shape: -ranks[shape])[: plan.trained]
 
 
+def _of_your_own(
+    plan: Plan, trials: Trials, chosen: list[Shape], on_progress: Report
+) -> list[Shape]:
+    """Return what the plan names and the search didn't choose, but what is beyond the limits."""
+    named = []
+    for shape in dict.fromkeys(plan.also):
+        cost = trials.costs[shape]
+        if not cost.meets(plan.limits):
+            needs = plan.limits.around(cost.bytes + FINE_TUNED_BYTES, cost.latency(plan.limits))
+            on_progress(f"{shape} isn't trained: it needs {needs}")
+        elif shape not in chosen:
+            named.append(shape)
+    return named
+
+
 def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Report) -> None:
     """Measure one shape after the other until all that are drawn are, here or elsewhere."""
     from edgecifar.train.progress import progress
@@ -164,7 +189,7 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Repo
         seed=plan.seed,
     )
     known = trials.costs
-    fresh = [shape for shape in drawn if shape not in known]
+    fresh = [shape for shape in dict.fromkeys((*plan.also, *drawn)) if shape not in known]
     if not fresh:
         return
     on_progress(f"measuring {len(fresh)} shapes with random weights")

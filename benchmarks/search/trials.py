@@ -93,6 +93,13 @@ class Trials:
             self._study.set_user_attr(which, self._settings[which])
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What makes costs and accuracies comparable, each under the name by which it is typed."""
+        return {
+            key: value for settings in self._settings.values() for key, value in settings.items()
+        }
+
+    @property
     def costs(self) -> dict[Shape, Cost]:
         """What is measured already, on whichever machine."""
         found = self._study.user_attrs.items()

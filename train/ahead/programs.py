@@ -7,14 +7,15 @@ nothing is kept between two calls.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 import tf_keras as keras
 
-from edgecifar.train.augment import Draw, augment, blend, draw
+from edgecifar.train.augment import Draw, augment, draw
 from edgecifar.train.ema import WeightAverage
 from edgecifar.train.normalisation import normalise
-from edgecifar.train.pipeline import epoch_numbers
+from edgecifar.train.pipeline import epoch_numbers, examples
 from edgecifar.train.settings import Augmentation, Training
 
 _AT_ONCE = 500  # images that are judged together
@@ -82,12 +83,13 @@ class Compiler:
                 self.rate.now = rates[step]
                 index = _rows(order, step * size, size)
                 batch = Draw(*(tf.gather(table, index) for table in numbers))
-                pixels, others = tf.gather(images, index), _others(images, batch, settings.augment)
-                inputs = normalise(augment(pixels, batch, settings.augment, others))
-                targets = tf.one_hot(tf.gather(labels, index), classes)
-                if others is not None:
-                    theirs = tf.one_hot(tf.gather(labels, batch.other), classes)
-                    targets = blend(targets, theirs, batch, pixels)
+                inputs, targets = examples(
+                    index,
+                    batch,
+                    settings.augment,
+                    read=partial(tf.gather, images),
+                    known=lambda index: tf.one_hot(tf.gather(labels, index), classes),
+                )
                 if answers:
                     said = tf.cast(tf.gather(answers[0], index), tf.float32)
                     targets = tf.concat([targets, said], axis=1)
@@ -147,7 +149,7 @@ def answers(model: keras.Model, augmentation: Augmentation, *, count: int) -> Pr
 
     def ask(images, numbers, start, size):
         batch = Draw(*(_rows(table, start, size) for table in numbers))
-        others = _others(images, batch, augmentation)
+        others = tf.gather(images, batch.other) if augmentation.cutmix else None
         inputs = normalise(augment(_rows(images, start, size), batch, augmentation, others))
         return model(inputs, training=False)
 
@@ -182,8 +184,8 @@ def compiled(
     state.extend(v for v in concrete.graph.variables if id(v.handle) not in known)
     places = {id(variable.handle): number for number, variable in enumerate(state)}
     reads = tuple(places[id(handle)] for handle in concrete.captured_inputs)
-    examples = (tf.zeros(spec.shape, spec.dtype) for spec in arguments.values())
-    stage = traced.experimental_get_compiler_ir(*examples)
+    blanks = (tf.zeros(spec.shape, spec.dtype) for spec in arguments.values())
+    stage = traced.experimental_get_compiler_ir(*blanks)
     # An assigned variable is an output that may lie where its parameter does: the first line says
     # `{output}: (parameter, {}, may-alias)` of each.
     pairs = re.findall(r"\{(\d+)\}: \((\d+), \{\}", stage(stage="hlo").partition("\n")[0])
@@ -195,11 +197,6 @@ def compiled(
         results=len(concrete.structured_outputs),
         writes=tuple(reads[parameter - len(arguments)] for parameter in assigned),
     )
-
-
-def _others(images, numbers: Draw, settings: Augmentation):
-    """Return the images that a draw takes parts from, None if `settings` take none."""
-    return tf.gather(images, numbers.other) if settings.cutmix else None
 
 
 def _rows(table, start, size: int):

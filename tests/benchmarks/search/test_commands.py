@@ -7,6 +7,7 @@ from edgecifar.benchmarks.search import search as module
 from edgecifar.benchmarks.search.cost import Cost
 from edgecifar.benchmarks.search.trials import Trial
 from edgecifar.runtime.commands import main
+from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
 
 
@@ -49,6 +50,14 @@ def test_few_images_get_small_batches_as_in_train(ask):
     assert "training images: batches of 32 at a rate of up to 0.05" in told.stderr
     own = ask("--set", "batch_size=128").plan.training
     assert (own.batch_size, own.learning_rate) == (128, 0.4)
+
+
+def test_shapes_of_one_s_own_are_named_as_architectures_are(ask):
+    assert ask("--also", "nano", "--also", "16-s32r").plan.also == (
+        edgenet.PRESETS["nano"],
+        parse("16-s32r"),
+    )
+    assert ask("--also", "edge-16-s32r-white").plan.also == (parse("16-s32r-white"),)
 
 
 def test_the_winner_is_told_as_the_command_that_trains_it(monkeypatch, tmp_path):

@@ -23,6 +23,7 @@ from edgecifar.benchmarks.search.space import (
     parse_latency,
 )
 from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
+from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
@@ -537,6 +538,32 @@ def test_a_second_call_measures_and_trains_nothing_again(digits, searched, monke
     monkeypatch.setattr(Stopwatch, "measure", None)
     monkeypatch.setattr("edgecifar.compress.latency.Int8Race", None)
     assert search(PLAN, digits, out) == found
+
+
+def test_shapes_of_one_s_own_are_measured_and_trained_beside_those_drawn(
+    digits, tmp_path, monkeypatch
+):
+    size, own, large = digits.image_size, parse("16-16-s16"), parse("16-256-256")
+    watch, told = Watch(), []
+    monkeypatch.setattr(module, "Stopwatch", lambda *_: watch)
+    monkeypatch.setattr(module, "_train", lambda *_: 50.0)
+    watch.image_size = size
+    watch.measure = lambda shape: cost(100 if shape != large else 70_000, 1.0)
+    search(dataclasses.replace(PLAN, also=(own, large)), digits, tmp_path, on_progress=told.append)
+    assert f"{large} isn't trained: it needs --max-bytes 72000 --max-latency 1x" in told
+    result = results.read(tmp_path / "search.json", kind="search")
+    shapes = {row["shape"]: row for row in result["shapes"]}
+    assert shapes[str(large)]["accuracy"] is None
+    trained = {text for text, row in shapes.items() if row["accuracy"]}
+    assert str(own) in trained
+    assert len(trained) == PLAN.trained + 1
+    n = result["data"]["validation"]
+    assert n == len(digits.validation)
+    assert shapes[str(own)]["accuracy"]["low"] < 100 * round(n / 2) / n < 51
+    assert shapes[str(own)]["macs"] == own.macs(size, 10)
+    assert result["limits"] == dataclasses.asdict(LIMITS)
+    assert result["settings"]["--epochs"] == TINY.epochs
+    assert result["settings"]["--reference"] == "resnet8"
 
 
 def test_what_is_trained_is_shown_only_within_the_limits(digits, searched, monkeypatch):
