@@ -4,68 +4,75 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.benchmarks.markdown import markdown_table
-from edgecifar.benchmarks.pareto import unbeaten
 from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks.search.cost import Cost
+from edgecifar.benchmarks.search.front import front_of
 from edgecifar.benchmarks.search.result import KIND
 from edgecifar.benchmarks.search.space import Limits
+from edgecifar.benchmarks.search.trials import Trial
 from edgecifar.runtime import results
-from edgecifar.train.models.edgenet import PRESETS
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.statistics import Estimate
+from edgecifar.train.models.edgenet import PRESETS, parse
 
-_COLUMNS = (
-    "",
-    "shape",
-    "top-1 % (95 % interval)",
-    "times the reference",
-    "bytes",
-    "parameters",
-    "MACs",
-)
-_FRONT = "*"  # no other trained one is both as fast and as accurate
+_FRONT = "*"
 
 
 def search_table(path: Path) -> str:
-    """Return the result at `path`, the most accurate first, and a line on how it was found.
+    """Return the trained shapes of the result at `path`, the most accurate first, as a table.
 
-    Raises EdgecifarError if the file was changed.
+    A line below says how they were found. Raises EdgecifarError if the file was changed, if its
+    latencies are doubtful, or if shapes were still being trained.
     """
     result = results.read(path, kind=KIND)
-    trained = [row for row in result["shapes"] if row["accuracy"]]
-    front = unbeaten(trained, _latency, _top1)
-    ordered = sorted(trained, key=_top1, reverse=True)
-    rows = [_COLUMNS, *(_row(row, on_front=row in front) for row in ordered)]
-    return f"{markdown_table(rows)}\n\n{_footnote(result, len(trained))}\n"
+    if why := "; ".join([*result["doubts"], *result["unfinished"]]):
+        raise EdgecifarError(
+            f"{path} can't be published ({why}): search again, quietly, to the end"
+        )
+    limits = Limits(**result["limits"])
+    rows = {parse(row["shape"]): row for row in result["shapes"] if row["accuracy"]}
+    trials = [
+        Trial(shape, row["accuracy"]["top1"], Cost(**row["cost"])) for shape, row in rows.items()
+    ]
+    within = sorted(
+        (trial for trial in trials if trial.cost.meets(limits)), key=lambda trial: -trial.top1
+    )
+    front = front_of(within, limits)
+    header = (
+        "",
+        "shape",
+        "top-1 % (95 % interval)",
+        "µs",
+        f"times `{result['reference']}`",
+        "bytes",
+        "MACs",
+    )
+    lines = [_line(trial, rows[trial.shape], on_front=trial in front) for trial in within]
+    return f"{markdown_table([header, *lines])}\n\n{_footnote(result, limits, len(within))}\n"
 
 
-def _latency(row: dict[str, Any]) -> float:
-    return row["cost"]["ratio"]
-
-
-def _top1(row: dict[str, Any]) -> float:
-    return row["accuracy"]["top1"]
-
-
-def _row(row: dict[str, Any], *, on_front: bool) -> tuple[str, ...]:
-    cost = row["cost"]
-    names = [name for name, shape in PRESETS.items() if str(shape) == row["shape"]]
+def _line(trial: Trial, row: dict[str, Any], *, on_front: bool) -> tuple[str, ...]:
+    cost = trial.cost
+    names = [f" (`{name}`)" for name, shape in PRESETS.items() if shape == trial.shape]
     return (
         _FRONT if on_front else "",
-        f"`{row['shape']}`" + "".join(f" (`{name}`)" for name in names),
+        f"`{trial.shape}`{''.join(names)}",
         words.accuracy(row["accuracy"]),
-        f"{cost['ratio']:.2f} ({cost['low']:.2f} to {cost['high']:.2f})",
-        f"{cost['bytes']:,}",
-        f"{row['parameters']:,}",
+        f"{cost.latency_us:.1f}",
+        words.ratio(Estimate(cost.ratio, cost.low, cost.high)),
+        f"{cost.bytes:,}",
         f"{row['macs'] / 1e6:.1f} M",
     )
 
 
-def _footnote(result: dict[str, Any], trained: int) -> str:
+def _footnote(result: dict[str, Any], limits: Limits, trained: int) -> str:
     settings, data = result["settings"], result["data"]
-    limits = Limits(**result["limits"])
+    also = sum(row["also"] for row in result["shapes"])
     return (
         f"{_FRONT} is on the front: no other is as fast and as accurate. {len(result['shapes'])} "
-        f"shapes were measured with random weights, {trained} within `{limits}` "
-        f"trained for {settings['--epochs']} epochs, once each (seed {settings['--seed']}); "
-        f"{data['validation']:,} validation images of {data['name']}. Latency: of the int8 file on "
-        f"one thread, in turns with the reference; {settings['machine']}, "
-        f"{settings['interpreter']}."
+        f"shapes were measured with random weights, {also} of them chosen by hand; {trained} "
+        f"within `{limits}` were trained for {settings['--epochs']} epochs, once each (seed "
+        f"{settings['--seed']}); {data['validation']:,} validation images of {data['name']}. "
+        f"Latency: of the int8 file on one thread, in turns with the reference; "
+        f"{settings['machine']}, {settings['interpreter']}, {result['created'][:10]}."
     )

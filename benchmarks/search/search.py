@@ -102,11 +102,13 @@ def search(
     )
     _measure(plan, Stopwatch(size, classes, reference, device), trials, on_progress)
     trials.give_back_abandoned(others=take_over)
+    # Shapes of one's own take no drawn one's place.
+    costs = {shape: cost for shape, cost in trials.costs.items() if shape not in plan.also}
     chosen = trials.shortlist(
         f"{plan.trained} from {plan.shapes} within {plan.limits}",
-        lambda: promising(trials.costs, plan, size, classes),
+        lambda: promising(costs, plan, size, classes),
     )
-    chosen += _of_your_own(plan, trials, chosen, on_progress)
+    chosen += _of_your_own(plan, trials, on_progress)
     for shape in chosen:
         trials.queue(shape, _figures(shape, dataset))
     while taken := trials.take(chosen):
@@ -128,7 +130,8 @@ def search(
         )
     if not (found := trials.results(plan.limits)):
         raise EdgecifarError("no shape is trained yet, or none could be: see the lines above")
-    result = result_of(trials, found, plan.limits, dataset)
+    name = reference.name if reference else "resnet8"
+    result = result_of(trials, dataset, plan.limits, reference=name, also=plan.also)
     replace_file(out / FILE, results.as_bytes(result))
     return found
 
@@ -157,19 +160,17 @@ def promising(
     return sorted(feasible, key=lambda shape: -ranks[shape])[: plan.trained]
 
 
-def _of_your_own(
-    plan: Plan, trials: Trials, chosen: list[Shape], on_progress: Report
-) -> list[Shape]:
-    """Return what the plan names and the search didn't choose, but what is beyond the limits."""
-    named = []
+def _of_your_own(plan: Plan, trials: Trials, on_progress: Report) -> list[Shape]:
+    """Return what the plan names beside the drawn shapes, but for what is beyond the limits."""
+    within = []
     for shape in dict.fromkeys(plan.also):
         cost = trials.costs[shape]
-        if not cost.meets(plan.limits):
-            needs = plan.limits.around(cost.bytes + FINE_TUNED_BYTES, cost.latency(plan.limits))
+        if cost.meets(plan.limits):
+            within.append(shape)
+        else:
+            needs = plan.limits.raised_to(cost.bytes + FINE_TUNED_BYTES, cost.latency(plan.limits))
             on_progress(f"{shape} isn't trained: it needs {needs}")
-        elif shape not in chosen:
-            named.append(shape)
-    return named
+    return within
 
 
 def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Report) -> None:
@@ -201,6 +202,7 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Repo
                 trials.note_cost(shape, stopwatch.measure(shape))
     others = used.others(environment.usage())
     doubts = environment.doubts(before, environment.state(), others) if stopwatch.here else ()
+    trials.note_doubts(doubts)
     for doubt in doubts:
         on_progress(
             f"these latencies are doubtful: {doubt}; measure on a quiet machine into another --out"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _COST = "cost of "
 _SHORTLIST = "shortlist of "
+_DOUBTS = "doubts"
 _MEASURING = "settings of measuring"
 _TRAINING = "settings of training"
 _GIVEN_UP = "given up"
@@ -115,6 +116,15 @@ class Trials:
         if shape not in self.costs:
             self._study.set_user_attr(f"{_COST}{shape}", cost.as_dict())
 
+    @property
+    def doubts(self) -> list[str]:
+        """Why some of the costs may be wrong."""
+        return self._study.user_attrs.get(_DOUBTS, [])
+
+    def note_doubts(self, doubts: Collection[str]) -> None:
+        """Keep reasons to doubt what was measured."""
+        self._study.set_user_attr(_DOUBTS, [*dict.fromkeys((*self.doubts, *doubts))])
+
     def shortlist(self, which: str, choose: Callable[[], list[Shape]]) -> list[Shape]:
         """Return the shapes to train that `which` names, as the first who asked chose them."""
         key = f"{_SHORTLIST}{which}"
@@ -122,6 +132,7 @@ class Trials:
             chosen = [*map(str, choose())]
             self._settle(_TRAINING)
             self._study.set_user_attr(key, chosen)
+        self._settle(_TRAINING)  # another may have chosen since this one began
         return [parse(text) for text in self._study.user_attrs[key]]
 
     def queue(self, shape: Shape, figures: dict[str, int]) -> None:
@@ -210,8 +221,8 @@ class Trials:
         trials = self._study.get_trials(deepcopy=False, states=states)
         return [trial.number for trial in trials if trial.user_attrs.get("shape") == shape]
 
-    def results(self, limits: Limits) -> list[Trial]:
-        """Return the trained shapes that meet `limits`, the most accurate first."""
+    def results(self, limits: Limits | None = None) -> list[Trial]:
+        """Return the trained shapes, or those that meet `limits`, the most accurate first."""
         from optuna.trial import TrialState
 
         costs = self.costs
@@ -219,7 +230,7 @@ class Trials:
             Trial(shape, trial.values[0], costs[shape])
             for trial in self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
             for shape in [parse(trial.user_attrs["shape"])]
-            if costs[shape].meets(limits)
+            if limits is None or costs[shape].meets(limits)
         ]
         return sorted(trials, key=lambda trial: -trial.top1)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecifar.runtime import Classifier, modelfile
+from edgecifar.runtime import Classifier, golden, modelfile
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 
@@ -33,14 +33,25 @@ def call(arguments):
 
 
 def compute(classifier, images):
-    """Return scores int8 [N, classes], and logits: what goes into the softmax."""
+    """Return scores int8 [N, classes], logits: what goes into the softmax, and golden ones.
+
+    Those are the probabilities of the images that the file's golden outputs are of.
+    """
     interpreter = classifier._first._interpreter
     (softmax,) = [op for op in interpreter._get_ops_details() if op["op_name"] == "SOFTMAX"]
     scores, logits = [], []
     for image in images:
         scores.append(classifier.scores(image))
         logits.append(interpreter.get_tensor(int(softmax["inputs"][0])).copy())
-    return {"scores": np.concatenate(scores), "logits": np.concatenate(logits)}
+    drawn = [
+        golden.draw(number, *classifier.image_shape[:2])
+        for number in classifier.model.metadata["golden"]["images"]
+    ]
+    return {
+        "scores": np.concatenate(scores),
+        "logits": np.concatenate(logits),
+        "golden": classifier.predict(np.stack(drawn)).probabilities,
+    }
 
 
 def damage(model):

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,11 @@ def test_the_machine_does_nothing_twice(package):
     # Results of another package of that name don't count.
     rewritten(results / "pupil-seed1.json", fit="another")
     assert "pupil-seed1 4/4" in carry_out(package)
+
+
+def test_a_machine_without_its_gpu_says_so_first(finished):
+    first = (finished / "told").read_text().splitlines()[0]
+    assert re.fullmatch(r"JAX [\d.]+ computes on cpu; if there is a GPU, this JAX isn't .*", first)
 
 
 def test_what_is_equal_is_kept_and_compiled_once(finished):

@@ -269,6 +269,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     (folder / "results").mkdir(exist_ok=True)
     fits = json.loads((folder / "plan.json").read_text())["fits"]
+    device = jax.devices()[0]
+    lost = "; if there is a GPU, this JAX isn't built for it" if device.platform == "cpu" else ""
+    _say(f"JAX {jax.__version__} computes on {device.device_kind}{lost}")
     machine = Machine(folder)
     machine.compile_ahead([fit for fit in fits if not machine.is_done(fit)])
     try:

@@ -241,6 +241,7 @@ def test_doubtful_times_are_told(storage, monkeypatch):
     told = []
     module._measure(PLAN, Watch(), Trials(storage, "study"), told.append)
     assert "these latencies are doubtful: other programs kept the processor 60 % busy" in told[-1]
+    assert Trials(storage, "study").doubts == doubts  # the next search knows of it
 
 
 def test_other_limits_keep_what_is_measured(storage):
@@ -412,6 +413,13 @@ def test_two_that_begin_at_once_do_not_mix_their_costs(storage):
     assert first.costs == {parse("16"): cost(1, 1)}, "the first measurement stays"
 
 
+def test_two_that_begin_at_once_do_not_mix_their_accuracies(storage):
+    first, second = (Trials(storage, "study", training={"--epochs": n}) for n in (1, 2))
+    first.shortlist("1 from 2", lambda: [parse("16-s32")])
+    with pytest.raises(EdgecifarError, match=r"begun with --epochs 1, not 2"):
+        second.shortlist("1 from 2", lambda: [parse("16-s48")])
+
+
 def test_settings_are_told_as_they_are_typed(digits):
     settings = PLAN.accuracy_settings(digits)
     assert settings["--epochs"] == 1
@@ -540,30 +548,45 @@ def test_a_second_call_measures_and_trains_nothing_again(digits, searched, monke
     assert search(PLAN, digits, out) == found
 
 
-def test_shapes_of_one_s_own_are_measured_and_trained_beside_those_drawn(
-    digits, tmp_path, monkeypatch
-):
-    size, own, large = digits.image_size, parse("16-16-s16"), parse("16-256-256")
+def test_shapes_of_one_s_own_are_trained_beside_those_drawn(digits, tmp_path, monkeypatch):
+    own, large = parse("16-256-s256"), parse("16-256-256")  # both would be the most promising
     watch, told = Watch(), []
     monkeypatch.setattr(module, "Stopwatch", lambda *_: watch)
     monkeypatch.setattr(module, "_train", lambda *_: 50.0)
-    watch.image_size = size
+    watch.image_size, watch.here = digits.image_size, False  # nothing is timed: nothing to doubt
     watch.measure = lambda shape: cost(100 if shape != large else 70_000, 1.0)
     search(dataclasses.replace(PLAN, also=(own, large)), digits, tmp_path, on_progress=told.append)
-    assert f"{large} isn't trained: it needs --max-bytes 72000 --max-latency 1x" in told
+    assert f"{large} isn't trained: it needs --max-bytes 72000 --max-latency 2x" in told
     result = results.read(tmp_path / "search.json", kind="search")
     shapes = {row["shape"]: row for row in result["shapes"]}
-    assert shapes[str(large)]["accuracy"] is None
-    trained = {text for text, row in shapes.items() if row["accuracy"]}
+    assert {text for text, row in shapes.items() if row["also"]} == {str(own), str(large)}
+    trained = [text for text, row in shapes.items() if row["accuracy"]]
     assert str(own) in trained
+    assert str(large) not in trained
     assert len(trained) == PLAN.trained + 1
     n = result["data"]["validation"]
     assert n == len(digits.validation)
     assert shapes[str(own)]["accuracy"]["low"] < 100 * round(n / 2) / n < 51
-    assert shapes[str(own)]["macs"] == own.macs(size, 10)
+    assert shapes[str(own)]["macs"] == own.macs(digits.image_size, 10)
     assert result["limits"] == dataclasses.asdict(LIMITS)
     assert result["settings"]["--epochs"] == TINY.epochs
-    assert result["settings"]["--reference"] == "resnet8"
+    assert result["reference"] == "resnet8"
+    assert result["valid"]
+
+
+def test_a_result_keeps_what_other_limits_had_trained(digits, tmp_path, monkeypatch):
+    watch, small = Watch(), Limits(50_000, 2.0, True)
+    monkeypatch.setattr(module, "Stopwatch", lambda *_: watch)
+    monkeypatch.setattr(module, "_train", lambda *_: 50.0)
+    watch.image_size = digits.image_size
+    watch.measure = lambda shape: cost(55_000 if shape.parameters(10) > 30_000 else 100, 1.0)
+    for limits in (LIMITS, small):
+        plan = dataclasses.replace(PLAN, shapes=8, limits=limits)
+        found = search(plan, digits, tmp_path)
+    assert [trial.cost.bytes for trial in found] == [100]
+    result = results.read(tmp_path / "search.json", kind="search")
+    sizes = [row["cost"]["bytes"] for row in result["shapes"] if row["accuracy"]]
+    assert sorted(sizes) == [100, 55_000]
 
 
 def test_what_is_trained_is_shown_only_within_the_limits(digits, searched, monkeypatch):
