@@ -15,6 +15,9 @@ _WHEELS: dict[str, dict[str, tuple[str, ...]]] = {
     "onnxruntime": _64_BIT,
 }
 _NEWEST_PYTHON = {"tflite-runtime": (3, 11)}
+# Signals by their numbers everywhere but on Windows, which has no names for them.
+TIMED_OUT = 14  # SIGALRM
+_KILLED = 9
 _SYSTEMS = {"darwin": " on macOS", "win32": " on Windows"}
 _32_BIT = "armv7l"
 # What pip's own package is of no use for: it is tied to the system's libraries.
@@ -90,9 +93,9 @@ def killed(
             f"{machine['cpu'] or machine['machine']} lacks",
             "take another interpreter, or build this one on the machine",
         )
-    if number == signal.SIGALRM:
+    if number == TIMED_OUT:
         return complaint, "look for a slow disk or full memory"
-    if number == signal.SIGKILL:
+    if number == _KILLED:
         return "the system killed it, most likely for want of memory", "close other programs"
     try:
         ending = signal.Signals(number).name

@@ -113,7 +113,7 @@ def _classes(
 ) -> tuple[str, ...]:
     lowest = min(int(labels.min()) for _, labels in parts.values())
     highest = max(int(labels.max()) for _, labels in parts.values())
-    names = tuple(map(str, arrays["classes"].ravel())) if "classes" in arrays else None
+    names = tuple(map(_name, arrays["classes"].ravel())) if "classes" in arrays else None
     count = len(names) if names else highest + 1
     if lowest < 0 or highest >= count:
         raise EdgecifarError(
@@ -123,6 +123,10 @@ def _classes(
     if count < 2:
         raise EdgecifarError(f"{path} has only one class: a classifier needs two or more")
     return names or tuple(str(number) for number in range(count))
+
+
+def _name(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _text(arrays: Mapping[str, np.ndarray], key: str) -> str | None:

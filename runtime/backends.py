@@ -3,9 +3,21 @@
 Nor is NumPy, so that `doctor` can speak where that is broken.
 """
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any
+
+_UNKNOWN = "unknown"
+
+
+class ComplaintError(Exception):
+    """A library doesn't import; ``missing`` is the module that isn't there, if that is why."""
+
+    def __init__(self, text: str, *, missing: str | None):
+        super().__init__(text)
+        self.missing = missing
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,22 @@ class Backend:
     distributions: tuple[str, ...]
     load: Callable[[], Any]
 
+    def load_or_complain(self) -> Any:
+        """Import it. Raises ComplaintError with all that was said, if that fails in any way."""
+        aside = io.StringIO()
+        try:
+            with redirect_stderr(aside):  # where NumPy says at length what it raises, too
+                return self.load()
+        except Exception as error:  # an extension module built for another NumPy raises anything
+            text = f"{aside.getvalue()}{type(error).__name__}: {error}"
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            raise ComplaintError(text, missing=missing) from error
+
+    @property
+    def installed(self) -> str | None:
+        """Version of the installed distribution, None if there is none that tells it."""
+        return None if self.version == _UNKNOWN else self.version
+
     @property
     def version(self) -> str:
         """Version of the installed distribution, "unknown" if it has none."""
@@ -30,7 +58,7 @@ class Backend:
                 return version(distribution)
             except PackageNotFoundError:
                 continue
-        return "unknown"
+        return _UNKNOWN
 
 
 def _numpy() -> Any:

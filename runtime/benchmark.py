@@ -145,10 +145,7 @@ def _read_images(
 
 def _key(rows: Sequence[Candidate], images: Images, settings: Settings) -> str:
     """Identify a bench: the same files, images, settings, interpreters and machine."""
-    models = [
-        [row.model.sha256 if row.model else str(row.path), row.result.get("backend")]
-        for row in rows
-    ]
+    models = [[row.answers_as[0], row.result.get("backend")] for row in rows]
     data, versions = _describe_images(images), environment.versions()
     machine = [platform.machine(), environment.board(), environment.cpu_model()]
     what = [SCHEMA, __version__, models, data and [data["fingerprint"], data["n"]]]

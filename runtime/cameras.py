@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecifar.runtime.backends import CAMERAS
+from edgecifar.runtime.backends import CAMERAS, ComplaintError
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.images import find_images, is_image_name
 
@@ -121,19 +119,14 @@ def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], An
 
 def _load(name: str) -> Any:
     """Import a library; ModuleNotFoundError if it isn't there, EdgecifarError if it is broken."""
-    aside = io.StringIO()
     try:
-        with redirect_stderr(aside):  # where NumPy says at length what it raises, too
-            return CAMERAS[name].load()
-    except Exception as error:  # an extension module built for another NumPy raises anything
-        if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise
-        from edgecifar.runtime.ailments import diagnose
-        from edgecifar.runtime.doctor import describe_machine
+        return CAMERAS[name].load_or_complain()
+    except ComplaintError as error:
+        if error.missing == name:
+            raise ModuleNotFoundError(str(error), name=name) from error
+        from edgecifar.runtime.doctor import describe_machine, explain
 
-        library, complaint = CAMERAS[name], f"{aside.getvalue()}{type(error).__name__}: {error}"
-        package, machine = library.distributions[0], describe_machine()
-        reason, mend = diagnose(package, "", code=1, complaint=complaint, machine=machine)
+        reason, mend = explain(CAMERAS[name], str(error), describe_machine())
         raise EdgecifarError(f"{name} doesn't work here ({reason}): {mend}") from error
 
 

@@ -49,9 +49,13 @@ class Candidate:
         return self.interpreter is not None
 
     @property
-    def answers_as(self) -> tuple[str, str | None]:
-        """What decides on the answers: threads and batches don't."""
-        return self.model.sha256 if self.model else str(self.path), self.backend
+    def answers_as(self) -> tuple[list[Any] | str, str | None]:
+        """What decides on the answers: threads and batches don't, description and labels do."""
+        if not self.model:
+            return str(self.path), self.backend
+        described = (self.model.metadata or {}).get("metadata_sha256")
+        labels = list(self.model.labels) if self.model.labels else None
+        return [self.model.sha256, described, labels], self.backend
 
 
 def expand(
@@ -67,7 +71,8 @@ def expand(
     rows = []
     for path, count, batch in product(files, threads, batches):
         suitable = [name for name in backends if len(backends) == 1 or _reads(name, path)]
-        rows += [Candidate(path, name, count, batch) for name in suitable or [None]]
+        # Where none is, the first says so when the file is loaded.
+        rows += [Candidate(path, name, count, batch) for name in suitable or backends[:1]]
     order = {path: index for index, path in enumerate(dict.fromkeys(files))}
     rows.sort(key=lambda row: order[row.path])
     for row in rows:
@@ -78,7 +83,10 @@ def expand(
 
 def _reads(backend: str | None, path: Path) -> bool:
     known = BACKENDS.get((backend or "").replace("_", "-"))
-    return known is None or known.kind == path.suffix.lower().lstrip(".")
+    try:
+        return known is None or known.kind == modelfile.kind_of(path)
+    except (EdgecifarError, OSError):  # which is told when it is loaded
+        return True
 
 
 def load(row: Candidate, *, timed: bool) -> None:
@@ -212,6 +220,11 @@ def class_positions(
     if model.labels is None:
         return np.arange(len(classes))
     strangers = sorted(set(classes) - set(outputs))
+    if strangers and classes == tuple(map(str, range(len(classes)))):
+        raise EdgecifarError(
+            f"{model.path}: it names its classes and the data number theirs: store the names in "
+            "the .npz file, as `classes`"
+        )
     if strangers:
         raise EdgecifarError(
             f"{model.path}: it doesn't know the class {strangers[0]!r} of the data: "

@@ -5,7 +5,6 @@ Nothing here imports NumPy, which may be what is broken.
 
 import importlib.util
 import platform
-import signal
 import struct
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 from edgecifar.runtime import environment, modelfile
 from edgecifar.runtime.advice import advise
-from edgecifar.runtime.ailments import diagnose, killed
+from edgecifar.runtime.ailments import TIMED_OUT, diagnose, killed
 from edgecifar.runtime.backends import BACKENDS, CAMERAS, NEEDED, Backend
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.probe import CrashError, child, probe
@@ -78,6 +77,17 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def explain(
+    library: Backend, complaint: str, machine: dict[str, Any], *, code: int = 1
+) -> tuple[str, str]:
+    """Return why a library didn't import, and how to mend it; see `diagnose`."""
+    version = library.installed
+    if library.kind == "camera":  # Debian's OpenCV has no version that its distribution tells
+        version = version or ""
+    package = library.distributions[0]
+    return diagnose(package, version, code=code, complaint=complaint, machine=machine)
+
+
 def _libc() -> str | None:
     libc, version = platform.libc_ver()
     # Python tells musl by itself from 3.13 on.
@@ -87,15 +97,12 @@ def _libc() -> str | None:
 
 
 def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
-    version = None if backend.version == "unknown" else backend.version
-    package = backend.distributions[0]
+    version, package = backend.installed, backend.distributions[0]
     start = time.perf_counter()
     code, complaint = _run(child(_IMPORT, backend.name))
     import_ms = 1000 * (time.perf_counter() - start)
     if code:
-        # Debian's OpenCV has no version that its distribution tells.
-        there = version or "" if backend.kind == "camera" else version
-        told = diagnose(package, there, code=code, complaint=complaint, machine=machine)
+        told = explain(backend, complaint, machine, code=code)
         return Examination(backend.name, package, version, False, *told)
     first_us = None
     if backend.kind == "tflite" and names():
@@ -105,7 +112,10 @@ def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
             told = killed(package, error.number, machine, doing="the first inference")
             return Examination(backend.name, package, version, False, *told)
         except EdgecifarError as error:
-            reason, _, mend = str(error).partition(": ")[2].rpartition(": ")
+            told = str(error).partition(": ")[2]
+            # What would mend a file is none of the mends of one whose hash has been checked.
+            reason = told.rpartition(": ")[0] or told
+            mend = f"`pip install -U {package}`"
             return Examination(backend.name, package, version, False, reason, mend)
     return Examination(backend.name, package, version, True, import_ms=import_ms, first_us=first_us)
 
@@ -124,7 +134,7 @@ def _run(command: list[str]) -> tuple[int, str]:
             command, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        return -signal.SIGALRM, f"it doesn't import within {_TIMEOUT} s"
+        return -TIMED_OUT, f"it doesn't import within {_TIMEOUT} s"
     return done.returncode, done.stderr.decode(errors="replace")
 
 

@@ -76,6 +76,14 @@ def measure(call: Callable[[], object], call_ns: float, meter: Meter) -> Energy:
     )
 
 
+def _is_package(zone: Path) -> bool:
+    """Tell a package from its parts, and from `psys`, which counts all of the board once more."""
+    try:
+        return zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
+
+
 class Rapl:
     """The processor packages' own counters, in microjoules, which overflow."""
 
@@ -88,7 +96,7 @@ class Rapl:
     @classmethod
     def find(cls, root: Path) -> "Rapl | None":
         """Return the counters of all packages, or None if there are none to be read."""
-        zones = [z for z in (root / _POWERCAP).glob("*rapl:*") if z.name.count(":") == 1]
+        zones = [zone for zone in (root / _POWERCAP).glob("*rapl:*") if _is_package(zone)]
         try:
             for zone in zones:
                 int((zone / "energy_uj").read_text())

@@ -151,7 +151,10 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
         elif not glob.has_magic(str(path)):
             raise EdgecifarError(f"{path} does not exist: check the path")
         else:
-            found = (Path(match) for match in sorted(glob.glob(str(path), recursive=True)))
+            matches = sorted(glob.glob(str(path), recursive=True))
+            found = (
+                Path(name) for name in matches if not (os.path.isdir(name) or is_special(name))
+            )
         count = 0
         for count, image in enumerate(found, start=1):  # noqa: B007 (counted for the check below)
             yield image

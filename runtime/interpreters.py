@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgecifar.runtime.backends import BACKENDS, Backend
+from edgecifar.runtime.backends import BACKENDS, Backend, ComplaintError
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
@@ -80,18 +80,29 @@ def choose_backend(kind: str, name: str | None = None) -> Backend:
         candidates = [b for b in candidates if b.name == name.replace("_", "-")]
         if not candidates:
             raise EdgecifarError(f"no interpreter {name!r} for .{kind} files: take one of {known}")
-    reasons = []
+    complaints = {}
     for candidate in candidates:
         try:
-            candidate.load()
-        except Exception as error:  # an extension module built for another NumPy raises anything
-            reasons.append(f"{candidate.name}: {error}")
+            candidate.load_or_complain()
+        except ComplaintError as error:
+            complaints[candidate] = str(error)
         else:
             return candidate
-    wanted = candidates[0].distributions[0]
-    raise NoInterpreterError(
-        f"no interpreter for .{kind} files imports ({'; '.join(reasons)}): `pip install {wanted}`"
-    )
+    raise NoInterpreterError(f"no interpreter for .{kind} files imports {_explained(complaints)}")
+
+
+def _explained(complaints: dict[Backend, str]) -> str:
+    """Say why none of them imports, and what mends the one that is most easily mended."""
+    from edgecifar.runtime.ailments import has_wheel
+    from edgecifar.runtime.doctor import describe_machine, explain
+
+    machine = describe_machine()
+    told = {backend: explain(backend, text, machine) for backend, text in complaints.items()}
+    installed = [backend for backend in told if backend.installed]
+    fitting = [backend for backend in told if has_wheel(backend.distributions[0], machine)]
+    mend = next((told[backend][1] for backend in (*installed, *fitting)), None)
+    reasons = "; ".join(f"{backend.name}: {reason}" for backend, (reason, _) in told.items())
+    return f"({reasons}): {mend or '`edgecifar doctor` tells what this machine can run'}"
 
 
 def open_unchecked(

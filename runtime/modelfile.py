@@ -91,6 +91,19 @@ def read(path: Path | str) -> ModelFile:
     return ModelFile(path, kind, payload, metadata, labels, len(data))
 
 
+def kind_of(path: Path | str) -> Literal["tflite", "onnx"]:
+    """Return a file's format, for which only its beginning is read.
+
+    Raises:
+        EdgecifarError: it is neither.
+        OSError: it can't be read.
+
+    """
+    path = Path(path)
+    with path.open("rb") as stream:
+        return _kind(path, stream.read(_HEAD_BYTES))
+
+
 def append(path: Path | str, metadata: dict[str, Any], labels: tuple[str, ...] | None) -> None:
     """Describe the model in ``path``: add metadata and labels, or replace those it has.
 

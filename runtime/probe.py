@@ -18,6 +18,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import cache_folder
 from edgecifar.runtime.modelfile import ModelFile
 
+_KILLED = 9  # SIGKILL, which Windows has no name for
 _TIMEOUT = 120  # seconds; the slowest Pi needs about 10 for import, load and the runs below
 _RUNS = 10  # enough for lazily allocated memory to be there
 _CHILD = "from edgecifar.runtime.probe import main; sys.exit(main(sys.argv[1:]))"
@@ -38,13 +39,14 @@ class Probe:
     """What a fresh process measured: times, and memory in bytes.
 
     ``peak_memory_bytes`` is the largest resident set of the whole process (Python, NumPy and
-    interpreter included), ``model_memory_bytes`` how far the model made it grow.
+    interpreter included), ``model_memory_bytes`` how far the model made it grow; both are None on
+    Windows, which tells neither.
     """
 
     load_ms: float
     first_us: float
-    peak_memory_bytes: int
-    model_memory_bytes: int
+    peak_memory_bytes: int | None
+    model_memory_bytes: int | None
 
 
 def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -> Probe:
@@ -142,7 +144,7 @@ def _leave(mark: Path | None) -> None:
 def _ending(number: int, backend: str) -> str:
     import signal
 
-    if number == signal.SIGKILL:  # the kernel's way to say so
+    if number == _KILLED:  # the kernel's way to say so
         return (
             f"the system killed {backend} while it ran it, most likely for want of memory: "
             "close other programs, or take a smaller model"
@@ -175,20 +177,24 @@ def _measure(kind: str, backend_name: str, threads: int, batch: int = 1) -> Prob
     for _ in range(_RUNS):
         interpreter.run(image)
     peak = resident_bytes("VmHWM")
-    return Probe((loaded - start) / 1e6, (first - loaded) / 1e3, peak, max(0, peak - before))
+    grown = None if peak is None or before is None else max(0, peak - before)
+    return Probe((loaded - start) / 1e6, (first - loaded) / 1e3, peak, grown)
 
 
-def resident_bytes(field: str) -> int:
+def resident_bytes(field: str) -> int | None:
     """Read VmRSS or VmHWM, which start at 0 with the program, unlike getrusage's maximum.
 
-    Where the system doesn't tell them, the largest resident set so far stands for either.
+    Where the system doesn't tell them, the largest resident set so far stands for either; None
+    where it doesn't tell that.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
     except (OSError, StopIteration):  # macOS, where the unit is bytes
-        import resource
-
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -207,7 +213,8 @@ def main(arguments: list[str]) -> int:
         print(str(error).removeprefix("model: "), file=sys.stderr)
         return 1
     except Exception as error:
-        print(f"it can't be run ({' '.join(str(error).split())[:300]})", file=sys.stderr)
+        reason = " ".join(str(error).split())[:300]
+        print(f"it can't be run ({reason}): copy or export it again", file=sys.stderr)
         return 1
     print(json.dumps(asdict(result)))
     return 0

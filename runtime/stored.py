@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
-from edgecifar.runtime.results import as_bytes
 
 if TYPE_CHECKING:
     from edgecifar.runtime.benchmark import Settings
@@ -53,6 +52,8 @@ def bench_to_file(
 
 def store(output: Path, result: dict[str, Any]) -> None:
     """Write a result, and delete the journal that led to it."""
+    from edgecifar.runtime.results import as_bytes  # and with it NumPy, which no help needs
+
     replace_file(output, as_bytes(result))
     journal_of(output).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ def _exactly(mark: bytes) -> Mark:
 _SPACE = b" \t\n\v\f\r"
 _PADDING = b"\0" + _SPACE  # what cameras leave after an image
 _SIZE = (bytes(range(256)),) * 4  # of the file, in any byte
+_FILM_MARK = (*_SIZE, *_exactly(b"ftyp"))
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -31,15 +33,17 @@ _NEITHER = (
 )
 # JPEG markers (ITU-T T.81, table B.1): these stand alone, all others have a length.
 _ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
-_START_OF_IMAGE, _END_OF_IMAGE = 0xD8, 0xD9
+_START_OF_IMAGE, _END_OF_IMAGE, _APP2 = 0xD8, 0xD9, 0xE2
+_INDEX_MARK, _PICTURES = b"MPF\0", 0xB002  # the tag with an entry for each picture
 
 
 def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     """Yield the images in a stream as bytes, or the file names in it, one a line or NUL-ended.
 
     Images may follow each other without end, as `ffmpeg -f image2pipe` and
-    `rpicam-vid --codec mjpeg -o -` write them, with zeros or white space after each; each is given
-    as soon as it is whole. A GIF or a TIFF, which don't say how long they are, is the last.
+    `rpicam-vid --codec mjpeg -o -` write them, with zeros or white space after each, or the film
+    that phones append to a photo; each is given as soon as it is whole. A GIF or a TIFF, which
+    don't say how long they are, is the last.
 
     Raises:
         EdgecifarError: the stream is empty, is neither, breaks off or goes on with
@@ -52,6 +56,7 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     if reader.starts_with(*_FORMATS):
         while reader.peek(1):
             yield _one(reader)
+            _skip_film(reader)
             reader.skip(_PADDING)
     elif reader.peek(1) == b"\0":  # H.264 and MP4 begin so, names don't
         raise EdgecifarError(_NEITHER)
@@ -83,19 +88,74 @@ def _skip_png(reader: _Reader) -> None:
 def _skip_jpeg(reader: _Reader) -> None:
     """Go past the segments, and past the compressed data, in which 0xFF is followed by 0.
 
-    An image that breaks off ends where the next begins: one lost packet costs one image.
+    An image that breaks off ends where the next begins: one lost packet costs one image. The
+    pictures that phones append to a photo are part of it if its index lists them.
     """
     reader.take(2)
+    appended: list[tuple[int, int]] = []
     while True:
         marker = _next_marker(reader)
         if marker == _END_OF_IMAGE:
+            for start, end in sorted(appended):
+                _skip_appended(reader, start, end)
             return
         if marker == _START_OF_IMAGE:
             reader.back(2)
             return
         if marker not in _ALONE:
             length = int.from_bytes(reader.take(2), "big")
-            reader.take(max(0, length - 2))
+            segment = reader.take(max(0, length - 2))
+            if marker == _APP2 and segment.startswith(_INDEX_MARK):
+                before = reader.position - len(segment) + len(_INDEX_MARK)
+                appended = [
+                    (before + offset, before + offset + size)
+                    for offset, size in _indexed(segment[len(_INDEX_MARK) :])
+                ]
+
+
+def _indexed(index: bytes) -> list[tuple[int, int]]:
+    """Read an index of pictures (CIPA DC-007, Multi-Picture Format): (offset, size) of each but 1.
+
+    The offsets count from the index, which is laid out as a TIFF. Empty if it is damaged.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(index[:2])
+    try:
+        (first,) = struct.unpack_from(f"{order}I", index, 4)
+        (count,) = struct.unpack_from(f"{order}H", index, first)
+        for number in range(count):
+            entry = struct.unpack_from(f"{order}HHII", index, first + 2 + 12 * number)
+            if entry[0] == _PICTURES:
+                _, _, length, at = entry
+                pictures = struct.iter_unpack(f"{order}IIIHH", index[at : at + length])
+                return [(offset, size) for _, size, offset, *_ in pictures if offset]
+    except struct.error:
+        pass
+    return []
+
+
+def _skip_appended(reader: _Reader, start: int, end: int) -> None:
+    """Go past a picture at these positions if there is one: copies are often cut short."""
+    ahead = end - reader.position
+    if reader.position <= start < end <= LARGEST_IMAGE:
+        found = reader.peek(ahead)[start - reader.position :]
+        whole = len(found) == end - start
+        if whole and found.startswith(b"\xff\xd8") and found.rstrip(_PADDING).endswith(b"\xff\xd9"):
+            reader.take(ahead)
+
+
+def _skip_film(reader: _Reader) -> None:
+    """Go past the boxes of an MP4 (ISO/IEC 14496-12), if one begins here."""
+    if not reader.starts_with(_FILM_MARK):
+        return
+    while (head := reader.peek(16))[4:8].isalnum():
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if size:
+            reader.take(max(8, size))
+        else:  # to the end
+            reader.take_rest()
+        reader.begin()
 
 
 def _next_marker(reader: _Reader) -> int:
@@ -150,6 +210,11 @@ class _Reader:
         self._stream = stream
         self._buffer = bytearray()
         self._position = 0
+
+    @property
+    def position(self) -> int:
+        """Bytes from `begin` to here."""
+        return self._position
 
     def begin(self) -> None:
         """Forget what lies before this position."""

@@ -85,8 +85,8 @@ class CommandGroup(click.Group):
             try:
                 command = self.get_command(ctx, name)
                 rows.append((name, command.get_short_help_str(90) if command else ""))
-            except EdgecifarError as error:
-                rows.append((name, f"({error})"))
+            except Exception as error:  # such as what a broken library raises
+                rows.append((name, f"({printable(_one_line(error))})"))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -144,6 +144,8 @@ def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, EdgecifarError):
         return text
+    if isinstance(error, ImportError):
+        return f"a library doesn't work here ({text}): `edgecifar doctor` says why"
     return f"unexpected {type(error).__name__} ({text}): `edgecifar --debug` shows where"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _HEADER = ("model", "median", "p90", "p99", "ratio", "95 % interval", "file", "memory", "top-1")
+_SLOWEST = 12  # operators that are shown; the JSON has all
 _LOCAL = "local"
 _PLUGINS = "edgecifar.devices"
 
@@ -99,6 +100,8 @@ def bench(
     below 1 is faster than the first file. With --json, a killed bench goes on where it stood when
     it is started again.
     """
+    if options["images"] is not None and data is None:
+        raise click.UsageError("--images takes some of the test images: give these by --data")
     measure = _here if set(devices) <= {_LOCAL} else _elsewhere()
     with _Status() as status:
         outcomes = measure(
@@ -179,7 +182,25 @@ def render(result: dict[str, Any]) -> str:
     if not result.get("timed", True):
         notes.append("An emulator's times say nothing of a device, so none were taken.")
     notes += [f"These latencies are invalid: {doubt}." for doubt in result["doubts"]]
-    return "\n".join([table(*_columns(result)), "", *map(printable, notes)])
+    text = "\n".join([table(*_columns(result)), "", *map(printable, notes)])
+    return "\n\n".join([text, *_profiles(result["models"])])
+
+
+def _profiles(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a table of each row's slowest operators, or why there is none."""
+    told = []
+    for row in rows:
+        if note := row.get("operators_note"):
+            told.append(f"{printable(_name(row, rows))}: {printable(note)}")
+        elif operators := row.get("operators"):
+            whole = sum(operator["us"] for operator in operators)
+            cells = [
+                (item["name"], item["operator"], f"{item['us']:.1f}", f"{item['us'] / whole:.0%}")
+                for item in operators[:_SLOWEST]
+            ]
+            header = (f"operators of {_name(row, rows)}", "kind", "us", "share")
+            told.append(table(header, cells))
+    return told
 
 
 def _columns(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -204,7 +225,7 @@ def _cells(row: dict[str, Any], result: dict[str, Any]) -> tuple[str, ...]:
         f"{ratio['value']:.2f}" if ratio else "",
         f"{ratio['low']:.2f} to {ratio['high']:.2f}" if ratio else "",
         human_bytes(row["file_bytes"]),
-        human_bytes(row["model_memory_bytes"]),
+        "" if (memory := row["model_memory_bytes"]) is None else human_bytes(memory),
         _accuracy(accuracy) if accuracy else "failed" if "error" in row else "",
     )
 

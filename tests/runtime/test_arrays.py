@@ -17,6 +17,8 @@ def written(tmp_path, **arrays):
 def test_images_and_labels(tmp_path):
     found = read_npz(written(tmp_path, images=IMAGES, labels=LABELS, classes=["cat", "dog"]))
     assert found.classes == ("cat", "dog")
+    stored = written(tmp_path, images=IMAGES, labels=LABELS, classes=[b"cat", "Kühe".encode()])
+    assert read_npz(stored).classes == ("cat", "Kühe")
     assert not found.packed
     images, labels = found.parts["all"]
     assert np.array_equal(images, IMAGES)

@@ -2,13 +2,14 @@ import base64
 import json
 import os
 import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgecifar.runtime import Classifier, environment, results
+from edgecifar.runtime import Classifier, environment, modelfile, results
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_bits, unpack_classes
@@ -17,6 +18,12 @@ from edgecifar.runtime.timing import TimingPlan
 PLAN = TimingPlan(rounds=4, slice_ms=2, warm_up_ms=5)
 QUICK = Settings(plan=PLAN)
 CLASSES = ("ant", "bee", "cow", "dog")
+
+
+def mix_labels_up(path):
+    described = modelfile.read(path).metadata
+    rest = {key: value for key, value in described.items() if key != "labels"}
+    modelfile.append(path, rest, CLASSES[::-1])
 
 
 def test_a_whole_result(described, bare, labelled_npz, images):
@@ -65,7 +72,11 @@ def test_classes_are_matched_by_name(described, images, tmp_path):
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [(("ant", "bee", "cow", "yak"), "'yak'"), (("ant", "bee", "cow"), "4 classes .* have 3")],
+    [
+        (("ant", "bee", "cow", "yak"), "'yak'"),
+        (("ant", "bee", "cow"), "4 classes .* have 3"),
+        (("0", "1", "2", "3"), "store the names in the .npz file"),
+    ],
 )
 def test_other_classes_fail_the_row(described, images, tmp_path, classes, message):
     labels = np.arange(64) % len(classes)
@@ -74,6 +85,39 @@ def test_other_classes_fail_the_row(described, images, tmp_path, classes, messag
     assert row["accuracy"] is None
     assert row["latency_us"]["median"] > 0
     assert re.search(message, row["error"])
+
+
+def test_accuracies_are_shared_by_what_answers_alike(described, labelled_npz, tmp_path):
+    """Of two files with the same weights the labels decide, or a mix-up would go unseen."""
+    same, mixed = tmp_path / "same.tflite", tmp_path / "mixed.tflite"
+    for path in (same, mixed):
+        shutil.copy(described / "int8.tflite", path)
+    mix_labels_up(mixed)
+    files, told = [described / "int8.tflite", same, mixed], []
+    rows = bench(files, data=labelled_npz, settings=QUICK, on_progress=told.append)["models"]
+    first, second, third = (row["accuracy"] for row in rows)
+    assert first == second
+    assert rows[2]["sha256"] == rows[0]["sha256"]
+    alone = bench([mixed], data=labelled_npz, settings=QUICK)["models"][0]["accuracy"]
+    assert third == alone
+    assert third["predicted"] != first["predicted"]
+    assert not any(text.startswith("accuracy of same") for text in told)
+
+
+def test_a_file_that_was_relabelled_begins_anew(described, labelled_npz, tmp_path):
+    path, journal, told = tmp_path / "m.tflite", tmp_path / "journal", []
+    shutil.copy(described / "int8.tflite", path)
+
+    def stop(text):
+        if text.startswith("round 3"):
+            raise KeyboardInterrupt
+
+    how = {"data": labelled_npz, "settings": QUICK, "journal": journal}
+    with pytest.raises(KeyboardInterrupt):
+        bench([path], **how, on_progress=stop)
+    mix_labels_up(path)
+    bench([path], **how, on_progress=told.append)
+    assert not any(text.startswith("going on") for text in told)
 
 
 def test_a_failing_file_does_not_stop_the_others(described, tmp_path):

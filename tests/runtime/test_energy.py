@@ -16,11 +16,16 @@ PMIC = """\
 
 @pytest.fixture
 def rapl(tmp_path):
-    """Two packages, one of which is about to overflow, and a part of the first."""
-    for name, value in (("intel-rapl:0", 9_000_000), ("intel-rapl:1", 5_000_000),
-                        ("intel-rapl:0:0", 1)):  # fmt: skip
+    """Two packages, one about to overflow, a part of the first, and the whole board."""
+    for name, of, value in (
+        ("intel-rapl:0", "package-0", 9_000_000),
+        ("intel-rapl:1", "package-1", 5_000_000),
+        ("intel-rapl:0:0", "core", 1),
+        ("intel-rapl:2", "psys", 7_000_000),
+    ):
         zone = tmp_path / "sys/class/powercap" / name
         zone.mkdir(parents=True)
+        (zone / "name").write_text(f"{of}\n")
         (zone / "energy_uj").write_text(f"{value}\n")
         (zone / "max_energy_range_uj").write_text("9999999\n")
     return tmp_path
@@ -33,6 +38,7 @@ def test_rapl_counts_packages_across_an_overflow(rapl):
     def work():
         (rapl / "sys/class/powercap/intel-rapl:0/energy_uj").write_text("1000000\n")
         (rapl / "sys/class/powercap/intel-rapl:1/energy_uj").write_text("5500000\n")
+        (rapl / "sys/class/powercap/intel-rapl:2/energy_uj").write_text("9999000\n")
 
     assert meter.joules(work) == pytest.approx(2.5)
 

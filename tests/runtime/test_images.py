@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -341,6 +342,19 @@ def test_linked_folders_are_searched_once_and_loops_end(tmp_path):
     (tmp_path / "given" / "second").symlink_to(tmp_path / "real")
     (tmp_path / "given" / "below" / "loop").symlink_to(tmp_path / "given")
     assert [*find_images([tmp_path / "given"])] == [tmp_path / "given" / "link" / "a.png"]
+
+
+def test_patterns_leave_folders_and_pipes_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "below.png").mkdir(parents=True)
+    for name in ("photos/a.png", "photos/below.png/b.png"):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "photos" / "pipe.png")
+    assert [*find_images(["photos/*"])] == [Path("photos/a.png")]
+    both = [Path("photos/a.png"), Path("photos/below.png/b.png")]
+    assert [*find_images(["photos/**"])] == both
+    with pytest.raises(EdgecifarError, match="no images in"):
+        [*find_images(["photos/pipe*"])]
 
 
 @pytest.mark.parametrize("path", ["empty", "gone.png", "*.gif", "x" * 300 + ".png"])

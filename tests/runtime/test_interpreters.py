@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from edgecifar.runtime import modelfile
+from edgecifar.runtime import doctor, interpreters, modelfile
+from edgecifar.runtime.backends import Backend
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import BACKENDS, choose_backend, open_model
 
@@ -39,10 +40,41 @@ def test_underscores_and_unknown_backends():
 def test_missing_interpreters_name_the_pip_command(monkeypatch):
     for module in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow"):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(Backend, "version", "unknown")
     with pytest.raises(EdgecifarError, match=r"litert: .*`pip install ai-edge-litert`"):
         choose_backend("tflite")
     with pytest.raises(EdgecifarError, match="`pip install tflite-runtime`"):
         choose_backend("tflite", "tflite_runtime")
+
+
+@pytest.mark.parametrize(
+    ("machine", "mend"),
+    [
+        ({"machine": "armv7l", "python_bits": 32, "python": "3.11.2"}, "install tflite-runtime"),
+        ({"libc": "musl"}, "edgecifar doctor"),
+    ],
+)
+def test_missing_interpreters_name_what_the_machine_can_run(monkeypatch, machine, mend):
+    known = doctor.describe_machine() | {"platform": "linux", "libc": "glibc 2.36"} | machine
+    monkeypatch.setattr(doctor, "describe_machine", lambda: known)
+    for module in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(Backend, "version", "unknown")
+    with pytest.raises(EdgecifarError, match=f"there is no wheel .*: `(pip )?{mend}"):
+        choose_backend("tflite")
+
+
+def test_an_interpreter_for_another_numpy_names_the_numpy(monkeypatch, capsys):
+    def load():
+        print("A module that was compiled using NumPy 1.x cannot be run", file=sys.stderr)
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    broken = Backend("tflite-runtime", "tflite", ("tflite-runtime",), load)
+    monkeypatch.setattr(interpreters, "BACKENDS", {"tflite-runtime": broken})
+    monkeypatch.setattr(Backend, "version", "2.14.0")
+    with pytest.raises(EdgecifarError, match=r"built for NumPy 1.*`pip install 'numpy<2'`"):
+        choose_backend("tflite")
+    assert capsys.readouterr().err == ""
 
 
 def test_no_threads(bare):

@@ -106,6 +106,44 @@ def test_a_short_name_is_given_as_soon_as_its_line_ends(name):
     assert in_time == [name]
 
 
+def test_pictures_that_a_photo_lists_are_part_of_it(images):
+    """Phones append previews and gain maps (CIPA DC-007), Pillow's MPO."""
+    first, second = (Image.fromarray(np.tile(image, (4, 4, 1))) for image in images[:2])
+    stream = io.BytesIO()
+    first.save(stream, "MPO", save_all=True, append_images=[second])
+    photo, other = stream.getvalue(), encoded(images[3], "JPEG")
+    assert items(photo + photo + other) == [photo, photo, other]
+    alone = encoded(np.asarray(first), "JPEG")
+    cut = photo[: photo.index(b"\xff\xd9") + 2]  # as some programs leave it
+    assert items(cut + alone) == [cut, alone]
+    assert items(cut) == [cut]
+
+
+@pytest.mark.parametrize("at", range(10, 90, 8))
+def test_a_damaged_list_of_pictures_is_none(images, at):
+    stream = io.BytesIO()
+    picture = Image.fromarray(images[0])
+    picture.save(stream, "MPO", save_all=True, append_images=[picture])
+    photo = bytearray(stream.getvalue())
+    index = photo.index(b"MPF\0")
+    photo[index + at] ^= 0xFF
+    found = items(bytes(photo))
+    assert b"".join(found) == photo
+
+
+def test_a_film_behind_a_photo_is_passed_over(images):
+    """Of motion photos."""
+    photo, other = encoded(images[0], "JPEG"), encoded(images[1], "PNG")
+    boxes = ((b"ftyp", b"mp42" + bytes(4)), (b"moov", bytes(40)), (b"mdat", b"\xff\xd8\xff" * 9))
+    film = b"".join((len(data) + 8).to_bytes(4, "big") + name + data for name, data in boxes)
+    large = (1).to_bytes(4, "big") + b"mdat" + (24).to_bytes(8, "big") + bytes(8)
+    endless = bytes(4) + b"mdat" + b"text" * 9
+    assert items(photo + film + large + other) == [photo, other]
+    assert items(photo + film + endless) == [photo]
+    with pytest.raises(EdgecifarError, match="something else"):
+        items(photo + film + b"some text")
+
+
 @pytest.mark.parametrize("padding", [bytes(100_000), b"\r\n", b"\0 \n"])
 def test_padding_after_each_image(images, padding):
     """Cameras fill their buffers up with zeros."""

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 
 import pytest
 
@@ -68,12 +70,39 @@ def test_options_reach_the_bench(edgecifar, described, labelled_npz, tmp_path):
     assert stored["settings"]["precision"] == 0.9
     assert stored["models"][0]["operators"]
     assert "tiny-float32, 2 threads" in result.stdout
+    slowest = stored["models"][0]["operators"][0]
+    assert "operators of tiny-float32, 1 threads" in result.stdout
+    assert re.search(rf"^{re.escape(slowest['name'])} .*{slowest['operator']}", result.stdout, re.M)
     assert not list(tmp_path.glob(".result.json*")), "the journal is left"
 
 
 @pytest.mark.parametrize("option", [("--threads", "1;2"), ("--precision", "two"), ("--batch", "x")])
 def test_options_that_cannot_be_read(edgecifar, described, option):
     assert edgecifar("bench", described / "int8.tflite", *option).exit_code == 2
+
+
+def test_what_cannot_be_profiled_says_so(edgecifar, described):
+    result = edgecifar("bench", described / "int8.tflite", "--profile", *QUICK)
+    assert "tiny-int8: no operator profile: the Python interface of" in result.stdout
+
+
+def test_images_of_no_data_are_refused(edgecifar, described):
+    result = edgecifar("bench", described / "int8.tflite", "--images", 12)
+    assert result.exit_code == 2
+    assert "give these by --data" in result.stderr
+
+
+def test_a_backend_that_reads_no_such_file_is_refused(fails, described, tmp_path):
+    """Of several as of one, by what is in the file, whatever it is called."""
+    path = tmp_path / "model.lite"
+    shutil.copy(described / "int8.tflite", path)
+    both = ("--backend", "litert", "--backend", "tensorflow")
+    assert "no interpreter 'litert' for .onnx files" in fails(
+        "bench", described / "float32.onnx", *both, *QUICK
+    )
+    assert "no interpreter 'onnxruntime'" in fails(
+        "bench", path, "--backend", "onnxruntime", "--backend", "onnxruntime", *QUICK
+    )
 
 
 def test_options_out_of_range(fails, described):

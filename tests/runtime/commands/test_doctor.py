@@ -252,6 +252,27 @@ def test_a_broken_numpy_is_explained(tmp_path):
     assert "yes  Pillow" in done.stdout
 
 
+def test_without_numpy_help_leads_to_the_doctor(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('libopenblas.so.0 is missing')")
+    (tmp_path / "photo.png").touch()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def told(*arguments):
+        code = f"from edgecifar.runtime.commands import main; main({list(arguments)!r})"
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    for arguments in (("--help",), ("bench", "--help")):
+        done = told(*arguments)
+        assert done.returncode == 0, done.stderr
+    assert "doctor" in told("--help").stdout
+    for arguments in (("classify", str(tmp_path / "photo.png")), ("bench", "nano")):
+        done = told(*arguments)
+        assert done.returncode == 1
+        assert "libopenblas.so.0 is missing): `edgecifar doctor` says why" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_what_every_interpreter_needs_comes_first():
     numpy = {"name": "NumPy", "works": False, "mend": "mend it"}
     first, *others = advise(machine(), found("litert"), [numpy])

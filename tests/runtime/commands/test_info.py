@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from edgecifar.runtime import modelfile, shipped, tflite_container
+from edgecifar.runtime.backends import Backend
 
 
 def test_a_file_of_ours(edgecifar, described):
@@ -116,6 +117,7 @@ def test_without_an_interpreter_the_file_speaks_for_itself(
     edgecifar, fails, described, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(Backend, "version", "unknown")
     path = described / "float32.onnx"
     result = edgecifar("info", path)
     assert result.exit_code == 0
