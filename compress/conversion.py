@@ -15,11 +15,12 @@ _LONGEST = 200  # characters
 def converting(target: str) -> Iterator[None]:
     """Raise EdgecifarError with the first line of whatever a conversion to `target` raises.
 
-    Converters raise bare Exception, and each library kinds of its own.
+    Converters raise bare Exception, and each library kinds of its own. A want of disk or memory is
+    none of the model's.
     """
     try:
         yield
-    except EdgecifarError:
+    except (EdgecifarError, OSError, MemoryError):
         raise
     except Exception as error:
         raise EdgecifarError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edgecifar.compress.teacher import SMALLEST, answer_views
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
+from edgecifar.train.parsing import from_mapping
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
 
@@ -143,15 +144,16 @@ def taught_feed(
 ) -> "Feed":
     """Return the training images with their labels and what `teacher` says of each view.
 
-    Its answers are computed before the first step into the folder of `run`, unless they are there
-    or in that of `parent`, which then has learned those views: they are varied from the first on.
+    Its answers are computed before the first step into the folder of `run`, unless they are there,
+    in that of `parent` or in one that students share. Views that `parent` has learned are varied
+    from the first epoch on.
     """
     import tensorflow as tf
 
     from edgecifar.train.pipeline import Feed, image_feed, training_batches
 
     views = min(teacher.recipe.views, settings.epochs)
-    learned = parent.path / _ANSWERS if parent else None
+    seen = parent is not None and _has_learned(parent, teacher, settings, seed)
     answers = answer_views(
         teacher.runs,
         dataset,
@@ -159,10 +161,10 @@ def taught_feed(
         teacher.answers or run.path / _ANSWERS,
         views=views,
         seed=seed,
-        earlier=learned,
+        earlier=parent.path / _ANSWERS if parent else None,
     )
     classes = len(dataset.classes)
-    how = {"seed": seed, "views": views, "seen": int(answers.folder == learned)}
+    how = {"seed": seed, "views": views, "seen": int(seen)}
 
     def training(first_epoch: int) -> tf.data.Dataset:
         labelled = training_batches(
@@ -175,6 +177,18 @@ def taught_feed(
     plain = image_feed(dataset, settings, seed=seed)
     goals = distillation_goals(teacher.recipe, classes)
     return Feed(training, plain.validation, plain.steps, goals)
+
+
+def _has_learned(parent: Run, teacher: Teacher, settings: Training, seed: int) -> bool:
+    """Tell whether `parent` was trained on the views that `teacher` is now to judge.
+
+    By its run.json, which stays as it is, whatever becomes of folders with answers.
+    """
+    info = parent.info
+    if (info.get("teacher") or {}).get("models") != teacher.identity()["models"]:
+        return False
+    learned = from_mapping(Training, info["recipe"])
+    return (learned.augment, info["seed"]) == (settings.augment, seed)
 
 
 def distillation_goals(recipe: Distillation, classes: int) -> "Goals":

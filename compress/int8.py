@@ -50,12 +50,22 @@ class Int8:
     max_drop: float | None = None  # points of top-1 that may be lost, whatever stays in float
     calibration: int | None = None  # images that ranges are taken from
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_float", tuple(dict.fromkeys(self.keep_float)))
+
     def require_fit(
         self, run: Run, model: "keras.Model", dataset: "Dataset", formats: Collection[str]
     ) -> None:
         """Raise EdgecifarError if that can't be done with the model of `run`."""
         if self.calibration is not None:
             require_count(dataset, self.calibration)
+            if is_quantization_aware(model):
+                raise EdgecifarError(
+                    f"{run.name} was fine-tuned for int8 and has ranges of its own: leave "
+                    "--calibration out"
+                )
+            if not any(FORMATS[name].takes_ranges(model) for name in formats):
+                raise EdgecifarError("--calibration is for integer files: give --int8 too")
         if not self.keep_float and self.max_drop is None:
             return
         option = "--keep-float" if self.keep_float else "--max-drop"

@@ -75,10 +75,11 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
             for runs in sides
         ]
 
+    why_float = None
     try:
         payloads = files(form)
-    except EdgecifarError:  # some of its operations have no integer kernel
-        form = FORMATS["float32"]
+    except EdgecifarError as error:  # some of its operations have no integer kernel
+        form, why_float = FORMATS["float32"], str(error)
         payloads = files(form)
     timed = race(payloads)
     right = [_answers(runs, dataset) == dataset.validation.labels for runs in sides]
@@ -95,7 +96,7 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
         timed[1].ratio,
         change,
         len(right[0]),
-        precision=form.name,
+        why_float=why_float,
         **whole,
     )
 
@@ -155,12 +156,14 @@ def _answers(runs: Sequence[Run], dataset: "Dataset") -> np.ndarray:
 
 def _probabilities(run: Run, dataset: "Dataset") -> np.ndarray:
     """Return what a run's Keras model says of the validation images, float32 [n, classes]."""
-    from edgecifar.train.evaluate import evaluate_run
+    from edgecifar.train.evaluate import predict
 
     path = run.path / "predictions-validation.npz"
     if not path.exists():  # models that ship come without
-        evaluate_run(run, dataset, "validation")
-    return np.load(path)["probabilities"]
+        run.require_data(dataset)
+        return predict(run.load_model(), dataset.validation)
+    with np.load(path) as stored:
+        return stored["probabilities"]
 
 
 def _side(

@@ -42,6 +42,7 @@ class Quantization:
     keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_float", tuple(dict.fromkeys(self.keep_float)))
         self.settings(Training())
 
     @property

@@ -69,11 +69,12 @@ def sensitivity(
     calibration: int | None = None,
     track: Track = iter,
 ) -> Sensitivity:
-    """Measure each layer of the run's model on `images` validation images.
+    """Measure each layer of the run's model on `images` validation images, or on all of fewer.
 
     Ranges are taken from `calibration` training images, 500 by default. Writes `sensitivity.json`
     and `plots/sensitivity.svg` to where the run's findings go. Raises EdgecifarError for a run
-    that was fine-tuned with quantization in the loop, and for too few or too many images.
+    that was fine-tuned with quantization in the loop, for too few images, and for more to calibrate
+    with than there are.
     """
     if images < 1:
         raise EdgecifarError(f"{images} images: give 1 or more")

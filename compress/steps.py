@@ -98,7 +98,7 @@ def distil_and_judge(
 
 
 def require_judgeable(dataset: "Dataset") -> None:
-    """Raise EdgecifarError if the int8 files that a step is judged by couldn't be made."""
+    """Raise EdgecifarError if there are too few images for the int8 files that judge a step."""
     from edgecifar.compress.calibration import calibration_images
 
     calibration_images(dataset)

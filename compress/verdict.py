@@ -28,10 +28,10 @@ class Verdict:
     """A parent and what a step made of it, measured in one go.
 
     Pruning is judged by the accuracy of the float models, and by size and latency of their int8
-    files as quantized after training, or of their float32 files where `precision` is that; so is a
-    student, against its teacher. Quantization is judged
-    by the int8 file that was fine-tuned, against the float model; `beside` them is that model's
-    int8 file without fine-tuning.
+    files as quantized after training, or of their float32 files where there can be none, and
+    `why_float` says why; so is a student, against its teacher. Quantization is judged by the int8
+    file that was fine-tuned, against the float model; `beside` them is that model's int8 file
+    without fine-tuning.
     """
 
     step: str  # the stage of the run: "prune", "sparsify", "distil" or "quantize"
@@ -44,7 +44,12 @@ class Verdict:
     beside_change: Estimate | None = None  # in points, of `after` against `beside`
     original: str | None = None  # the run that earlier steps began with, unless `before` is that
     original_change: Estimate | None = None  # in points, of `after` against `original`
-    precision: str = "int8"  # of the files whose size and latency count
+    why_float: str | None = None
+
+    @property
+    def precision(self) -> str:
+        """Return that of the files whose size and latency count."""
+        return "float32" if self.why_float else "int8"
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -60,18 +65,19 @@ class Verdict:
         )
         accuracy = self._accuracy()
         if self.original:
-            whole = describe_change("accuracy", self.original_change)
+            whole = describe_change(self._measured, self.original_change)
             accuracy += f", since {self.original} in all {whole}"
         if self.step == "sparsify":
             gain = "no speed-up is to be expected: kernels multiply zeros like other weights"
-            return f"{size}, {accuracy}; {gain} (measured {told(self.latency_ratio)})"
+            return f"{size}, {accuracy}; {gain} (measured {told(self.latency_ratio)}){self._why()}"
         text = f"{self._speed()}, {size}, {accuracy}"
-        return f"{text}; {self._fine_tuning()}" if self.beside else text
+        return f"{text}; {self._fine_tuning()}" if self.beside else text + self._why()
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return (what, then a value of each side) as a table shows them."""
+        titles = {"top1": f"validation top-1 %{'' if self.beside else ', float'}"}
         return [
-            (title, *(_shown(getattr(side, name), form) for side in self.sides))
+            (titles.get(name, title), *(_shown(getattr(side, name), form) for side in self.sides))
             for title, name, form in _ROWS
             if getattr(self.after, name) is not None
         ]
@@ -83,9 +89,17 @@ class Verdict:
     def _speed(self) -> str:
         return f"{self.precision} is {faster(self.latency_ratio, _AGAINST.get(self.step, ''))}"
 
+    @property
+    def _measured(self) -> str:
+        """Name what was measured: size and latency may be those of other files."""
+        return "accuracy" if self.beside else "float accuracy"
+
+    def _why(self) -> str:
+        return f"; no int8 file can be made of it ({self.why_float})" if self.why_float else ""
+
     def _accuracy(self) -> str:
         said = describe_change(
-            "accuracy", self.accuracy_change, f", {self.images:,} validation images"
+            self._measured, self.accuracy_change, f", {self.images:,} validation images"
         )
         if self.after.agreement is None:
             return said

@@ -48,7 +48,11 @@ _ONNX = {"int8": "onnx-int8", "float32": "onnx"}  # which of them ONNX files com
     metavar="N",
     help="Training images that ranges are taken from.  [default: 500]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the files; RUN/exports.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the files; RUN/exports, or here for a model that ships.",
+)
 @force_option
 def export(run, pixels, out, force, onnx, keep_float, max_drop, calibration, **options):
     """Write the model of RUN to files for devices, each compared with Keras.

@@ -30,7 +30,9 @@ from edgecifar.train.settings import LARGEST_SEED
     help="What filters are judged by.  [default: taylor]",
 )
 @click.option("--multiple", type=int, help="Leave multiples of this many filters.  [default: 8]")
-@click.option("--keep", multiple=True, metavar="LAYER", help="Leave this layer whole; repeatable.")
+@click.option(
+    "--keep", multiple=True, metavar="LAYER", help="Take no filter from this layer; repeatable."
+)
 @click.option("--rounds", type=int, help="Rounds of removal and fine-tuning.  [default: 3]")
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of the last fine-tuning.")
 @click.option("--learning-rate", type=float, help="Its peak.  [default: 0.1, with Adam 0.001]")
@@ -42,7 +44,8 @@ from edgecifar.train.settings import LARGEST_SEED
 def prune(run, pixels, out, teachers, seed, force, data, image_size, skip_corrupt, **options):
     """Make the model of RUN smaller, or sparser, and fine-tune it.
 
-    --macs, --params and --latency remove whole filters: a smaller dense model, faster everywhere.
+    --macs, --params and --latency remove whole filters: a smaller dense model, which most
+    processors run faster.
     --sparsity and --two-four make single weights zero: the compressed file shrinks, nothing more.
     RUN itself may be the --teacher.
     """

@@ -57,4 +57,5 @@ def _print_measured(measured, run) -> None:
         )
     console = plain_console()
     console.print(table)
-    console.print(f"stored in {run.findings / 'sensitivity.json'} and plots/sensitivity.svg")
+    stored = run.findings / "sensitivity.json"
+    console.print(f"stored in {stored} and plots/sensitivity.svg", soft_wrap=True)

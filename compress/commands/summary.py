@@ -13,4 +13,4 @@ def print_verdict(verdict: Verdict) -> None:
         table.add_row(*row)
     console = plain_console()
     console.print(table)
-    console.print(verdict.text)
+    console.print(verdict.text, soft_wrap=True)

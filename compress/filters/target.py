@@ -47,16 +47,16 @@ class Target:
             share = getattr(least.cost, self.by) / self._original
         if share > self.share:
             nearest = math.ceil(100 * share) / 100
-            if nearest >= 1:
-                raise EdgecifarError(
-                    f"--{self.kind} {self.share:g} can't be met, no filter can be removed: keep "
-                    f"fewer layers or give a --multiple below {multiple}"
-                )
             others = f" or --multiple below {multiple}" if multiple > 1 else ""
-            raise EdgecifarError(
-                f"--{self.kind} {self.share:g} can't be met, the least is {nearest:g}: "
-                f"use --{self.kind} {nearest:g}{others}"
-            )
+            if least.cost == CostModel(model, graph)(graph.all_kept()):
+                why, mend = "no filter can be removed", f"keep fewer layers{others}"
+            elif nearest < 1:
+                why, mend = f"the least is {nearest:g}", f"use --{self.kind} {nearest:g}{others}"
+            elif self.kind == "latency":
+                why, mend = "even the smallest network is no faster on this machine", "use --macs"
+            else:
+                why, mend = f"the least is {share:.3f}", f"keep fewer layers{others}"
+            raise EdgecifarError(f"--{self.kind} {self.share:g} can't be met, {why}: {mend}")
 
     def choose(
         self, choices: Sequence[Choice], build: Callable[[Choice], "keras.Model"], *, part: float

@@ -30,6 +30,13 @@ def test_the_first_line_of_what_a_converter_raises_is_told(raised, told):
     )
 
 
+@pytest.mark.parametrize("want", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_want_of_disk_or_memory_is_not_the_model_s(want):
+    with pytest.raises(type(want)) as found, converting("int8 ONNX"):
+        raise want
+    assert found.value is want
+
+
 def test_an_error_of_ours_stays_as_it_is():
     with pytest.raises(EdgecifarError, match=r"^no such layer$"), converting("ONNX"):
         raise EdgecifarError("no such layer")

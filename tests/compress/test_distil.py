@@ -102,6 +102,14 @@ def test_fine_tuning_varies_views_that_were_learned(
     assert np.abs(first_images(student, new) - view).max() > 0
     assert not (tmp_path / "teacher").exists(), "the parent's answers serve"
     np.testing.assert_array_equal(first_images(digits_run, new), view)
+    # Nor does it matter where the answers lie, nor whether the parent's are still there.
+    shared = dataclasses.replace(teacher, answers=tmp_path / "shared")
+    feed = taught_feed(shared, digits, settings, new, seed=0, parent=student)
+    varied = first_images(student, new)
+    np.testing.assert_array_equal(next(iter(feed.training(0)))[0], varied)
+    other = taught_feed(teacher, digits, settings, new, seed=1, parent=student)
+    (first, _) = next(iter(training_batches(digits.train, 10, settings, seed=1)))
+    np.testing.assert_array_equal(next(iter(other.training(0)))[0], first)
 
 
 def test_answers_follow_the_epochs(digits, settings, digits_run, student):

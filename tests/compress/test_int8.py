@@ -7,6 +7,7 @@ from edgecifar.compress.calibration import Outlier, calibration_images
 from edgecifar.compress.export import Exported, export
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.int8 import Int8, int8_but
+from edgecifar.compress.quantize import Quantization
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.description import describe, lines
 from edgecifar.runtime.errors import EdgecifarError
@@ -101,11 +102,18 @@ def test_what_has_an_integer_kernel_all_the_same_is_said(model, digits):
         (Int8(("conv",), 1), ["int8"], "--max-drop finds the layers to keep in float: leave one"),
         (Int8(max_drop=-1), ["int8"], "give points of top-1"),
         (Int8(calibration=2), ["float32"], "2 calibration images are too few"),
+        (Int8(calibration=200), ["float32"], "--calibration is for integer files: give --int8"),
     ],
 )
 def test_what_cannot_be_done_is_said(digits, digits_run, model, int8, formats, message):
     with pytest.raises(EdgecifarError, match=message):
         int8.require_fit(digits_run, model, digits, formats)
+
+
+def test_a_layer_named_twice_is_one():
+    """Or a run and a file of another name would come of it."""
+    assert Int8(("a", "b", "a")).keep_float == ("a", "b")
+    assert Quantization(keep_float=("a", "a")).keep_float == ("a",)
 
 
 def test_it_is_said_before_work(digits, digits_run, tmp_path, monkeypatch):

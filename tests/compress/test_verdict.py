@@ -34,7 +34,7 @@ def test_verdict_says_what_was_won_and_lost():
     text = _verdict().text
     assert text.startswith("int8 is 1.67x faster on this machine (0.60x the time, 0.55 to 0.65)")
     assert "file 0.50x, zipped 0.48x" in text
-    assert "accuracy unchanged within chance (-0.20 points, -0.60 to +0.20, 5,000" in text
+    assert ", float accuracy unchanged within chance (-0.20 points, -0.60 to +0.20, 5,000" in text
     assert "1.00 points lost" in _verdict(change=(-1.0, -1.4, -0.6)).text
 
 
@@ -77,7 +77,7 @@ def test_steps_are_judged_together_too(digits, chain):
     second = judge((smaller,), smallest, digits)
     assert second.original == "whole"
     assert second.original_change.value == 0
-    assert "since whole in all accuracy unchanged within chance (+0.00 points" in second.text
+    assert "since whole in all float accuracy unchanged within chance (+0.00" in second.text
     assert judge((whole,), smaller, digits).original is None
 
 
@@ -103,6 +103,7 @@ def test_what_cannot_be_int8_throughout_is_judged_by_its_float_files(digits, cha
     verdict = judge((whole,), smaller, digits)
     assert verdict.precision == "float32"
     assert verdict.text.startswith("float32 is ")
+    assert "no int8 file can be made of it (not int8 throughout: CAST)" in verdict.text
     assert verdict.before.name.endswith("-float32")
     assert verdict.before.file_bytes > 3 * whole.info["parameters"]
 
@@ -111,9 +112,11 @@ def test_the_table_has_all_sides():
     rows = {row[0]: row[1:] for row in _verdict().rows()}
     assert rows["MACs"] == ("100", "50")
     assert rows["bytes"] == ("1,000", "500")
+    assert rows["validation top-1 %, float"] == ("90.00", "89.80")  # not of these files
     assert "same answers as float32 %" not in rows
     rows = {row[0]: row[1:] for row in _int8_verdict((0.9, 0.5, 1.3)).rows()}
     assert rows["bytes"] == ("4,000", "1,000", "1,020")
+    assert rows["validation top-1 %"] == ("90.00", "89.00", "89.90")
     assert rows["same answers as float32 %"] == ("", "97.00", "98.76")
 
 

@@ -102,6 +102,8 @@ def test_an_unreachable_target_names_the_nearest(model):
         Target("macs", 0.02, model, None).require_reachable(model, keep=(), multiple=8)
     with pytest.raises(EdgecifarError, match=r"the least is 0\.31"):
         Target("latency", 0.3, model, lambda _: 0.301).require_reachable(model, keep=(), multiple=8)
+    with pytest.raises(EdgecifarError, match=r"smallest network is no faster .*: use --macs$"):
+        Target("latency", 0.3, model, lambda _: 0.993).require_reachable(model, keep=(), multiple=8)
     Target("macs", 0.2, model, None).require_reachable(model, keep=(), multiple=8)
 
 
