@@ -66,7 +66,8 @@ def compare(
 
     Files are matched by name (and interpreter, threads, batch and path where one name is there
     several times); two results with one file each are matched whatever its name. Where both begin
-    with the same file, it is what the others are measured by and has no slowdown itself. Raises
+    with the same file, it is what the others are measured by: it has no slowdown itself, and counts
+    neither for these rules nor as a comparison. Raises
     EdgecifarError if a result was edited or is of another schema, and if the two can't be
     compared: other images or none in one of them, and unless `accuracy_only` another device,
     interpreter, number of threads or of images a call, or an invalid run.
@@ -82,17 +83,22 @@ def compare(
                     f"{path} is invalid ({result['doubts'][0]}): measure it again, or compare "
                     "with --accuracy-only"
                 )
-    pairs, only_old, only_new = _match(before["models"], after["models"])
+    rows, shared = (before["models"], after["models"]), _share_first(before, after)
+    # What all are measured by is no comparison, and doesn't stand for one that is missing.
+    pairs, only_old, only_new = _match(*(of[shared:] for of in rows))
     if not pairs:
         raise EdgecifarError(
-            f"{old} and {new} have no file in common: bench files of the same name"
+            f"{old} and {new} have no file in common{' but the first' if shared else ''}: bench "
+            "files of the same name"
         )
-    changes, shared = [], _share_first(before["models"], after["models"])
+    if shared:
+        pairs = [(rows[0][0]["name"], rows[0][0], rows[1][0]), *pairs]
+    changes = []
     for name, first, second in pairs:
         slowdown = None
         if not accuracy_only:
             _require_same_call(name, first, second)
-            yardstick = shared and first is before["models"][0]
+            yardstick = shared and first is rows[0][0]
             slowdown = None if yardstick else _slowdown(first, second, shared)
         changes.append(_change(name, (first, second), slowdown, (before, after), limits))
     if not any(change.accuracy or change.slowdown or change.regressions for change in changes):
@@ -192,10 +198,11 @@ def _label(key: tuple[str, ...]) -> str:
     return ", ".join(key)
 
 
-def _share_first(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether both results measure against the very same file."""
-    known = {rows[0].get("sha256") for rows in (old, new)}
-    return len(known) == 1 and None not in known and min(len(old), len(new)) > 1
+def _share_first(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether both results measure others against the very same file."""
+    known = {result["models"][0].get("sha256") for result in (old, new)}
+    several = max(len(result["models"]) for result in (old, new)) > 1
+    return len(known) == 1 and None not in known and several
 
 
 def _slowdown(old: Mapping[str, Any], new: Mapping[str, Any], shared: bool) -> Estimate | None:

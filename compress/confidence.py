@@ -33,11 +33,8 @@ def divisor(run: Run) -> float:
     """
     if "divisor" in run.info:  # of a model that ships, whose answers to the images don't
         return run.info["divisor"]
-    path = run.path / "predictions-validation.npz"
-    if run.info["stage"] == ADOPTED or not path.exists():
-        return 1.0
-    with np.load(path) as stored:
-        return best_divisor(stored["probabilities"], stored["labels"])
+    stored = run.predictions("validation")
+    return 1.0 if run.info["stage"] == ADOPTED or stored is None else best_divisor(*stored)
 
 
 def best_divisor(probabilities: np.ndarray, labels: np.ndarray) -> float:

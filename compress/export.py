@@ -240,11 +240,9 @@ def _accuracies(run: Run, parity: Parity) -> dict[str, dict[str, float]]:
 
 def _validation(run: Run, count: int) -> dict[str, float]:
     """Return a run's accuracy on the first `count` validation images, or on all of them."""
-    path = run.path / "predictions-validation.npz"
-    if path.exists():
-        with np.load(path) as stored:
-            right = stored["probabilities"].argmax(axis=1) == stored["labels"]
-        return accuracy(right[:count])
+    if stored := run.predictions("validation"):
+        probabilities, labels = stored
+        return accuracy((probabilities.argmax(axis=1) == labels)[:count])
     return {key: run.metrics["validation"][key] for key in ("top1", "low", "high", "n")}
 
 

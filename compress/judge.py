@@ -158,12 +158,10 @@ def _probabilities(run: Run, dataset: "Dataset") -> np.ndarray:
     """Return what a run's Keras model says of the validation images, float32 [n, classes]."""
     from edgecifar.train.evaluate import predict
 
-    path = run.path / "predictions-validation.npz"
-    if not path.exists():  # models that ship come without
-        run.require_data(dataset)
-        return predict(run.load_model(), dataset.validation)
-    with np.load(path) as stored:
-        return stored["probabilities"]
+    if stored := run.predictions("validation"):
+        return stored[0]
+    run.require_data(dataset)  # models that ship come without
+    return predict(run.load_model(), dataset.validation)
 
 
 def _side(

@@ -63,6 +63,8 @@ class Settings:
         return {
             "threads": _one_or_all(self.threads),
             **({"batch": _one_or_all(self.batches)} if self.batches != (1,) else {}),
+            **({"backends": list(self.backends)} if self.backends != (None,) else {}),
+            **({"profile": True} if self.profile else {}),
             **asdict(self.plan),
         }
 

@@ -70,6 +70,7 @@ class Checkpoints:
         if newest is None:
             return 0
         record = read_json(newest / "progress.json")
+        self._require_same_state(record.get("loss_scaled"))
         try:
             self._state.read(str(newest / "state")).assert_consumed()
         except (AssertionError, LookupError, ValueError, tf.errors.OpError) as error:
@@ -78,6 +79,22 @@ class Checkpoints:
             ) from error
         self.history, self.best_epoch = record["history"], record["best_epoch"]
         return len(self.history)
+
+    def _require_same_state(self, scaled: bool | None) -> None:
+        """Raise EdgecifarError if losses were scaled, as for float16, and aren't here, or are."""
+        if scaled not in (None, self._scales_losses):  # None: an older checkpoint doesn't tell
+            began, here = ("float16", "float32") if scaled else ("float32", "float16")
+            raise EdgecifarError(
+                f"{self.folder} was begun in {began} and would go on in {here}: go on where there "
+                f"is {'a' if scaled else 'no'} GPU, or begin anew with --force"
+            )
+
+    @property
+    def _scales_losses(self) -> bool:
+        """Whether the optimizer's state has a scale, too."""
+        import tf_keras as keras
+
+        return isinstance(self.model.optimizer, keras.mixed_precision.LossScaleOptimizer)
 
     def callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that saves after each epoch."""
@@ -117,6 +134,7 @@ class Checkpoints:
         folder.mkdir()
         self._state.write(str(folder / "state"))
         record = {"history": self.history, "best_epoch": self.best_epoch}
+        record |= {"loss_scaled": self._scales_losses}
         write_json(folder / "progress.json", record)
 
 

@@ -44,8 +44,10 @@ class _Train(click.Command):
             "Architectures": f"{', '.join(models.names())}; `edgecifar models` says what they are. "
             + _ANY_SHAPE,
             "Settings": _typed(usual.items()),
-            "Settings that --weights imagenet brings": brought(FINE_TUNING, Transfer()),
-            "Settings that the --weights of a run bring": brought(
+            "Settings that --weights imagenet brings, and a run of such a network": brought(
+                FINE_TUNING, Transfer()
+            ),
+            "Settings that the --weights of another run bring": brought(
                 FROM_RUN, Transfer(head=HEAD_FROM_RUN)
             ),
         }
@@ -121,7 +123,7 @@ def train(
     skip_corrupt,
     **options,
 ):
-    """Train ARCHITECTURE; the same command takes an interrupted run up again.
+    """Train ARCHITECTURE; the same command, without --force, takes up an interrupted run.
 
     ARCHITECTURE is one of those listed below. Defaults are those without --weights; few images
     bring smaller batches at a lower rate, and `baseline` its own optimizer and rate.

@@ -72,8 +72,14 @@ def require_idle(folder: Path) -> None:
 def discard(folder: Path) -> None:
     """Remove a folder, if it is there, and what is left where a kill interrupted that before.
 
-    It loses its name first, so that a kill leaves it whole or not there.
+    It loses its name first, so that a kill leaves it whole or not there. Of a link the folder
+    behind it is emptied.
     """
+    if folder.is_symlink():
+        behind = folder.resolve()
+        discard(behind)
+        behind.mkdir(parents=True)
+        return
     doomed = folder.with_name(f"{_PARTIAL}{folder.name}")
     _remove(doomed)
     if folder.exists():
@@ -126,7 +132,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         with contextlib.suppress(FileNotFoundError):  # another process removes it too
             shutil.rmtree(path)
     else:

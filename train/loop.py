@@ -70,7 +70,8 @@ def fit(
                 )
             except KeyboardInterrupt:
                 done = len(checkpoints.history)
-                bar.say(f"{done} of {settings.epochs} epochs are kept: the same command goes on")
+                kept = f"{done} of {settings.epochs} epochs are kept"
+                bar.say(f"{kept}: the same command, without --force, goes on")
                 raise
             finally:
                 bar.close()

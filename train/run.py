@@ -3,6 +3,8 @@
 import dataclasses
 import datetime
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _LEFT = (".lock", ".run.json.")  # what a kill leaves of a start begin with
+_OPTIONAL = ("transfer", "teacher")  # entries that not all runs of a stage have
 _ABSENT = {"keep_float": []}  # how entries read that older runs don't have
 _PACKAGES = (
     "edgecifar",
@@ -137,6 +140,20 @@ class Run:
             lambda path: np.savez_compressed(path, **arrays),
         )
 
+    def predictions(self, split: str) -> "tuple[np.ndarray, np.ndarray] | None":
+        """Read what `save_predictions` wrote: probabilities and labels; None if there is nothing.
+
+        Raises EdgecifarError if the file is damaged.
+        """
+        path = self.path / f"predictions-{split}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return arrays["probabilities"], arrays["labels"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise EdgecifarError(f"{path} is damaged: run `edgecifar evaluate` again") from error
+
     def require_data(self, dataset: "Dataset") -> None:
         """Raise EdgecifarError if `dataset` is not the one that the run was trained on."""
         from edgecifar.train.data.cache import CIFAR10_FINGERPRINT
@@ -189,7 +206,9 @@ def open_run(path: Path) -> Run:
             f"{path} is not a run: give a folder that `edgecifar train` wrote, or a model file"
         )
     if not run.complete:
-        raise EdgecifarError(f"the run {path} is unfinished: repeat the command that began it")
+        raise EdgecifarError(
+            f"the run {path} is unfinished: repeat the command that began it, without --force"
+        )
     return run
 
 
@@ -279,6 +298,7 @@ def _require_same(run: Run, identity: dict[str, Any]) -> None:
     info = run.info
     if "parent_model" not in info:  # begun by a version that didn't note it
         asked.pop("parent_model", None)
+    asked = dict.fromkeys(_OPTIONAL) | asked
     found = {key: info.get(key, _ABSENT.get(key)) for key in asked}
     found["recipe"] = completed(Training, found["recipe"])
     if found["dataset"]["fingerprint"] == asked["dataset"]["fingerprint"]:

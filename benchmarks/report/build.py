@@ -9,15 +9,16 @@ import numpy as np
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.asked import targets_of
-from edgecifar.benchmarks.report.benches import BenchView, bench_view, tiles
+from edgecifar.benchmarks.report.benches import INVALID, BenchView, bench_view, tiles
 from edgecifar.benchmarks.report.changes import change_views, device_table
 from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
 from edgecifar.benchmarks.report.many import side_by_side
 from edgecifar.benchmarks.report.page import digits_notice, render
+from edgecifar.benchmarks.report.records import as_csv, bench_records, run_records
 from edgecifar.benchmarks.report.runs import parity_entries, run_view, training_table
-from edgecifar.benchmarks.report.tables import Table, as_csv, markdown, parity
-from edgecifar.benchmarks.report.verdict import bench_rows, decide, run_rows
+from edgecifar.benchmarks.report.tables import Table, markdown, parity
+from edgecifar.benchmarks.report.verdict import comparable, decide
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
 
@@ -79,7 +80,10 @@ def page(
 def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
     """Return verdicts and tables as Markdown."""
     views = [bench_view(bench, "bench") for bench in benches]
-    parts = [f"**{v.verdict.headline}** on {v.device}. {v.verdict.reason}" for v in views]
+    parts = _notices(runs, benches)
+    for view in views:
+        parts.append(f"**{view.verdict.headline}** on {view.device}. {view.verdict.reason}")
+        parts += [INVALID.format("; ".join(view.doubts))] if view.doubts else []
     parts += [markdown(table) for view in views for table in _tables(view)]
     if runs:
         parts.append(markdown(training_table(runs)[0]))
@@ -94,8 +98,8 @@ def _tables(view: BenchView) -> list[Table]:
 
 def results_csv(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
     """Return the rows of all benches, or of the runs where there is no bench, as CSV."""
-    rows = [row for bench in benches for row in bench_rows(bench)]
-    return as_csv(rows or run_rows(runs))
+    records = [record for bench in benches for record in bench_records(bench)]
+    return as_csv(records or run_records(runs))
 
 
 def full_title(runs: Sequence[Run], benches: Sequence[Bench], title: str | None) -> str:
@@ -121,7 +125,8 @@ def contents(
     run_views = [run_view(run, f"r{i}", images) for i, run in enumerate(runs)]
     entries = parity_entries(runs, benches)
     table, rows = training_table(runs) if runs else (None, ())
-    run_verdict = decide(rows) if runs and not benches else None
+    alike = all(comparable(run, runs[0]) for run in runs)
+    run_verdict = decide(rows) if runs and not benches and alike else None
     return {
         "benches": bench_views,
         "devices": device_table(benches),

@@ -22,8 +22,9 @@ from edgecifar.benchmarks.report.verdict import Row, Statement, measured_rows, r
 FASTEST, MIDDLE, BEST = "fastest", "in between", "most accurate"
 RULE = (
     "A file is beaten by another that is right at least as often and takes at most as long, as "
-    "measured here. Sizes are without metadata."
+    "{}. Sizes are without metadata."
 )
+_MEASURED, _OWN_WORD = "measured here", "files say of themselves and was timed here"
 _FLOAT_FORM = "its float form"
 _OTHERS = "nearest in size"
 _FASTER = "the next faster"
@@ -80,7 +81,9 @@ def front(bench: Bench) -> Front | None:
     return Front(
         tuple(Place(row, _role(row, shown, best)) for row in best),
         _reason(bench, shown, best),
-        RULE if len(best) > 1 else "",
+        RULE.format(_OWN_WORD if any(row.own_word for row in shown) else _MEASURED)
+        if len(best) > 1
+        else "",
         without_empty(Table(_caption(bench), _COLUMNS, cells)) if cells else None,
     )
 

@@ -16,6 +16,7 @@ from edgecifar.benchmarks.statistics import Calibration, calibration, confident_
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import read_json
+from edgecifar.train.run import Run as StoredRun
 
 if TYPE_CHECKING:
     from edgecifar.benchmarks.targets import Target
@@ -235,7 +236,7 @@ def load_run(path: Path) -> Run:
     info = read_json(path / "run.json")
     _require_schema(path / "run.json", info)
     metrics = read_json(path / "metrics.json") if (path / "metrics.json").exists() else {}
-    probabilities, labels = _predictions(path / "predictions-test.npz")
+    probabilities, labels = StoredRun(path).predictions("test") or (None, None)
     files = sorted((path / "exports").glob("[!.]*.*"))
     exports = tuple(_export(file) for file in files if file.suffix in (".tflite", ".onnx"))
     history = load_history(path / "history.csv")
@@ -319,16 +320,6 @@ def load_history(path: Path) -> dict[str, np.ndarray]:
         return {key: np.array([float(row[key] or "nan") for row in rows]) for key in columns}
     except (TypeError, ValueError) as error:
         raise EdgecifarError(f"{path} is damaged: {error}: repeat the training") from error
-
-
-def _predictions(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if not path.exists():
-        return None, None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["probabilities"], arrays["labels"]
-    except (OSError, ValueError, KeyError) as error:
-        raise EdgecifarError(f"{path} is damaged: run `edgecifar evaluate` again") from error
 
 
 def _export(path: Path) -> Export:

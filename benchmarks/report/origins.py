@@ -6,6 +6,7 @@ from typing import Any
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Run
+from edgecifar.benchmarks.report.verdict import measured_rows
 
 _TOLD_ELSEWHERE = frozenset(("schema", "name", "classes", "dataset"))
 _IN_THE_TABLE = frozenset(
@@ -31,12 +32,14 @@ def device_name(bench: Bench) -> str:
 def bench_origin(bench: Bench, device: str) -> Facts:
     """Say how and where a bench was measured."""
     environment = dict(bench.environment)
+    rows = (row for row in measured_rows(bench) if not row.error)
+    named = [(row.name, bench.models[row.index]) for row in rows]
     told = {key: bench.raw.get(key) for key in ("device", "sessions") if bench.raw.get(key) != 1}
     folded = {
         "Settings": words.flatten(bench.settings),
         "Versions": words.versions(environment.pop("versions", None) or {}),
-        "Interpreters": {m.name: m.raw.get("backend", "") for m in bench.models if not m.error},
-        "SHA-256": {m.name: m.raw.get("sha256", "") for m in bench.models if not m.error},
+        "Interpreters": {name: model.raw.get("backend", "") for name, model in named},
+        "SHA-256": {name: model.raw.get("sha256", "") for name, model in named},
     }
     measured = {"measured": words.moment(bench.raw.get("created"))}
     facts = words.flatten(measured | told | environment) | _data_facts(bench.data)

@@ -5,9 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgecifar.benchmarks.report import build, study_page
 from edgecifar.benchmarks.report.grid import sample_rows
-from edgecifar.benchmarks.report.load import Run, sort_inputs
+from edgecifar.benchmarks.report.load import Bench, Run, sort_inputs
 from edgecifar.benchmarks.report.page import render
 from edgecifar.benchmarks.report.plots import svg_files
 from edgecifar.benchmarks.report.study_load import load_study
@@ -71,7 +73,7 @@ def _of_runs(
     targets: Path | None,
 ) -> dict[str, Callable[[], Any]]:
     runs, benches = build.load(folders, files, targets)
-    pictures = pictures_of(dataset_of(data, runs)) if data else {}
+    pictures = pictures_of(dataset_of(data, runs, benches)) if data else {}
 
     @cache
     def shown() -> dict[str, Any]:
@@ -111,8 +113,8 @@ def _of_study(
     }
 
 
-def dataset_of(data: Path, runs: Iterable[Run]) -> "Dataset":
-    """Load the data set at `data`, which must be that of all `runs`."""
+def dataset_of(data: Path, runs: Iterable[Run], benches: Iterable[Bench] = ()) -> "Dataset":
+    """Load the data set at `data`, which must be that of all `runs`, or else of all `benches`."""
     from edgecifar.train.data import load as load_data
 
     runs = list(runs)
@@ -123,7 +125,21 @@ def dataset_of(data: Path, runs: Iterable[Run]) -> "Dataset":
         raise EdgecifarError(
             f"{data} is not the data set of {', '.join(other)}: leave out --data or those runs"
         )
+    other = [] if runs else [bench for bench in benches if not _is_of(bench, dataset)]
+    if other:
+        raise EdgecifarError(
+            f"{data} has not the test images of {', '.join(str(bench.source) for bench in other)}, "
+            "or in another order: leave out --data, or give what was measured on"
+        )
     return dataset
+
+
+def _is_of(bench: Bench, dataset: "Dataset") -> bool:
+    """Tell whether a bench was of these test images: classes and labels give them away."""
+    return bench.labels is None or (
+        tuple(bench.classes) == dataset.classes
+        and np.array_equal(bench.labels, dataset.test.labels)
+    )
 
 
 def pictures_of(dataset: "Dataset") -> dict:

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from edgecifar.benchmarks.report import many, study_tables, tables, words
-from edgecifar.benchmarks.report.benches import Tile, bench_view
+from edgecifar.benchmarks.report.benches import INVALID, Tile, bench_view
 from edgecifar.benchmarks.report.figures import Point
 from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.many import Standing
 from edgecifar.benchmarks.report.origins import bench_origin, device_name, run_origin
 from edgecifar.benchmarks.report.page import digits_notice, render
+from edgecifar.benchmarks.report.records import as_csv, bench_records
 from edgecifar.benchmarks.report.runs import run_view
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.svg import Plot
-from edgecifar.benchmarks.report.verdict import bench_rows
 from edgecifar.benchmarks.study.result import on_validation
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing, replace_file
@@ -95,15 +95,18 @@ def study_markdown(study: StudyData) -> str:
     told = [study_tables.standings(study), study_tables.repetitions(study)]
     told += [study_tables.ablation(study)]
     shown = [tables.markdown(table) for table in told if table.rows]
-    return "\n".join([*shown, study.raw["note"]]).rstrip("\n") + "\n"
+    doubts = [INVALID.format("; ".join(of)) for b in study.benches if (of := b.raw.get("doubts"))]
+    notices = [digits_notice()] if _on_digits(study) else []
+    told = [f"{text}\n" for text in (*notices, *doubts)]
+    return "\n".join([*told, *shown, study.raw["note"]]).rstrip("\n") + "\n"
 
 
 def study_csv(study: StudyData) -> str:
     """Return the files that a study's benches timed as CSV."""
-    rows = [row for bench in study.benches for row in bench_rows(bench)]
-    if not rows:
+    records = [record for bench in study.benches for record in bench_records(bench)]
+    if not records:
         raise EdgecifarError("this study has no measured files yet: carry out one of its recipes")
-    return tables.as_csv(rows)
+    return as_csv(records)
 
 
 def _results(study: StudyData) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The results as tables: cells for the page, Markdown for a README, CSV for a spreadsheet."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,16 +74,6 @@ def markdown(table: Table) -> str:
     """Give the table as GitHub's Markdown."""
     rows = [[_one_line(cell) for cell in row] for row in table.rows]
     return markdown_table([table.columns, *rows]) + "\n"
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Give rows as CSV with plain numbers: percent, points, microseconds and bytes."""
-    text = io.StringIO()
-    records = [_record(row) for row in rows]
-    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
 
 
 def _result(row: Row, unit: str) -> tuple[Cell, ...]:
@@ -218,34 +206,3 @@ def _says(cell: Cell) -> bool:
 
 def _one_line(cell: Cell) -> str:
     return f"{cell.text} ({', '.join(cell.detail.splitlines())})" if cell.detail else cell.text
-
-
-def _record(row: Row) -> dict[str, Any]:
-    accuracy, latency, speed, paired = row.accuracy, row.latency, row.speedup, row.difference
-    return {
-        "name": row.name,
-        "kind": row.kind,
-        "top1": accuracy and accuracy.top1,
-        "top1_low": accuracy and accuracy.low,
-        "top1_high": accuracy and accuracy.high,
-        "n": accuracy and accuracy.n,
-        "ece": accuracy and accuracy.ece,
-        "against": row.against,
-        "difference": row.gap,
-        "difference_low": paired and paired.low,
-        "difference_high": paired and paired.high,
-        "mcnemar_p": paired and paired.test.p,
-        "median_us": latency and latency.median,
-        "median_us_low": latency and latency.low,
-        "median_us_high": latency and latency.high,
-        "p90_us": latency and latency.p90,
-        "p99_us": latency and latency.p99,
-        "speedup": speed and speed.value,
-        "speedup_low": speed and speed.low,
-        "speedup_high": speed and speed.high,
-        "payload_bytes": row.payload_bytes,
-        "file_bytes": row.file_bytes,
-        "peak_memory_bytes": row.peak_bytes,
-        "energy_mj": row.energy,
-        "error": row.error,
-    }

@@ -1,6 +1,6 @@
 """Which file of one network to ship and why: each against the first, in plain words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ _SAME_SIZE = 1.05  # a ratio of sizes within this of one is no news
 RULE = (
     f"Rule: the fastest file that loses at most {MAX_LOSS:g} point of top-1 against the first; "
     "where latency intervals overlap, the smallest of those whose accuracy is not clearly below "
-    "the best of them. Judged on the images measured here."
+    "the best of them."
 )
+_MEASURED = "Judged on the images measured here."
+_OWN_WORD = "Judged by what files say of themselves, without a test on the same images."
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def run_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
         for index, run in enumerate(runs)
     ]
     return tuple(
-        _against(row, rows[0]) if _comparable(run, runs[0]) else row
+        _against(row, rows[0]) if comparable(run, runs[0]) else row
         for row, run in zip(rows, runs, strict=True)
     )
 
@@ -178,13 +180,16 @@ def decide(rows: Sequence[Row]) -> Verdict:
     )
     if len(rows) == 1:
         return Verdict("", chosen, first, _absolute(chosen))
+    if chosen.accuracy is None and chosen.latency is None:
+        return Verdict("Not measured:", chosen, first, _reason(chosen, first), "", others)
     if not measured:
         rule = "Chosen on validation images." if chosen.validation is not None else ""
         return Verdict("Most accurate:", chosen, first, _reason(chosen, first), rule, others)
     if any(row.accuracy is None for row in measured):
         rule = "Chosen by speed alone: accuracy was not measured for every file."
         return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
-    return Verdict("Ship", chosen, first, _reason(chosen, first), RULE, others)
+    grounds = _OWN_WORD if any(row.own_word for row in measured) else _MEASURED
+    return Verdict("Ship", chosen, first, _reason(chosen, first), f"{RULE} {grounds}", others)
 
 
 def compare(row: Row, first: Row) -> str:
@@ -231,7 +236,7 @@ def _against(row: Row, first: Row) -> Row:
     return replace(row, difference=difference, gap=gap, size_ratio=ratio, against=first.name)
 
 
-def _comparable(run: Run, first: Run) -> bool:
+def comparable(run: Run, first: Run) -> bool:
     """Tell whether both runs were evaluated on the same images in the same order."""
     same_data = run.dataset.get("fingerprint") == first.dataset.get("fingerprint")
     return same_data and run.split == first.split
@@ -243,6 +248,14 @@ def _distinct_names(bench: Bench) -> list[str]:
     files = [Path(str(model.raw.get("file", model.name))).name for model in bench.models]
     twins = _with_several(told, files)
     told = [file if name in twins else name for name, file in zip(told, files, strict=True)]
+    paths = [str(model.raw.get("file", model.name)) for model in bench.models]
+    twins = _with_several(told, paths)
+    told = [
+        _end_of(path, {other for one, other in zip(told, paths, strict=True) if one == name})
+        if name in twins
+        else name
+        for name, path in zip(told, paths, strict=True)
+    ]
     for key, form in (("backend", "{} ({})"), ("threads", "{}, {} threads"),
                       ("batch", "{}, batch {}")):  # fmt: skip
         values = [str(model.raw.get(key)) for model in bench.models]
@@ -252,6 +265,16 @@ def _distinct_names(bench: Bench) -> list[str]:
             for name, value in zip(told, values, strict=True)
         ]
     return told
+
+
+def _end_of(path: str, others: Collection[str]) -> str:
+    """Return as many of the last parts of a path as tell it from the others."""
+    parts = Path(path).parts
+    for count in range(2, len(parts)):
+        end = parts[-count:]
+        if sum(Path(other).parts[-count:] == end for other in others) == 1:
+            return str(Path(*end))
+    return path
 
 
 def _with_several(names: Sequence[str], values: Sequence[str]) -> set[str]:

@@ -61,11 +61,9 @@ def _history(run: Run) -> dict[str, list[float | None]]:
 
 
 def _of_predictions(run: Run) -> dict[str, Any]:
-    path = run.path / "predictions-test.npz"
-    if not path.exists():
+    told = run.predictions("test")
+    if told is None:
         return {"reliability": None, "mistakes": []}
-    with np.load(path, allow_pickle=False) as arrays:
-        told = arrays["probabilities"], arrays["labels"]
     mistakes = confident_mistakes(*told).items()
     return {
         "reliability": _reliability(calibration(*told)),

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from edgecifar.benchmarks.statistics import mean_of
 from edgecifar.benchmarks.study.entry import read_entry
 from edgecifar.benchmarks.study.features import features
@@ -41,7 +43,7 @@ class Collection:
         Raises EdgecifarError if one of them is damaged, or of other images than `dataset`.
         """
         self.study, self.tasks, self.dataset, self.path = study, tasks, dataset, path
-        self._known, self._benches = [], []
+        self._known, self._benches, self._told = [], [], set()
         if path.exists():
             self._begin_with(path, "give another --out")
         if earlier:
@@ -136,9 +138,21 @@ class Collection:
         """Return each seed of a recipe: as it was carried out, else as an earlier result has it."""
         found = []
         for task in self.tasks[name]:
-            entry = read_entry(task) if self._has(task) else self._recall(task)
+            entry = self._read(task) or self._recall(task)
             found += [entry] if entry else []
         return found
+
+    def _read(self, task: "Task") -> dict[str, Any] | None:
+        """Return what a task has come to; None, and a line once, if it is unfinished or damaged."""
+        if not self._has(task):
+            return None
+        try:
+            return read_entry(task)
+        except EdgecifarError as error:  # the others are told all the same
+            if str(error) not in self._told:
+                click.echo(f"left out: {error}", err=True)
+            self._told.add(str(error))
+            return None
 
     def _first(self, member: "Member") -> "Task":
         tasks = self.tasks[member.recipe]
@@ -161,9 +175,8 @@ class Collection:
         chosen = []
         for member in self.study.members:
             task = self._first(member)
-            if not self._has(task):
-                continue
-            files = {file["role"]: file for file in read_entry(task)["files"]}
+            entry = self._read(task)
+            files = {file["role"]: file for file in entry["files"]} if entry else {}
             for own in filter(None, map(files.get, ROLES)):
                 found = sorted(task.folder.glob(f"*/exports/{own['file']}"))
                 chosen += [(path, own) for path in found[:1]]

@@ -23,5 +23,5 @@ def outcome(member: Mapping[str, Any]) -> str:
     if asked is None or not mean:
         return ""
     so_far = " so far" if mean["seeds"] < len(member["seeds"]) else ""
-    short = asked - mean["top1"]
+    short = round(asked - mean["top1"], 9)  # 100 * (9540 / 10000) is a hair below 95.4
     return f"met{so_far}" if short <= 0 else f"missed{so_far} by {short:.2f}"

@@ -220,3 +220,26 @@ def test_markdown_escapes_names_and_a_terminal_does_not(pair):
     found = compare(old, old)
     assert "a\\|b" in markdown(found)
     assert "a|b" in lines(found)[0]
+
+
+def test_the_file_that_all_are_measured_by_is_no_comparison(pair):
+    """Or a check passes whose only model came under another name, whatever became of it."""
+
+    def rename(result):
+        _slower(10)(result)
+        _wrong(result, 100)
+        del result["models"][2:]
+        result["models"][1]["name"] = "pruned"
+
+    old, new = pair(rename)
+    stored = json.loads(old.read_text())
+    del stored["models"][2:]
+    old.write_bytes(results.as_bytes(results.seal(stored)))
+    found = compare(old, new)
+    assert [change.name for change in found.changes][1:] == ["mlp32-int8 and pruned"]
+    assert found.regressions
+    more = json.loads(new.read_text())
+    more["models"].append(more["models"][1] | {"name": "other"})
+    new.write_bytes(results.as_bytes(results.seal(more)))
+    with pytest.raises(EdgecifarError, match="have no file in common but the first"):
+        compare(old, new)

@@ -73,6 +73,17 @@ def test_damaged_parts_of_a_run_are_named(tmp_path, run_folders, name):
         load_run(folder)
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_predictions_that_were_cut_off_are_damaged(tmp_path, run_folders, kept):
+    folder = shutil.copytree(run_folders[0], tmp_path / "run")
+    path = folder / "predictions-test.npz"
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(
+        EdgecifarError, match=r"predictions-test\.npz is damaged: run `edgecifar eval"
+    ):
+        load_run(folder)
+
+
 def test_tells_folders_from_files(run_folders, bench_file, tmp_path):
     assert sort_inputs([bench_file, *run_folders]) == (run_folders, [bench_file])
     with pytest.raises(EdgecifarError, match="nowhere"):

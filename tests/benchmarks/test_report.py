@@ -11,10 +11,12 @@ from click.testing import CliRunner
 
 from edgecifar.benchmarks import report as report_package
 from edgecifar.benchmarks.commands import report
-from edgecifar.benchmarks.report.build import build_report
+from edgecifar.benchmarks.report.build import build_report, results_csv, results_markdown
+from edgecifar.benchmarks.report.load import load_bench
+from edgecifar.benchmarks.report.publish import dataset_of
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.results import seal
+from edgecifar.runtime.results import pack_classes, seal
 
 VOID = {"meta", "link", "img", "br", "wbr"}
 
@@ -155,6 +157,44 @@ def test_throttled_latencies_are_called_invalid(tmp_path, bench_result):
     page = build_report([], [path], tmp_path / "r.html").read_text()
     assert "The latencies are not valid" in page
     assert doubts[0] in page
+    shown = results_markdown([], [load_bench(path)])
+    assert f"These latencies are not valid: {doubts[0]}." in shown
+    assert "digit images" in shown.splitlines()[0], "what a reader must know comes first"
+    records = csv.DictReader(results_csv([], [load_bench(path)]).splitlines())
+    assert {record["doubts"] for record in records} == set(doubts)
+
+
+def test_a_csv_says_where_and_how_each_row_was_measured(tmp_path, bench_result):
+    paths = tmp_path / "here.json", tmp_path / "there.json"
+    for path, board in zip(paths, (None, "Raspberry Pi 4"), strict=True):
+        changed = bench_result | {"environment": bench_result["environment"] | {"board": board}}
+        path.write_text(json.dumps(seal(changed)))
+    text = results_csv([], [load_bench(path) for path in paths])
+    records = list(csv.DictReader(text.splitlines()))
+    assert [record["bench"] for record in records] == ["here.json"] * 3 + ["there.json"] * 3
+    assert {r["device"] for r in records if r["bench"] == "there.json"} == {"Raspberry Pi 4"}
+    first = bench_result["models"][0]
+    assert records[0]["threads"] == str(first.get("threads") or "")
+    assert records[0]["batch"] == "1"
+    assert records[0]["data"] == "digits"
+
+
+def test_pictures_of_other_images_are_refused(bench_file, bench_result, tmp_path, flat_digits):
+    names, labels = np.array(bench_result["data"]["classes"]), flat_digits.test[1]
+    for path, said in (("same", labels), ("other", np.roll(labels, 1))):
+        np.savez(
+            tmp_path / f"{path}.npz",
+            x_train=flat_digits.images, y_train=labels,
+            x_test=flat_digits.images, y_test=said, classes=names,
+        )  # fmt: skip
+    bench = load_bench(bench_file)
+    order = dataset_of(tmp_path / "same.npz", []).test.labels
+    told = bench_result | {"data": bench_result["data"] | {"labels": pack_classes(order, 10)}}
+    (tmp_path / "told.json").write_text(json.dumps(seal(told)))
+    assert dataset_of(tmp_path / "same.npz", [], [load_bench(tmp_path / "told.json")])
+    for path in ("same", "other"):
+        with pytest.raises(EdgecifarError, match="has not the test images of"):
+            dataset_of(tmp_path / f"{path}.npz", [], [bench])
 
 
 def test_names_are_escaped(tmp_path, bench_result):

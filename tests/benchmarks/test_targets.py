@@ -77,6 +77,20 @@ def test_the_answers_that_agree_are_counted_image_by_image(result):
     assert table.endswith("| met |\n")
 
 
+def test_a_target_that_is_just_reached_is_met(result):
+    """Shares times a hundred lie a hair beside the decimals that are asked for."""
+    rows = [row | {"accuracy": row["accuracy"] | {"top1": 100 * 0.954}} for row in result["models"]]
+    assert 100 * 0.954 < 95.4
+    assert row_of(result | {"models": rows}, top1=95.4)[-1] == "met"
+    assert row_of(result | {"models": rows}, top1=95.41)[-1] == "**missed: top-1**"
+
+
+def test_a_file_that_was_measured_in_two_ways_has_no_target(result):
+    twice = [row | {"threads": count} for row in result["models"] for count in (1, 4)]
+    with pytest.raises(EdgecifarError, match=f"'{OURS}' was measured 2 times: bench files"):
+        row_of(result | {"models": twice}, faster=2.0)
+
+
 def test_a_file_that_was_not_measured_is_named(result):
     with pytest.raises(EdgecifarError, match=r"no file 'resnet9'.*resnet8"):
         targets_table(result, (Target("resnet9", FLOAT),))

@@ -6,7 +6,7 @@ import pytest
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.benches import bench_view
 from edgecifar.benchmarks.report.load import Accuracy, Latency, Speedup, load_bench
-from edgecifar.benchmarks.report.tables import as_csv
+from edgecifar.benchmarks.report.records import as_csv, bench_records
 from edgecifar.benchmarks.report.verdict import Row, bench_rows, compare, decide
 from edgecifar.benchmarks.statistics import McNemar, PairedDifference
 from edgecifar.runtime.results import seal
@@ -126,7 +126,7 @@ def test_sizes_are_those_of_models_without_metadata(tmp_path, bench_result):
     assert "file" not in view.table.rows[0][size].detail
     (plot,) = [plot for plot in view.plots if plot.title == "Accuracy against size"]
     assert f"at {models[1]['payload_bytes'] / 1e3:.3g} kB" in plot.svg
-    record = list(csv.DictReader(as_csv(view.rows).splitlines()))[1]
+    record = list(csv.DictReader(as_csv(bench_records(load_bench(path))).splitlines()))[1]
     assert record["payload_bytes"] == str(models[1]["payload_bytes"])
     assert record["file_bytes"] == str(models[1]["file_bytes"])
 
@@ -142,7 +142,7 @@ def test_how_far_confidence_is_off_is_shown_where_it_was_measured(tmp_path, benc
     column = view.table.columns.index("Confidence off by")
     told = [row[column].text for row in view.table.rows]
     assert told == [f"0.88{words.SPACE}points", words.NOTHING, words.NOTHING]
-    records = csv.DictReader(as_csv(view.rows).splitlines())
+    records = csv.DictReader(as_csv(bench_records(load_bench(path))).splitlines())
     assert [record["ece"] for record in records] == ["0.0088", "", ""]
 
 
@@ -203,6 +203,40 @@ def test_files_of_one_name_are_told_apart(tmp_path, bench_result):
     path.write_text(json.dumps(seal(bench_result | {"models": models})))
     names = [row.name for row in bench_rows(load_bench(path))]
     assert names == ["mlp32-float32.tflite", "mlp32-int8", "mlp32-float32.onnx"]
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path, bench_result):
+    models = [dict(model) for model in bench_result["models"]]
+    for model, folder in zip(models, ("a/old", "a/new", "b/new"), strict=True):
+        model |= {"name": "model", "file": f"runs/{folder}/model.tflite"}
+    path = tmp_path / "twins.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models})))
+    bench = load_bench(path)
+    names = [row.name for row in bench_rows(bench)]
+    assert names == ["old/model.tflite", "a/new/model.tflite", "b/new/model.tflite"]
+    assert [*bench_view(bench, "b").origin.folded["SHA-256"]] == names
+
+
+def test_what_files_say_of_themselves_is_not_called_measured(tmp_path, bench_result):
+    own = {"accuracy": {"this": {"top1": 90.0, "low": 89.0, "high": 91.0, "n": 100}}}
+    models = [model | {"accuracy": None, "metadata": own} for model in bench_result["models"]]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models, "data": None})))
+    rule = decide(bench_rows(load_bench(path))).rule
+    assert rule.endswith(
+        "Judged by what files say of themselves, without a test on the same images."
+    )
+
+
+def test_nothing_is_recommended_where_nothing_was_measured(tmp_path, bench_result):
+    models = [
+        {"name": model["name"], "file": model["file"], "error": "it is truncated"}
+        for model in bench_result["models"]
+    ]
+    path = tmp_path / "failed.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models, "data": None})))
+    verdict = decide(bench_rows(load_bench(path)))
+    assert verdict.headline == f"Not measured: {models[0]['name']}"
 
 
 def test_runs_are_chosen_on_validation_images():

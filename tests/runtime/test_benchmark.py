@@ -229,6 +229,13 @@ def test_fewer_images(described, labelled_npz):
     assert np.array_equal(answers[0][:10], answers[1])
 
 
+def test_settings_that_change_what_is_measured_are_told():
+    """By them a finished bench is known again, on another device too."""
+    told = Settings(backends=("litert",), profile=True, batches=(8,)).as_json()
+    assert (told["backends"], told["profile"], told["batch"]) == (["litert"], True, 8)
+    assert not {"backends", "profile", "batch"} & set(Settings().as_json())
+
+
 def test_an_interrupted_bench_goes_on(described, labelled_npz, tmp_path):
     journal, told = tmp_path / "journal", []
     files = [described / "float32.tflite", described / "int8.tflite"]

@@ -4,7 +4,14 @@ import sys
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import alone_in, read_json, write_json, write_rows, write_whole
+from edgecifar.train.files import (
+    alone_in,
+    discard,
+    read_json,
+    write_json,
+    write_rows,
+    write_whole,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -56,3 +63,14 @@ def test_broken_json_is_named(tmp_path):
     path.write_text("{")
     with pytest.raises(EdgecifarError, match=r"run\.json is not valid JSON"):
         read_json(path)
+
+
+def test_a_linked_folder_is_emptied_and_stays_linked(tmp_path):
+    behind, link = tmp_path / "disk" / "run", tmp_path / "run"
+    behind.mkdir(parents=True)
+    (behind / "old").touch()
+    link.symlink_to(behind)
+    discard(link)
+    assert link.is_symlink()
+    assert [*link.iterdir()] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "run"]

@@ -105,7 +105,7 @@ def test_killed_training_ends_as_if_it_had_not_been(digits, tmp_path):
 def test_ctrl_c_says_what_is_kept(tmp_path):
     status, errors = interrupt(tmp_path / "run", signal.SIGINT)
     assert status == 130
-    assert "epochs are kept: the same command goes on" in errors
+    assert "epochs are kept: the same command, without --force, goes on" in errors
     assert "Traceback" not in errors
 
 
@@ -114,6 +114,21 @@ def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
     with pytest.raises(EdgecifarError, match=r"no longer finite in epoch 1.*lower learning_rate"):
         train("baseline", digits, hot, tmp_path / "hot")
     assert newest_checkpoint(tmp_path / "hot") is None
+
+
+def test_float16_does_not_go_on_in_float32(digits, tmp_path):
+    """Whose optimizer scales no losses: the checkpoint is whole, and says so."""
+    half = dataclasses.replace(SHORT, epochs=1, precision="float16")
+    run = train("baseline", digits, half, tmp_path / "run")
+    for made in ("metrics.json", "model.h5"):  # as if it had been killed
+        (run.path / made).unlink()
+    run.update(recipe=run.info["recipe"] | {"precision": "float32"})  # as auto is on a CPU
+    single = dataclasses.replace(half, precision="float32")
+    with pytest.raises(
+        EdgecifarError, match=r"begun in float16 and would go on in float32.* a GPU"
+    ):
+        train("baseline", digits, single, run.path)
+    assert newest_checkpoint(run.path) is not None
 
 
 def test_early_stopping_waits_its_patience(digits, tmp_path):

@@ -115,6 +115,15 @@ def finished(digits, quick_training, tmp_path):
     return run
 
 
+def test_what_only_one_of_two_runs_has_tells_them_apart(digits, quick_training, tmp_path):
+    transferred = begin(tmp_path / "run", digits, quick_training, transfer={"weights": "none"})
+    with pytest.raises(EdgecifarError, match=r"was begun with transfer .*, not None"):
+        begin(transferred.path, digits, quick_training)
+    begin(tmp_path / "other", digits, quick_training)
+    with pytest.raises(EdgecifarError, match="was begun with transfer None, not"):
+        begin(tmp_path / "other", digits, quick_training, transfer={"weights": "none"})
+
+
 def test_force_replaces_a_run_and_an_empty_folder_needs_none(digits, quick_training, finished):
     empty = finished.beside("empty")
     empty.mkdir()

@@ -13,6 +13,7 @@ from edgecifar.runtime import modelfile, shipped
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import zoo
+from edgecifar.train.evaluate import evaluate_run
 from edgecifar.train.run import open_run
 from edgecifar.train.zoo.listing import print_architectures
 
@@ -53,6 +54,14 @@ def digits_zoo(monkeypatch, tmp_path, digits_run):
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_what_was_measured_of_a_model_that_ships_stays(digits_zoo, digits):
+    original = zoo.find("tiny").open_run()
+    evaluate_run(original, digits, "test")
+    again = zoo.find("tiny").open_run()
+    assert again.predictions("test") is not None
+    assert again.metrics == original.metrics
 
 
 def test_a_corrected_entry_reaches_the_cache(digits_zoo):

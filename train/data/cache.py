@@ -66,7 +66,11 @@ def cached(
             _build(root, index, source, source.read(reading), Path(work))
     except OSError as error:
         raise _explained(root, error) from error
-    return _open(root, index, source)
+    if built := _open(root, index, source):
+        return built
+    raise EdgecifarError(
+        f"{root} doesn't keep what is written there: set EDGECIFAR_CACHE elsewhere"
+    )
 
 
 def _explained(root: Path, error: OSError) -> EdgecifarError:
@@ -141,21 +145,22 @@ def _build(root: Path, index: Path, source: Source, data: Parts, work: Path) -> 
         split: (identity[part][0][rows], identity[part][1][rows])
         for split, (part, rows) in plan.items()
     }
+    _require_one_size(data.parts)
     scaled_to = next(filter(None, (images.scaled_to for images in data.parts.values())), None)
     mark = fingerprint(data.classes, divided, scaled_to)
+    counts = {split: len(rows) for split, (_, rows) in plan.items()}
     if source.official and scaled_to is None:
-        _check_published(source, mark, {split: len(rows) for split, (_, rows) in plan.items()})
+        _check_published(source, data.name, mark, counts)
     ready = work / "ready"
     ready.mkdir()
     _write_arrays(ready, data.parts, plan)
-    counts = {split: len(rows) for split, (_, rows) in plan.items()}
     meta = {"format": _FORMAT, "classes": data.classes, "counts": counts}
     (ready / "meta.json").write_text(json.dumps(meta))
     target = root / "datasets" / mark
     if _read(target) is None:
         shutil.rmtree(target, ignore_errors=True)
         os.replace(ready, target)
-    name = "cifar10" if mark == CIFAR10_FINGERPRINT else source.name
+    name = "cifar10" if mark == CIFAR10_FINGERPRINT else data.name or source.name
     skipped = [problem for decoded in data.parts.values() for problem in decoded.skipped]
     entry = {"fingerprint": mark, "name": name, "skipped": skipped, "source": source.location}
     (work / "entry.json").write_text(json.dumps(entry))
@@ -163,9 +168,20 @@ def _build(root: Path, index: Path, source: Source, data: Parts, work: Path) -> 
     os.replace(work / "entry.json", index)
 
 
-def _check_published(source: Source, mark: str, counts: dict[str, int]) -> None:
+def _require_one_size(parts: dict[str, Decoded]) -> None:
+    """Raise EdgecifarError where parts, each of one size, are of several."""
+    sizes = {part: images.images.shape[1:3] for part, images in parts.items()}
+    if len(set(sizes.values())) > 1:
+        told = " and ".join(f"{part} {width}x{height}" for part, (height, width) in sizes.items())
+        raise EdgecifarError(
+            f"mixed image sizes ({told}): scale all with --image-size N (or HxW), such as "
+            f"--image-size {min(min(size) for size in sizes.values())}"
+        )
+
+
+def _check_published(source: Source, name: str, mark: str, counts: dict[str, int]) -> None:
     """Compare an archive that holds as many images as CIFAR-10 with what was published."""
-    full = source.name == "cifar10" and sum(counts.values()) == _CIFAR10_IMAGES
+    full = name == "cifar10" and sum(counts.values()) == _CIFAR10_IMAGES
     if full and mark != CIFAR10_FINGERPRINT:
         raise EdgecifarError(
             f"{source.location} is altered, its images or labels are not CIFAR-10's: "

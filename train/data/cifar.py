@@ -55,16 +55,12 @@ def is_official(path: Path) -> bool:
     return _batches_folder(path) is not None
 
 
-def set_name(path: Path) -> str:
-    """Return "cifar10" or "cifar100", as far as the path tells."""
-    return "cifar100" if "100" in path.name else "cifar10"
-
-
-def read(path: Path) -> tuple[tuple[str, ...], dict[str, Part]]:
+def read(path: Path) -> tuple[str, tuple[str, ...], dict[str, Part]]:
     """Read an archive or the folder of its extracted files.
 
-    Returns the class names and, for "train" and "test", images uint8 [N, 32, 32, 3] with labels
-    int64 [N]. Raises EdgecifarError if a file is missing, truncated or not what CIFAR publishes.
+    Returns "cifar10" or "cifar100", the class names and, for "train" and "test", images uint8 [N,
+    32, 32, 3] with labels int64 [N]. Raises EdgecifarError if a file is missing, truncated or not
+    what CIFAR publishes.
     """
     files = _read_folder(path) if path.is_dir() else _read_tar(path)
     layout = next((known for known in _LAYOUTS if known.test in files), None)
@@ -76,10 +72,11 @@ def read(path: Path) -> tuple[tuple[str, ...], dict[str, Part]]:
     classes = _guarded(layout.decode_classes, files, layout.classes_file, path)
     train = [_batch(layout, files, name, len(classes), path) for name in layout.train]
     images, labels = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
-    return classes, {
+    parts = {
         "train": (images, labels),
         "test": _batch(layout, files, layout.test, len(classes), path),
     }
+    return layout.name, classes, parts
 
 
 def _batches_folder(path: Path) -> Path | None:

@@ -36,6 +36,7 @@ class Parts:
 
     classes: tuple[str, ...]
     parts: dict[str, Decoded]
+    name: str | None = None  # of the set, where what is in the files tells it
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def recognise(path: Path) -> Source:
     stamp = [str(path), _stamp(path)]
     suffix = path.suffix.lower()
     if cifar.is_official(path):
-        return Source(
-            cifar.set_name(path), str(path), stamp, lambda r: _from_cifar(path, r), official=True
-        )
+        return Source(path.stem, str(path), stamp, lambda r: _from_cifar(path, r), official=True)
     if suffix == ".npz":
         return Source(path.stem, str(path), stamp, lambda r: _from_npz(path, r))
     if path.is_dir() or suffix == ".zip":
@@ -84,15 +83,24 @@ def digits() -> Source:
 
 
 def _stamp(path: Path) -> Any:
-    """Sizes and times of the files at a path: what tells a changed set without reading it."""
+    """Sizes and times of the files at a path: what tells a changed set without reading it.
+
+    Links are followed, as they are when it is read.
+    """
     if path.is_file():
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
-    found = []
-    for parent, folders, files in os.walk(path):
+    found, seen = [], set()
+    for parent, folders, files in os.walk(path, followlinks=True):
         folders.sort()
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
         for name in sorted(files):
-            status = os.lstat(os.path.join(parent, name))
+            file = os.path.join(parent, name)
+            status = os.stat(file) if os.path.exists(file) else os.lstat(file)
             found.append([os.path.relpath(parent, path), name, status.st_size, status.st_mtime_ns])
     return found
 
@@ -124,8 +132,8 @@ def _from_npz(path: Path, reading: Reading) -> Parts:
 
 
 def _from_cifar(path: Path, reading: Reading) -> Parts:
-    classes, parts = cifar.read(path)
-    return Parts(classes, _scaled(parts, reading))
+    name, classes, parts = cifar.read(path)
+    return Parts(classes, _scaled(parts, reading), name)
 
 
 def _scaled(

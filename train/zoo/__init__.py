@@ -83,7 +83,8 @@ class Shipped:
         stored = run.path / "model.h5"
         # After an upgrade the same model may have another entry.
         same = run.complete and run.info == pinned["run"] and stored.read_bytes() == model
-        if not same or not pinned["metrics"].items() <= run.metrics.items():
+        # Figures that were measured again since stay.
+        if not same or not pinned["metrics"].keys() <= run.metrics.keys():
             write_whole(run.path, lambda partial: self._lay_out(Run(partial), model))
         return run
 

@@ -97,6 +97,21 @@ def test_nor_does_one_that_fails_in_another_way(folder, digits, monkeypatch):
     assert len(outcome.failures) > 1
 
 
+def test_a_member_whose_answers_were_cut_off_is_told_as_an_earlier_result_has_it(
+    folder, digits, capsys
+):
+    task = task_of(folder, "first")
+    answers = task.folder / task.recipe.architecture / "predictions-test.npz"
+    answers.write_bytes(answers.read_bytes()[:100])
+    _, before = again(folder, digits, only=["none"])
+    assert (
+        capsys.readouterr().err.count("predictions-test.npz is damaged: run `edgecifar eval") == 1
+    )
+    (folder / "runs" / "small" / "small-study.json").unlink()
+    _, after = again(folder, digits, only=["none"])
+    assert seeds_of(before) == seeds_of(after) | {"first": [0]}
+
+
 def test_seeds_that_no_generator_takes():
     for seed in (-1, 2**32):
         with pytest.raises(EdgecifarError, match=r"seed is .*: it must be 0 to 4294967295"):

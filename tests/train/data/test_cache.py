@@ -51,6 +51,32 @@ def test_changed_files_are_read_again(helpers, sample, tmp_path):
     assert load(folder).fingerprint != first.fingerprint
 
 
+def test_changed_files_behind_links_are_read_again(helpers, sample, tmp_path):
+    helpers.images(tmp_path / "real", *sample.train)
+    (tmp_path / "set").mkdir()
+    for folder in (tmp_path / "real").iterdir():
+        (tmp_path / "set" / folder.name).symlink_to(folder)
+    (tmp_path / "real" / "one" / "around").symlink_to(tmp_path / "real")  # without end
+    first = load(tmp_path / "set")
+    (tmp_path / "real" / "one" / "0001.png").unlink()
+    assert load(tmp_path / "set").fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("sizes", [(40, 32), (32, 40), (28, 32)])
+def test_parts_of_several_sizes_are_refused(tmp_path, sizes):
+    """Each of one size: bytes of the larger would be read as images of the smaller."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, size in zip(("train", "test"), sizes, strict=True):
+        arrays[f"x_{part}"] = rng.integers(0, 256, (40, size, size, 3), np.uint8)
+        arrays[f"y_{part}"] = np.arange(40) % 2
+    np.savez(tmp_path / "set.npz", **arrays)
+    told = rf"train {sizes[0]}x{sizes[0]} and test {sizes[1]}x{sizes[1]}.*--image-size {min(sizes)}"
+    with pytest.raises(EdgecifarError, match=f"mixed image sizes .{told}"):
+        load(tmp_path / "set.npz")
+    assert load(tmp_path / "set.npz", image_size=(32, 32)).test.images.shape == (40, 32, 32, 3)
+
+
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "meta.json"])
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
 def test_damaged_cache_is_built_again(containers, cache, name, damage):

@@ -129,4 +129,5 @@ def test_cifar100(helpers, sample, tmp_path):
     for part, (images, labels) in sample.parts().items():
         both = np.stack([np.zeros_like(labels), labels], axis=1).astype(np.uint8)
         binary[f"{part}.bin"] = np.hstack([both, helpers.rows(images)]).tobytes()
-    assert load(helpers.files(tmp_path / "bin", binary)).fingerprint == python.fingerprint
+    plain = load(helpers.files(tmp_path / "bin", binary))
+    assert (plain.name, plain.fingerprint) == ("cifar100", python.fingerprint)
