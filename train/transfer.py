@@ -131,6 +131,7 @@ def train(
     from edgecifar.train.devices import start_strategy
     from edgecifar.train.features import fit_head
     from edgecifar.train.loop import require_batches
+    from edgecifar.train.precision import policy_for
     from edgecifar.train.session import finish, fit_built, seeded_build
 
     require_batches(dataset, settings)
@@ -152,7 +153,9 @@ def train(
             "top1": round(100 * max(row["val_accuracy"] for row in result.history), 2),
         }
         run.update(head=run.info.get("head") or told)  # that of a run that goes on is told
+    computed_in = "float32"  # as heads are
     if transfer.weights == "none" or transfer.unfreeze:
+        computed_in = policy_for(settings.precision)
         weights = model.get_weights()
 
         def build() -> "keras.Model":
@@ -171,7 +174,7 @@ def train(
             devices=devices,
         )
     thaw(model)  # a file remembers what was frozen, and later stages train everything
-    finish(run, model, dataset, result)
+    finish(run, model, dataset, result, computed_in=computed_in)
     for features in (run.path / "head").glob("features-*.npy"):
         features.unlink()
     return run

@@ -86,8 +86,10 @@ def test_only_the_last_layers_change(few, weights, tmp_path):
 
 def test_a_frozen_backbone_ends_after_the_head(few, weights, tmp_path):
     transfer = Transfer(str(weights), backbone_size=32, unfreeze=0, head=Head(epochs=3))
-    run = train(NAME, few, QUICK, transfer, tmp_path / "run")
+    half = dataclasses.replace(QUICK, precision="float16")  # of a second phase, if there were one
+    run = train(NAME, few, half, transfer, tmp_path / "run")
     assert run.complete
+    assert run.info["computed_in"] == "float32"
     assert not (run.path / "checkpoints").exists()
     np.testing.assert_array_equal(history(run.path), history(run.path / "head"))
     told = run.info["head"]
