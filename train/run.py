@@ -298,7 +298,7 @@ def _require_same(run: Run, identity: dict[str, Any]) -> None:
     info = run.info
     if "parent_model" not in info:  # begun by a version that didn't note it
         asked.pop("parent_model", None)
-    asked = dict.fromkeys(_OPTIONAL) | asked
+    asked |= {key: None for key in _OPTIONAL if key not in asked}
     found = {key: info.get(key, _ABSENT.get(key)) for key in asked}
     found["recipe"] = completed(Training, found["recipe"])
     if found["dataset"]["fingerprint"] == asked["dataset"]["fingerprint"]:
