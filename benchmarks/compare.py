@@ -67,10 +67,10 @@ def compare(
     Files are matched by name (and interpreter, threads, batch and path where one name is there
     several times); two results with one file each are matched whatever its name. Where both begin
     with the same file, it is what the others are measured by: it has no slowdown itself, and counts
-    neither for these rules nor as a comparison. Raises
-    EdgecifarError if a result was edited or is of another schema, and if the two can't be
-    compared: other images or none in one of them, and unless `accuracy_only` another device,
-    interpreter, number of threads or of images a call, or an invalid run.
+    neither for these rules nor as a comparison. Raises EdgecifarError if a result was edited or is
+    of another schema, and if the two can't be compared: other images or none in one of them, and
+    unless `accuracy_only` another device, interpreter, number of threads or of images a call, or an
+    invalid run.
     """
     limits = limits or Limits()
     before, after = results.read(old), results.read(new)
@@ -83,22 +83,23 @@ def compare(
                     f"{path} is invalid ({result['doubts'][0]}): measure it again, or compare "
                     "with --accuracy-only"
                 )
-    rows, shared = (before["models"], after["models"]), _share_first(before, after)
+    old_rows, new_rows = before["models"], after["models"]
+    shared = _share_first(before, after)
     # What all are measured by is no comparison, and doesn't stand for one that is missing.
-    pairs, only_old, only_new = _match(*(of[shared:] for of in rows))
+    pairs, only_old, only_new = _match(old_rows[shared:], new_rows[shared:])
     if not pairs:
         raise EdgecifarError(
             f"{old} and {new} have no file in common{' but the first' if shared else ''}: bench "
             "files of the same name"
         )
     if shared:
-        pairs = [(rows[0][0]["name"], rows[0][0], rows[1][0]), *pairs]
+        pairs = [(old_rows[0]["name"], old_rows[0], new_rows[0]), *pairs]
     changes = []
     for name, first, second in pairs:
         slowdown = None
         if not accuracy_only:
             _require_same_call(name, first, second)
-            yardstick = shared and first is rows[0][0]
+            yardstick = shared and first is old_rows[0]
             slowdown = None if yardstick else _slowdown(first, second, shared)
         changes.append(_change(name, (first, second), slowdown, (before, after), limits))
     if not any(change.accuracy or change.slowdown or change.regressions for change in changes):

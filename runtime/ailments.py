@@ -17,7 +17,7 @@ _WHEELS: dict[str, dict[str, tuple[str, ...]]] = {
 _NEWEST_PYTHON = {"tflite-runtime": (3, 11)}
 # Signals by their numbers everywhere but on Windows, which has no names for them.
 TIMED_OUT = 14  # SIGALRM
-_KILLED = 9
+KILLED = 9
 _SYSTEMS = {"darwin": " on macOS", "win32": " on Windows"}
 _32_BIT = "armv7l"
 # What pip's own package is of no use for: it is tied to the system's libraries.
@@ -95,7 +95,7 @@ def killed(
         )
     if number == TIMED_OUT:
         return complaint, "look for a slow disk or full memory"
-    if number == _KILLED:
+    if number == KILLED:
         return "the system killed it, most likely for want of memory", "close other programs"
     try:
         ending = signal.Signals(number).name

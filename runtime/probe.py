@@ -18,7 +18,6 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import cache_folder
 from edgecifar.runtime.modelfile import ModelFile
 
-_KILLED = 9  # SIGKILL, which Windows has no name for
 _TIMEOUT = 120  # seconds; the slowest Pi needs about 10 for import, load and the runs below
 _RUNS = 10  # enough for lazily allocated memory to be there
 _CHILD = "from edgecifar.runtime.probe import main; sys.exit(main(sys.argv[1:]))"
@@ -144,7 +143,9 @@ def _leave(mark: Path | None) -> None:
 def _ending(number: int, backend: str) -> str:
     import signal
 
-    if number == _KILLED:  # the kernel's way to say so
+    from edgecifar.runtime.ailments import KILLED
+
+    if number == KILLED:  # the kernel's way to say so
         return (
             f"the system killed {backend} while it ran it, most likely for want of memory: "
             "close other programs, or take a smaller model"

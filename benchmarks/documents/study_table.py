@@ -85,6 +85,6 @@ def _footnote(study: StudyData) -> str:
         )
     for system in (system for system in study.members if _missed(system) and system.tried):
         parts.append(f"{system.label}, {system.outcome.partition(' by ')[0]}: {system.tried}")
-    for doubts in (bench.raw.get("doubts") for bench in study.benches):
-        parts += [f"These latencies are not valid: {'; '.join(doubts)}."] if doubts else []
+    for bench in study.benches:
+        parts += words.invalid(bench.raw.get("doubts"))
     return f"{' '.join(parts)} {study.raw['note']}".rstrip()

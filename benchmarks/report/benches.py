@@ -13,7 +13,6 @@ from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.tables import Table
 from edgecifar.benchmarks.report.verdict import Row, Verdict, bench_rows, decide
 
-INVALID = "These latencies are not valid: {}."
 _COSTS = {"latency": "µs", "size": "kB", "energy": "mJ"}  # and their units
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.asked import targets_of
-from edgecifar.benchmarks.report.benches import INVALID, BenchView, bench_view, tiles
+from edgecifar.benchmarks.report.benches import BenchView, bench_view, tiles
 from edgecifar.benchmarks.report.changes import change_views, device_table
 from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
@@ -83,7 +83,7 @@ def results_markdown(runs: Sequence[Run], benches: Sequence[Bench]) -> str:
     parts = _notices(runs, benches)
     for view in views:
         parts.append(f"**{view.verdict.headline}** on {view.device}. {view.verdict.reason}")
-        parts += [INVALID.format("; ".join(view.doubts))] if view.doubts else []
+        parts += words.invalid(view.doubts)
     parts += [markdown(table) for view in views for table in _tables(view)]
     if runs:
         parts.append(markdown(training_table(runs)[0]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecifar.benchmarks.report import many, study_tables, tables, words
-from edgecifar.benchmarks.report.benches import INVALID, Tile, bench_view
+from edgecifar.benchmarks.report.benches import Tile, bench_view
 from edgecifar.benchmarks.report.figures import Point
 from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.many import Standing
@@ -95,7 +95,7 @@ def study_markdown(study: StudyData) -> str:
     told = [study_tables.standings(study), study_tables.repetitions(study)]
     told += [study_tables.ablation(study)]
     shown = [tables.markdown(table) for table in told if table.rows]
-    doubts = [INVALID.format("; ".join(of)) for b in study.benches if (of := b.raw.get("doubts"))]
+    doubts = [said for bench in study.benches for said in words.invalid(bench.raw.get("doubts"))]
     notices = [digits_notice()] if _on_digits(study) else []
     told = [f"{text}\n" for text in (*notices, *doubts)]
     return "\n".join([*told, *shown, study.raw["note"]]).rstrip("\n") + "\n"

@@ -1,4 +1,4 @@
-"""The results as tables: cells for the page, Markdown for a README, CSV for a spreadsheet."""
+"""The results as tables: cells for the page, and Markdown for a README."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

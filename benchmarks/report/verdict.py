@@ -245,10 +245,10 @@ def comparable(run: Run, first: Run) -> bool:
 def _distinct_names(bench: Bench) -> list[str]:
     """Name files as they name themselves, and by what tells those of one name apart."""
     told = [model.name for model in bench.models]
-    files = [Path(str(model.raw.get("file", model.name))).name for model in bench.models]
+    paths = [str(model.raw.get("file", model.name)) for model in bench.models]
+    files = [Path(path).name for path in paths]
     twins = _with_several(told, files)
     told = [file if name in twins else name for name, file in zip(told, files, strict=True)]
-    paths = [str(model.raw.get("file", model.name)) for model in bench.models]
     twins = _with_several(told, paths)
     told = [
         _end_of(path, {other for one, other in zip(told, paths, strict=True) if one == name})

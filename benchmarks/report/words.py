@@ -1,6 +1,6 @@
 """Numbers in the form in which people read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgecifar.runtime.statistics import Estimate
@@ -138,6 +138,11 @@ def ratios(low: float | None, high: float | None) -> str:
         return ""
     places = ratio_places((low + high) / 2)
     return interval(low, high, lambda value: f"{value:.{places}f}")
+
+
+def invalid(doubts: Sequence[str] | None) -> list[str]:
+    """Say that latencies are not valid, and why; nothing if there is no doubt of them."""
+    return [f"These latencies are not valid: {'; '.join(doubts)}."] if doubts else []
 
 
 def moment(text: str | None) -> str:
