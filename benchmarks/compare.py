@@ -22,7 +22,7 @@ class Limits:
     max_slowdown: float = 1.1
 
     def __post_init__(self) -> None:
-        if self.max_drop < 0 or self.max_slowdown < 1:
+        if not (self.max_drop >= 0 and self.max_slowdown >= 1):  # nor NaN
             raise EdgecifarError("the drop is 0 points or more, and the slowdown 1 or more")
 
 

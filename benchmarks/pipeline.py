@@ -75,7 +75,8 @@ def is_finished(
     models = bench.get("runs")
     if not models or any("error" in row for row in bench["models"]):
         return False
-    if bench["data"]["fingerprint"] != dataset.fingerprint:
+    measured = bench["data"]  # of which older versions told the whole set's fingerprint alone
+    if measured.get("dataset_fingerprint", measured["fingerprint"]) != dataset.fingerprint:
         return False
     runs = {Run(out / name): digest for name, digest in models.items()}
     return is_wanted(bench["recipe"]) and all(
@@ -88,22 +89,17 @@ def _measure(
 ) -> dict[str, Any]:
     """Return the sealed bench of `files` with the recipe, and the models that they were made of."""
     from edgecifar.runtime.benchmark import Settings, bench
-    from edgecifar.runtime.labelled import Labelled
+    from edgecifar.runtime.labelled import as_packed
 
     announce("measuring accuracy and latency")
-    test = Labelled(
-        images=dataset.test.images,
-        labels=dataset.test.labels,
-        classes=dataset.classes,
-        fingerprint=dataset.fingerprint,
-        name=dataset.name,
-    )
+    test = as_packed(dataset.test.images, dataset.test.labels, dataset.classes, dataset.name)
     result = bench(files, data=test, settings=Settings((recipe.threads,)))
     for row in result["models"]:
         if "error" in row:
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
     made = {run.name: run.digest for run in runs}
-    return results.seal(result | {"recipe": recipe.as_json(), "runs": made})
+    data = result["data"] | {"dataset_fingerprint": dataset.fingerprint}
+    return results.seal(result | {"data": data, "recipe": recipe.as_json(), "runs": made})
 
 
 def _export(run: Run, dataset: "Dataset", formats: tuple[str, ...]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import click
 
+from edgecifar.runtime.commands import one_line
 from edgecifar.runtime.errors import EdgecifarError
 
 
@@ -12,5 +13,5 @@ class Program(click.Command):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except EdgecifarError as error:
-            raise click.ClickException(str(error)) from error
+        except (EdgecifarError, OSError) as error:
+            raise click.ClickException(one_line(error)) from error

@@ -2,7 +2,7 @@
 
 import dataclasses
 import glob
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,14 @@ class Exported:
         return plain | {"first_diverging_layer": plain.pop("diverging")}
 
 
+class PartlyExportedError(EdgecifarError):
+    """Some formats failed, and `exported` are the others' files."""
+
+    def __init__(self, problem: str, exported: "Sequence[Exported]"):
+        super().__init__(problem)
+        self.exported = tuple(exported)
+
+
 def export(
     run: Run,
     dataset: "Dataset",
@@ -95,12 +103,14 @@ def export(
     their kind, if that is there. What was found of each file is kept beside them in exports.json,
     in the run's own folder if the files go there. Raises EdgecifarError before any work if a file
     is there already (without `force`), and without leaving a file if an int8 file computes in
-    floats or a float file differs from Keras.
+    floats or a float file differs from Keras. The other formats are written all the same:
+    PartlyExportedError then tells which were.
     """
     int8, folder = int8 or Int8(), folder or run.exports
     model = run.load_model()
     forms = _formats(run, model, dataset, list(formats), int8)
     _refuse_files(run, folder, forms.values(), searched=int8.max_drop is not None, force=force)
+    _require_own(_record_of(run, folder))
     run.require_data(dataset)
     number = _calibrate(run, model, report)
     calibration = int8.images(model, dataset, forms.values())
@@ -110,17 +120,27 @@ def export(
         _refuse_files(run, folder, forms.values(), force=force)
     reference = _reference(run, model, dataset)
     job = _Job(run, model, number, dataset.classes, calibration, reference)
-    exported, warned = [], set()
+    exported, failed, warned = [], [], set()
     for form in forms.values():
         path = folder / form.file_name(run.name)
-        exported.append(job.write(form, path))
+        try:
+            exported.append(job.write(form, path))
+        except EdgecifarError as error:
+            failed.append(error)
+            continue
         _record(exported[-1], _record_of(run, folder))
         payload = modelfile.read(path).payload
         for line in range_warnings(model, form, payload, calibration):
             if line not in warned:  # two int8 files have the same ranges
                 report(line)
             warned.add(line)
-    return _timed(run, exported, report) if timed else exported
+    if timed and exported:
+        exported = _timed(run, exported, report)
+    if failed and exported:
+        raise PartlyExportedError("; ".join(map(str, failed)), exported)
+    if failed:
+        raise failed[0]
+    return exported
 
 
 def _calibrate(run: Run, model: "keras.Model", report: Report) -> float:
@@ -183,6 +203,13 @@ def _refuse_files(
         # Which layers are in float isn't known yet. If none, the search ends as it begins.
         for other in sorted(folder.glob(f"{glob.escape(path.stem)}-float-*{path.suffix}")):
             refuse_existing(other, force=force)
+
+
+def _require_own(record: Path) -> None:
+    """Raise EdgecifarError if what stands where a record goes is none of ours."""
+    found = read_json(record) if record.exists() else {"files": {}}
+    if not (isinstance(found, dict) and isinstance(found.get("files"), dict)):
+        raise EdgecifarError(f"{record} is no record of exports: give another --out, or rename it")
 
 
 def _record(item: Exported, path: Path) -> None:

@@ -56,6 +56,17 @@ def hold(model: "keras.Model", masks: Masks) -> list[Held]:
     return held
 
 
+def hold_still(model: "keras.Model", name: str) -> None:
+    """Keep the weights of the layer called `name`, if there is one, in all further training.
+
+    Wrapped for quantization a frozen layer's weights are trained all the same.
+    """
+    for layer in model.layers:
+        if getattr(layer, "layer", layer).name == name:
+            for variable in layer.trainable_weights:
+                getattr(variable, "_variable", variable)._constraint = _Still(variable.numpy())
+
+
 def require_held(held: Iterable[Held]) -> None:
     """Raise EdgecifarError, naming the layer, if a zero is gone."""
     for item in held:
@@ -99,3 +110,13 @@ class _Mask:
 
     def __call__(self, weight):
         return weight * self._mask
+
+
+class _Still:
+    """A constraint that puts back what was there."""
+
+    def __init__(self, values: np.ndarray):
+        self._values = values
+
+    def __call__(self, weight):
+        return self._values

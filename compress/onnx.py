@@ -1,9 +1,11 @@
 """Conversion of Keras models to ONNX bytes, raw pixels in and probabilities out."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgecifar.compress.conversion import converting
 from edgecifar.compress.tflite import with_raw_pixels
@@ -19,15 +21,39 @@ def to_onnx(model: "keras.Model") -> bytes:
 
     Raises EdgecifarError for an operation that ONNX has not.
     """
+    fed = with_raw_pixels(model)
+    with quiet_converters(), converting("ONNX"):
+        return from_keras(fed, "image", opset=17).SerializeToString()
+
+
+def from_keras(
+    model: "keras.Model", name: str, *, opset: int, channels_first: bool = False
+) -> "onnx.ModelProto":
+    """Return the ONNX graph of `model`, whose input gets that name and any batch size.
+
+    Raises onnx's own error for an operation that it doesn't know.
+    """
     import tensorflow as tf
     import tf2onnx
 
-    fed = with_raw_pixels(model)
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image")]
-    with quiet_converters(), converting("ONNX"):
-        proto, _ = tf2onnx.convert.from_keras(fed, input_signature=signature, opset=17)
-        require_known_operations(proto)
-    return proto.SerializeToString()
+    proto, _ = tf2onnx.convert.from_keras(
+        model,
+        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=name)],
+        opset=opset,
+        inputs_as_nchw=[name] if channels_first else None,
+        custom_op_handlers={"Erfc": (_write_erfc, [])},
+    )
+    require_known_operations(proto)
+    return proto
+
+
+def _write_erfc(graph: Any, node: Any, name: str, _: Sequence[Any]) -> None:
+    """Write TensorFlow's Erfc, of which GELU is made, as 1 - Erf: ONNX has no other."""
+    one = graph.make_const(f"{name}/one", np.ones((), np.float32)).output[0]
+    outputs, shape, dtype = node.output, node.output_shapes, node.output_dtypes
+    graph.remove_node(node.name)
+    erf = graph.make_node("Erf", node.input).output[0]
+    graph.make_node("Sub", [one, erf], outputs=outputs, shapes=shape, dtypes=dtype, name=name)
 
 
 def require_known_operations(proto: "onnx.ModelProto") -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecifar.compress.conversion import converting
 from edgecifar.compress.layers import Owners, owners_in
-from edgecifar.compress.onnx import quiet_converters, require_known_operations
+from edgecifar.compress.onnx import from_keras, quiet_converters
 from edgecifar.compress.selective import fused_with
 from edgecifar.compress.unwrap import unwrap
 from edgecifar.train.keras_files import is_quantization_aware
@@ -59,15 +59,9 @@ def to_onnx_int8(
 def _write_float(model: "keras.Model", path: Path) -> None:
     """Write the float graph with channels first, batch normalisation folded, shapes known."""
     import onnx
-    import tensorflow as tf
-    import tf2onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=_INPUT)]
-    proto, _ = tf2onnx.convert.from_keras(
-        model, input_signature=signature, opset=_OPSET, inputs_as_nchw=[_INPUT]
-    )
-    require_known_operations(proto)
+    proto = from_keras(model, _INPUT, opset=_OPSET, channels_first=True)
     raw = path.with_name("raw.onnx")
     onnx.save(proto, raw)
     quant_pre_process(raw, path, skip_symbolic_shape=True)

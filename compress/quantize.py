@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.calibration import calibration_images
-from edgecifar.compress.masks import hold, require_held, zeros_of
+from edgecifar.compress.masks import hold, hold_still, require_held, zeros_of
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.release import release
 from edgecifar.compress.selective import file_part, fused_with
 from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.normalisation import RANGE, normalise
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
@@ -145,6 +146,7 @@ def prepare(
     _fix_input_range(prepared)
     _drop_nothing(prepared)
     _calibrate(prepared, images)
+    hold_still(prepared, SHIFT)
     return prepared
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.folders import DAMAGED, PART_NAMES, WHOLE
+from edgecifar.runtime.folders import DAMAGED, PART_NAMES, WHOLE, require_usable
 
 _KERAS_PARTS = {"x_train": "train", "x_val": "validation", "x_valid": "validation"}
 _KERAS_PARTS["x_test"] = "test"
@@ -122,6 +122,7 @@ def _classes(
         )
     if count < 2:
         raise EdgecifarError(f"{path} has only one class: a classifier needs two or more")
+    require_usable(names or (), path)
     return names or tuple(str(number) for number in range(count))
 
 

@@ -167,7 +167,7 @@ def measure_accuracy(
     no probabilities.
 
     Raises:
-        EdgecifarError: the model doesn't have the classes of the data.
+        EdgecifarError: the model doesn't have the classes of the data, or answers with NaN.
 
     """
     classifier = row.classifier
@@ -180,6 +180,12 @@ def measure_accuracy(
         found.append(answers.indices)
         said.append(answers.probabilities)
         on_progress(min(total, start + _ACCURACY_BATCH), total)
+    scores = np.concatenate(said)
+    if spoilt := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise EdgecifarError(
+            f"{row.model.path}: it answers {spoilt:,} of {total:,} images with no numbers (NaN): "
+            "train it again at a lower rate, or export it as float32"
+        )
     predicted = np.argsort(positions)[np.concatenate(found)]
     correct = predicted == labelled.labels
     top1 = wilson(int(correct.sum()), total)
@@ -188,7 +194,7 @@ def measure_accuracy(
         "n": total,
         "low": top1.low,
         "high": top1.high,
-        "ece": _calibration_error(np.concatenate(said)[:, positions], labelled.labels),
+        "ece": _calibration_error(scores[:, positions], labelled.labels),
         "correct": pack_bits(correct),
         "predicted": pack_classes(predicted, len(labelled.classes)),
     }

@@ -17,6 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
+from edgecifar.runtime.errors import EdgecifarError
+
 _ROOT = Path("/")
 _POWERCAP = "sys/class/powercap"
 _WINDOWS = 5  # of so many seconds each
@@ -37,13 +39,22 @@ class Energy:
     source: str
 
 
+class NoReadingError(EdgecifarError):
+    """The machine's meter no longer answers."""
+
+
 class Meter(Protocol):
     """Something that tells how much energy passed while work was done."""
 
     source: str
 
     def joules(self, work: Callable[[], object]) -> float:
-        """Return the joules that the machine took while ``work`` ran."""
+        """Return the joules that the machine took while ``work`` ran.
+
+        Raises:
+            NoReadingError: it doesn't answer.
+
+        """
 
 
 def find_meter(root: Path = _ROOT) -> "Meter | None":
@@ -55,7 +66,12 @@ def find_meter(root: Path = _ROOT) -> "Meter | None":
 
 
 def measure(call: Callable[[], object], call_ns: float, meter: Meter) -> Energy:
-    """Measure the energy of a call that takes about ``call_ns`` nanoseconds."""
+    """Measure the energy of a call that takes about ``call_ns`` nanoseconds.
+
+    Raises:
+        NoReadingError: the meter doesn't answer.
+
+    """
     repeats = max(1, round(_WINDOW_SECONDS * 1e9 / max(call_ns, 1.0)))
 
     def work() -> None:
@@ -132,7 +148,7 @@ class Pmic:
 
         def sample() -> None:
             while not over.wait(_PMIC_SECONDS):
-                readings.append(watts(_read_pmic()))
+                readings.append(watts(_read_pmic()))  # 0 where it doesn't answer
 
         sampler = threading.Thread(target=sample, daemon=True)
         start = time.perf_counter()
@@ -141,7 +157,10 @@ class Pmic:
         seconds = time.perf_counter() - start
         over.set()
         sampler.join()
-        return float(np.mean(readings or [watts(_read_pmic())])) * seconds
+        answered = [reading for reading in (*readings, watts(_read_pmic())) if reading]
+        if not answered:
+            raise NoReadingError("vcgencmd no longer tells what the board draws")
+        return float(np.mean(answered)) * seconds
 
 
 def watts(text: str) -> float:

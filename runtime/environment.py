@@ -4,6 +4,7 @@ Everything is read from Linux's /proc and /sys below ``root``, which tests repla
 Pi's firmware is asked where they don't say; what a machine doesn't tell is None.
 """
 
+import math
 import os
 import platform
 import sys
@@ -169,25 +170,31 @@ def usage(root: Path = _ROOT) -> Usage:
     return Usage(time.monotonic(), _busy_seconds(root), time.process_time())
 
 
-def doubts(before: dict[str, Any], after: dict[str, Any], others: float | None = None) -> list[str]:
-    """Why latencies measured between two `state`s can't be trusted; empty if nothing says so.
+def doubts(before: dict[str, Any], *later: dict[str, Any]) -> list[str]:
+    """Why latencies measured from one `state` on can't be trusted; empty if nothing says so.
 
-    ``others`` is the share of all cores that other programs used meanwhile.
+    Throttling comes and goes: ``later`` are states of many moments, to the last.
     """
     now = {name for bit, name in _THROTTLED_BITS.items() if _THROTTLED_NOW >> bit & 1}
-    reported = set(after["throttled"] or ())
+    reported = {name for state in later for name in state["throttled"] or ()}
     serious = reported & now | reported - set(before["throttled"] or ())
     found = [f"the firmware reports: {name}" for name in sorted(serious)]
-    governors = before.get("governor"), after.get("governor")
-    if None not in governors and governors[0] != governors[1]:
-        found.append(f"the governor changed from {governors[0]} to {governors[1]}")
-    if others is not None and others > _BUSY:
-        found.append(f"other programs kept the processor {100 * others:.0f} % busy")
-    start, end = before["frequency_mhz"], after["frequency_mhz"]
+    governor, start = before["governor"], before["frequency_mhz"]
+    changed = [state["governor"] for state in later if state["governor"] not in (governor, None)]
+    if governor and changed:
+        found.append(f"the governor changed from {governor} to {changed[0]}")
+    slowest = min((state["frequency_mhz"] or math.inf for state in later), default=math.inf)
     # Under load a clock that scales goes up. On x86 the kernel's figure is a momentary one.
-    if before["governor"] == "performance" and start and end and end < 0.8 * start:
-        found.append(f"the clock fell from {start:.0f} to {end:.0f} MHz")
+    if governor == "performance" and start and slowest < 0.8 * start:
+        found.append(f"the clock fell from {start:.0f} to {slowest:.0f} MHz")
     return found
+
+
+def crowding(others: float | None) -> list[str]:
+    """Why latencies can't be trusted, if other programs used that share (0..1) of all cores."""
+    if others is None or others <= _BUSY:
+        return []
+    return [f"other programs kept the processor {100 * others:.0f} % busy"]
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,8 @@ def scan(path: Path) -> dict[str, tuple[Entry, ...]]:
 def class_names(parts: dict[str, tuple[Entry, ...]], path: Path) -> tuple[str, ...]:
     """Return the classes in their order (numbers by value, else alphabetical).
 
-    Raises EdgecifarError if parts disagree about them or there are fewer than two.
+    Raises EdgecifarError if parts disagree about them, there are fewer than two, or one has a name
+    that can't be used.
     """
     names = {part: {entry.label for entry in entries} for part, entries in parts.items()}
     first, *others = names
@@ -126,8 +127,32 @@ def class_names(parts: dict[str, tuple[Entry, ...]], path: Path) -> tuple[str, .
             f"{path} has only one class ({next(iter(names[first]))}): "
             "a classifier needs a folder for each of two or more"
         )
+    require_usable(sorted(names[first]), path)
     numbers = all(name.isdecimal() for name in names[first])
     return tuple(sorted(names[first], key=(lambda name: (int(name), name)) if numbers else None))
+
+
+def require_usable(classes: Sequence[str], source: Path) -> None:
+    """Raise EdgecifarError for class names that a model's file couldn't hold or tell apart."""
+    for number, name in enumerate(classes):
+        if name != name.strip() or name.splitlines() != [name]:
+            problem = "is empty, or has line breaks or outer spaces"
+        elif name in classes[:number]:
+            problem = "is that of two classes"
+        elif _is_no_text(name):
+            problem = "isn't text in UTF-8"
+        else:
+            continue
+        raise EdgecifarError(f"{source}: the class name {name!r} {problem}: rename the class")
+
+
+def _is_no_text(name: str) -> bool:
+    """Whether it holds bytes that aren't UTF-8, as Python reads them from a file system."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -234,13 +259,16 @@ def _without_wrappers(files: list[_File]) -> list[_File]:
 def _part_folders(files: list[_File]) -> dict[str, str]:
     """Map the top folders that are parts of the set to their part; {} if it has none.
 
-    A part holds class folders: `train` full of images, beside `plane`, is a class.
+    A part holds class folders: `train` full of images, beside `plane`, is a class. Two parts that
+    do are parts whatever else stands beside them.
     """
     tops = {file.parts[0] for file in files}
     flat = {file.parts[0] for file in files if len(file.parts) < 3}
     named = {top: PART_NAMES[top.lower()] for top in tops if top.lower() in PART_NAMES}
     only_parts = set(named) == tops and not flat
-    return named if only_parts or {"train", "test"} <= set(named.values()) else {}
+    filled = {part for top, part in named.items() if top not in flat}
+    several = len(filled) > 1 or {"train", "test"} <= set(named.values())
+    return named if only_parts or several else {}
 
 
 def _hint(source: Path) -> str:

@@ -25,9 +25,20 @@ from edgecifar.runtime.quiet import quiet_stderr
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+_READ = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".dib", ".gif"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".pbm"),
+    }
 )
+# So that what a phone or a camera took isn't left out without a word.
+_NOT_READ = frozenset(
+    {
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+    }
+)
+IMAGE_SUFFIXES = _READ | _NOT_READ
 """File name endings, in lower case, by which images in folders and zips are recognised."""
 
 # The others that Pillow knows include EPS, for which it starts Ghostscript without a time limit.
@@ -227,6 +238,9 @@ def _load(stream: BinaryIO, name: str) -> PillowImage.Image:
             image.load()
             return image
     except UnidentifiedImageError:
+        if (suffix := os.path.splitext(name)[1].lower()) in _NOT_READ:
+            told = f"{name} is a {suffix[1:].upper()} file, which isn't read"
+            raise ImageError(told, "convert it to JPEG or PNG") from None
         raise ImageError(f"{name} is not an image", "give a PNG, JPEG, WebP, BMP or GIF") from None
     except Image.DecompressionBombError:
         raise _too_large(name) from None

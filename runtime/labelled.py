@@ -12,7 +12,14 @@ from edgecifar.runtime.arrays import read_npz
 from edgecifar.runtime.decoding import Decoded, decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.folders import WHOLE, class_names, scan
-from edgecifar.runtime.splits import SPLITS, cut, fingerprint, missing_shares, order
+from edgecifar.runtime.splits import (
+    SPLITS,
+    cut,
+    digest_all,
+    fingerprint,
+    missing_shares,
+    order,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,14 @@ def read_labelled(
     decoded = decode(parts[part], classes, image_size=image_size)
     rows, identity = _select(split, part, parts, decoded, classes)
     return Labelled(decoded.images[rows], decoded.labels[rows], classes, identity, path.stem)
+
+
+def as_packed(
+    images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], name: str
+) -> Labelled:
+    """Return test images in memory with the fingerprint that a file packed of them has."""
+    content = {"test": (labels, digest_all(images))}
+    return Labelled(images, labels, classes, fingerprint(classes, content), name)
 
 
 def _from_npz(path: Path, split: str, image_size: tuple[int, int] | None) -> Labelled:

@@ -5,7 +5,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,13 +53,16 @@ def measure_rounds(
         row.result["latency_us"] = asdict(latency(rounds))
         if first is not None:
             row.result["ratio"] = asdict(ratio(rounds, samples[first]))
-    watch.note(too_wide(samples, plan, first))
+    watch.conclude(too_wide(samples, plan, first))
     if settings.energy:
         _energies(loaded, calls, done, on_progress)
 
 
 class _Watch:
-    """Writes down after each round what makes its times doubtful."""
+    """Writes down after each round what makes the times of this session doubtful.
+
+    The last record holds all: what passed, such as throttling, and how much else ran in the end.
+    """
 
     def __init__(self, done: Journal):
         self._done, self._start = done, done.find("start")["environment"]
@@ -67,12 +70,23 @@ class _Watch:
             governor = self._start.get("governor")
             self._start = self._start | environment.state() | {"governor": governor}
         self._usage, self._session = environment.usage(), uuid.uuid4().hex[:8]
+        self._states: list[dict[str, Any]] = []
+        self._record: dict[str, Any] | None = None  # of the last round, if there was any
 
-    def note(self, more: Sequence[str] = ()) -> None:
-        after = environment.state()
+    def note(self) -> None:
+        """Write down the state after a round."""
+        self._states.append(environment.state())
         others = self._usage.others(environment.usage())
-        doubts = [*environment.doubts(self._start, after, others), *more]
-        self._done.add("state", session=self._session, after=after, doubts=doubts)
+        doubts = environment.doubts(self._start, *self._states) + environment.crowding(others)
+        self._record = {"after": self._states[-1], "doubts": doubts}
+        self._done.add("state", session=self._session, **self._record)
+
+    def conclude(self, more: Sequence[str]) -> None:
+        """Write down further doubts; what ran since the last round is none."""
+        if more:
+            record = self._record or {"after": environment.state(), "doubts": []}
+            record = record | {"doubts": [*record["doubts"], *more]}
+            self._done.add("state", session=self._session, **record)
 
 
 def too_wide(samples: Samples, plan: TimingPlan, first: int | None) -> list[str]:
@@ -116,9 +130,17 @@ def _energies(
         known = done.find("energy", row=number)
         if known is None and meter:
             on_progress(f"energy of {row.path.name}")
-            value = energy.measure(call, 1e3 * row.result["latency_us"]["median"], meter)
-            known = done.add("energy", row=number, value=asdict(value))
+            known = done.add("energy", row=number, value=_energy(row, call, meter))
         row.result["energy_mj"] = known and known["value"]
+
+
+def _energy(
+    row: Candidate, call: Callable[[], object], meter: energy.Meter
+) -> dict[str, Any] | None:
+    try:
+        return asdict(energy.measure(call, 1e3 * row.result["latency_us"]["median"], meter))
+    except energy.NoReadingError:
+        return None
 
 
 def _pack(times: np.ndarray) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
+# Two-sided 98 % points of Student's distribution with 1 to 5 degrees of freedom.
+_T98 = (31.821, 6.965, 4.541, 3.747, 3.365)
 _RESAMPLES = 2000  # puts the ends of a 95 % bootstrap interval within a few percent of its width
 
 
@@ -71,13 +73,16 @@ def latency(rounds: Sequence[np.ndarray]) -> Latency:
     """Summarise one model's rounds of nanoseconds as microseconds.
 
     Calls of one round share its clock and temperature, so the interval comes from resampling
-    whole rounds, never single calls.
+    whole rounds, never single calls. With fewer than seven rounds, of which there must be two,
+    Student's 98 % interval is joined to it.
     """
     calls = np.concatenate(rounds) / 1e3
     median, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
     medians = _round_medians(rounds)
-    low, high = _interval(np.median(medians[_resamples(len(medians))], axis=1))
-    return Latency(median, p90, p99, len(calls), min(low, median), max(high, median))
+    ends = [median, *_interval(np.median(medians[_resamples(len(medians))], axis=1))]
+    if _are_few(medians):
+        ends += _student(medians)
+    return Latency(median, p90, p99, len(calls), min(ends), max(ends))
 
 
 def ratio(rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> Estimate:
@@ -87,19 +92,22 @@ def ratio(rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> Estim
     together. With the few rounds of a bench, which drift, that bootstrap interval alone is too
     narrow: one file against itself would differ from itself too often. So the exact 98 %
     interval of the median of the rounds' ratios is joined to it (order statistics: W. J. Conover,
-    Practical Nonparametric Statistics, 3.2).
+    Practical Nonparametric Statistics, 3.2). Fewer than seven rounds have none: theirs is
+    Student's, of the ratios' logarithms, with as much.
 
     Raises:
-        ValueError: the two have different numbers of rounds.
+        ValueError: the two have different numbers of rounds, or fewer than two.
 
     """
     ours, theirs = _round_medians(rounds), _round_medians(baseline)
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} rounds can't be paired with {len(theirs)}")
+    if len(ours) < 2:
+        raise ValueError("one round tells nothing of how far rounds differ")
     value = float(np.median(np.concatenate(rounds)) / np.median(np.concatenate(baseline)))
     picks = _resamples(len(ours))
     low, high = _interval(np.median(ours[picks], axis=1) / np.median(theirs[picks], axis=1))
-    exact = _median_interval(ours / theirs)
+    exact = (_student if _are_few(ours) else _median_interval)(ours / theirs)
     return Estimate(value, min(low, exact[0], value), max(high, exact[1], value))
 
 
@@ -144,9 +152,21 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 def _median_interval(values: np.ndarray) -> tuple[float, float]:
     """Bound the median by order statistics that miss it at most one time in fifty."""
     ordered, n = np.sort(values), len(values)
-    tail, rank = 0.5**n, 0
-    while tail + math.comb(n, rank + 1) * 0.5**n <= 0.01 and 2 * rank + 3 < n:
+    # In whole numbers of 2**-n: of a thousand rounds and more they are no floats.
+    tail, rank = 1, 0
+    while 100 * (tail + math.comb(n, rank + 1)) <= 2**n and 2 * rank + 3 < n:
         rank += 1
-        tail += math.comb(n, rank) * 0.5**n
-    # Even the extremes of fewer than seven rounds bound it less surely.
+        tail += math.comb(n, rank)
     return float(ordered[rank]), float(ordered[n - 1 - rank])
+
+
+def _are_few(rounds: np.ndarray) -> bool:
+    """Whether even the extremes of so many bound their median less surely than that."""
+    return len(rounds) - 2 < len(_T98)
+
+
+def _student(values: np.ndarray) -> tuple[float, float]:
+    """Bound the middle of two to six positive values, which differ by factors."""
+    logs = np.log(values)
+    half = _T98[len(logs) - 2] * logs.std(ddof=1) / math.sqrt(len(logs))
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))

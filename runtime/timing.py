@@ -42,8 +42,10 @@ class TimingPlan:
     most_rounds: int = 400
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.slice_ms <= 0 or self.warm_up_ms < 0:
-            raise EdgecifarError("rounds and slices must be positive: leave them at their defaults")
+        if self.rounds < 2:  # one tells nothing of how far rounds differ
+            raise EdgecifarError(f"rounds is {self.rounds}: give 2 or more, better 7 or more")
+        if self.slice_ms <= 0 or self.warm_up_ms < 0:
+            raise EdgecifarError("slices must be positive: leave them at their defaults")
         if self.precision is not None and not 0.001 <= self.precision < 1:
             raise EdgecifarError(
                 f"a precision of {100 * self.precision:g} % is out of reach: give 0.1 % to 99 %"

@@ -176,6 +176,7 @@ def trainer(
         return session.train, override(_usual(architecture), own)
     if "weights" not in asked:
         raise click.UsageError(f"to set {' and '.join(sorted(asked))} give --weights too")
+    transfer.require_used(asked, own)
     settings, how = transfer.usual(architecture)
     if asked["weights"] == "none":  # from random weights, which those are too slow for
         settings = _usual(architecture)

@@ -202,6 +202,8 @@ def open_run(path: Path) -> Run:
 
         if shipped := zoo.find(str(path)):
             return shipped.open_run()
+        if path.suffix and not path.exists():
+            raise EdgecifarError(f"{path} is missing: check the path")
         raise EdgecifarError(
             f"{path} is not a run: give a folder that `edgecifar train` wrote, or a model file"
         )
@@ -269,9 +271,7 @@ def is_finished(path: Path) -> bool:
 def _require_replaceable(run: Run, identity: dict[str, Any], parent: Run | None) -> None:
     """Raise EdgecifarError where even `force` must not start a run."""
     path = run.path
-    if not path.exists():
-        return
-    if not (path / "run.json").exists() and not _is_unbegun(path):
+    if not (path / "run.json").exists() and not is_unbegun(path):
         raise EdgecifarError(f"{path} exists and is not a run: choose another --out")
     around = parent is not None and parent.path.resolve().is_relative_to(path.resolve())
     if around or (run.complete and run.digest in _made_of(identity)):
@@ -280,9 +280,11 @@ def _require_replaceable(run: Run, identity: dict[str, Any], parent: Run | None)
         )
 
 
-def _is_unbegun(path: Path) -> bool:
-    """Tell whether `path` is a folder without anything in it but what a killed start left."""
-    return path.is_dir() and all(entry.name.startswith(_LEFT) for entry in path.iterdir())
+def is_unbegun(path: Path) -> bool:
+    """Tell whether nothing is at `path`, or a folder with what a killed start left alone."""
+    if not path.is_dir():
+        return not path.exists()
+    return all(entry.name.startswith(_LEFT) for entry in path.iterdir())
 
 
 def _made_of(identity: Mapping[str, Any]) -> set[str]:

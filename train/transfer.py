@@ -1,10 +1,11 @@
 """Transfer learning in two phases: a head on frozen features, then the last layers with it."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, zoo
@@ -193,6 +194,24 @@ def source_run(weights: str | None) -> Run | None:
             f"a model that ships ({', '.join(zoo.names())})"
         )
     return open_run(Path(weights))
+
+
+def require_used(asked: Mapping[str, Any], training: Iterable[str]) -> None:
+    """Raise EdgecifarError if any of the settings that a user gave would change nothing.
+
+    `asked` are those of `Transfer`, under dotted keys, `training` the keys of the second phase's.
+    """
+    if asked["weights"] == "none":
+        why = "with --weights none everything learns at once"
+        phases = ("head.", "unfreeze", "batch_norm")
+        idle = [f"transfer.{key}" for key in asked if key.startswith(phases)]
+    elif asked.get("unfreeze") == 0:
+        why = "with unfreeze 0 the head alone learns, by settings such as transfer.head.epochs"
+        idle = [*training, *(f"transfer.{key}" for key in asked if key == "batch_norm")]
+    else:
+        return
+    if idle:
+        raise EdgecifarError(f"{why}: leave out {' and '.join(idle)}")
 
 
 def usual(architecture: str) -> tuple[Training, Transfer]:

@@ -30,12 +30,18 @@ class Trunk:
     source: str  # what errors call it
 
     def build(self, image_size: tuple[int, int], classes: int) -> "keras.Model":
-        """Build the network for (height, width) and so many classes, with the trunk's weights."""
+        """Build the network for (height, width) and so many classes, with the trunk's weights.
+
+        It computes under Keras' policy of the moment, as new layers do.
+        """
         import tf_keras as keras
+
+        from edgecifar.train.precision import recast
 
         images = keras.Input((*image_size, 3))
         try:
-            copy = keras.models.clone_model(self.trained, input_tensors=images)
+            cast = recast(self.trained, keras.mixed_precision.global_policy().name)
+            copy = keras.models.clone_model(cast, input_tensors=images)
             copy.set_weights(self.trained.get_weights())
         except ValueError as error:
             require_size(image_size, self.trained.input_shape[1:3], self.source)

@@ -88,7 +88,7 @@ def _milliseconds(command: Sequence[str], environment: dict[str, str]) -> float:
 
 @click.command(cls=Program)
 @click.option("--model", type=click.Path(path_type=Path), help="By default the one that ships.")
-@click.option("--rounds", default=20, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
 def main(model: Path | None, rounds: int) -> None:
     """Measure the cold start; exit status 1 if it is over its limit."""
     found = measure(model or default_model(), rounds)

@@ -113,7 +113,13 @@ def _told(estimates: tuple[Estimate, ...]) -> str:
 
 @click.command(cls=Program)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--runs", default=20, show_default=True, help="Benches of each kind.")
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Benches of each kind.",
+)
 @click.option("--slowdown", default=0.05, show_default=True, help="Share of work to add.")
 def main(file: Path, runs: int, slowdown: float) -> None:
     """Bench FILE against itself, and against itself slowed down."""

@@ -7,6 +7,7 @@ many instructions a cycle holds, and what waits for memory, only a board shows.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,6 +30,7 @@ from edgecifar.runtime.tables import table
 KIND = "instructions"  # of results
 _PLUGIN = Path(__file__).parents[1] / "devices" / "count_instructions.c"
 _WARM_UP, _COUNTED = 3, 20  # inferences
+_QEMU_VERSIONS = range(5, 9)
 _MARK = 0x45444745  # "EDGE" as the number of a process, which none has
 # It marks for the plugin where counting begins and ends. Python's own instructions around an
 # inference, some 10,000, are among those counted.
@@ -62,10 +64,23 @@ def count(path: Path, board: str) -> float:
     for tool, package in ((qemu, "qemu-user"), ("cc", "gcc libc6-dev")):
         if not shutil.which(tool):
             raise EdgecifarError(f"counting instructions needs {tool}: `apt-get install {package}`")
+    _require_plugins(qemu)
     python = EmulatedDevice.from_spec(f"emulated:{board}").python()
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
         plugin = _compile(Path(folder))
         return _run(python, qemu, plugin, path) / _COUNTED
+
+
+def _require_plugins(qemu: str) -> None:
+    """Raise EdgecifarError unless the emulator takes plugins as ours is written."""
+    done = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\d+)", done.stdout)
+    if not found or int(found[1]) not in _QEMU_VERSIONS:
+        said = done.stdout.partition("\n")[0] or "an unknown version"
+        raise EdgecifarError(
+            f"counting instructions needs qemu {_QEMU_VERSIONS[0]} to {_QEMU_VERSIONS[-1]}, whose "
+            f"plugins are of another kind than later ones', not {said}: Debian 12 has 7.2"
+        )
 
 
 def _compile(folder: Path) -> Path:

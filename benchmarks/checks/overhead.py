@@ -102,7 +102,7 @@ def _problems(name: str, found: Overhead) -> list[str]:
 
 @click.command(cls=Program)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE…")
-@click.option("--rounds", default=40, show_default=True)
+@click.option("--rounds", type=click.IntRange(2), default=40, show_default=True)
 @click.option("--memory/--no-memory", default=True, help="Also make 100,000 predictions.")
 def main(files: tuple[Path, ...], rounds: int, memory: bool) -> None:
     """Measure each FILE; exit status 1 if one is over a limit."""

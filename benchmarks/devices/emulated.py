@@ -4,21 +4,18 @@ It shows what a file answers there, that everything imports, and how much memory
 times say nothing about a device, so none are taken.
 """
 
-import json
 import os
 import shlex
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgecifar.benchmarks.devices.parcel import Parcel, parse_message, unpack
+from edgecifar.benchmarks.devices.child import lay_out, run_agent
+from edgecifar.benchmarks.devices.parcel import Parcel, unpack
 from edgecifar.benchmarks.devices.rootfs import ARM64, ARMHF, Architecture, prepare, python_of
-from edgecifar.runtime import results
-from edgecifar.runtime.agent import REQUEST, RESULT, settings_from
+from edgecifar.runtime.agent import settings_from
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
 
@@ -94,12 +91,11 @@ class EmulatedDevice:
         """
         root = prepare(self._board.architecture, on_progress)
         folder = self._folder(parcel)
-        _fill(folder, parcel)
-        python = self._launcher(root)
-        error = _run_agent(python, folder, on_progress)
-        if error:
-            raise EdgecifarError(error)
-        result = results.read(folder / RESULT)
+        settings = replace(settings_from(parcel.request["settings"]), timed=False)
+        lay_out(folder, parcel, settings)
+        python = str(self._launcher(root))
+        command = [python, "-u", "-m", "edgecifar.runtime.agent", str(folder), python]
+        result = run_agent(command, folder, on_progress, what="the emulated Python")
         board = f"{self._board.title} (emulated)"
         environment = result["environment"] | {"board": board, "cores": 4, "emulated": True}
         # These are the workstation's, which qemu lets through.
@@ -158,52 +154,6 @@ class EmulatedDevice:
         modules.mkdir(parents=True, exist_ok=True)
         _link(modules / "runtime", Path(runtime.__file__).parent)
         return str(modules.parent)
-
-
-def _fill(folder: Path, parcel: Parcel) -> None:
-    """Lay out what the agent reads; the files themselves stay where they are."""
-    settings = replace(settings_from(parcel.request["settings"]), timed=False)
-    store = folder.parent / "store"
-    store.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(exist_ok=True)
-    for name, path in parcel.files.items():
-        if not (store / name).exists():
-            partial = store / f".{os.getpid()}-{name}"
-            shutil.copyfile(path, partial)
-            partial.rename(store / name)
-    request = {**parcel.request, "settings": asdict(settings)}
-    replace_file(folder / REQUEST, json.dumps(request).encode())
-
-
-def _run_agent(python: Path, folder: Path, on_progress: Callable[[str], object]) -> str | None:
-    """Run the agent; return what it says is wrong."""
-    command = [str(python), "-u", "-m", "edgecifar.runtime.agent", str(folder), str(python)]
-    ends: dict[str, Any] = {}
-    # A file: a pipe that nobody empties stops whoever fills it.
-    with (
-        tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace"
-        ) as process,
-    ):
-        try:
-            for message in map(parse_message, process.stdout):
-                if "progress" in message:
-                    on_progress(message["progress"])
-                else:
-                    ends.update(message)
-            process.wait()
-        except BaseException:
-            process.terminate()
-            raise
-        stderr.seek(0)
-        said = stderr.read().decode(errors="replace").strip().splitlines()
-    if "error" in ends:
-        return ends["error"]
-    if process.returncode or "done" not in ends:
-        why = said[-1] if said else f"exit status {process.returncode}"
-        return f"the emulated Python failed ({why})"
-    return None
 
 
 def _link(path: Path, target: Path) -> None:

@@ -12,14 +12,20 @@ from edgecifar.benchmarks.devices.emulated import EmulatedDevice
 from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.devices.parcel import Parcel, pack
 from edgecifar.benchmarks.devices.ssh import SshDevice
+from edgecifar.benchmarks.devices.without_amx import WithoutAmx
 from edgecifar.runtime import modelfile, results
 from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.stored import Outcome, store
 
-KINDS = {"local": LocalDevice, "ssh": SshDevice, "emulated": EmulatedDevice}
-Device = LocalDevice | SshDevice | EmulatedDevice
+KINDS = {
+    LocalDevice.name: LocalDevice,
+    WithoutAmx.name: WithoutAmx,
+    "ssh": SshDevice,
+    "emulated": EmulatedDevice,
+}
+Device = LocalDevice | WithoutAmx | SshDevice | EmulatedDevice
 Progress = Callable[[str], object]
 
 
@@ -30,10 +36,10 @@ def device(spec: str) -> Device:
         EdgecifarError: there is no such kind, or its address is wrong.
 
     """
-    kind = spec.partition(":")[0]
-    if kind not in KINDS:
+    kind = KINDS.get(spec) or KINDS.get(spec.partition(":")[0])
+    if kind is None:
         raise EdgecifarError(f"{spec}: no such device: give local, ssh://host or emulated:pi4")
-    return KINDS[kind].from_spec(spec)
+    return kind.from_spec(spec)
 
 
 def bench_on(
@@ -130,7 +136,10 @@ def _measure(
 
 
 def _measure_remote(
-    one: SshDevice | EmulatedDevice, parcel: Parcel, output: Path | None, on_progress: Progress
+    one: WithoutAmx | SshDevice | EmulatedDevice,
+    parcel: Parcel,
+    output: Path | None,
+    on_progress: Progress,
 ) -> dict[str, Any]:
     result = one.measure(parcel, on_progress)
     if output:

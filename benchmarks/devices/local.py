@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgecifar.runtime import environment
 from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.stored import bench_to_file
@@ -20,8 +21,15 @@ class LocalDevice:
     def from_spec(cls, spec: str) -> "LocalDevice":
         """Take `local`, which has no options."""
         if spec != cls.name:
-            raise EdgecifarError(f"{spec} is no device: `local` takes no address")
+            raise EdgecifarError(
+                f"{spec} is no device: take local, or local:without-amx, or ssh://host"
+            )
         return cls()
+
+    @staticmethod
+    def features() -> list[str]:
+        """Return the processor's features that decide how fast kernels are."""
+        return environment.cpu_features()
 
     def measure_to_file(
         self,

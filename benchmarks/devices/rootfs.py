@@ -23,6 +23,7 @@ _SUITE = "bookworm"
 _PYTHON = "3.11"  # of that suite
 _MIRROR = "EDGECIFAR_DEBIAN_MIRROR"  # environment variable for machines that aren't Debian
 _TOOLS = ("debootstrap", "dpkg")
+_PACKAGES = dict.fromkeys(("qemu-aarch64-static", "qemu-arm-static"), "qemu-user-static")
 # As wget and pip say that they got no answer; a mirror that answers and lacks the file isn't one.
 _NO_ANSWER = re.compile(
     r"unable to resolve host|Failed to resolve|[Nn]ame resolution|Name or service not known|"
@@ -80,19 +81,30 @@ def prepare(
     from edgecifar.train.data.cache import cache_root
 
     root = cache_root() / "rootfs" / f"{_SUITE}-{architecture.debian}"
-    if root.is_dir():
+    ready = root.is_dir()
+    _require_tools(architecture.qemu, *(() if ready else (*_TOOLS, *_as_root())))
+    if ready:
         return root
-    missing = [tool for tool in (*_TOOLS, architecture.qemu) if not shutil.which(tool)]
-    if missing:
-        raise EdgecifarError(
-            f"an emulated device needs {' and '.join(missing)}: "
-            "`apt-get install debootstrap qemu-user-static`"
-        )
     root.parent.mkdir(parents=True, exist_ok=True)
     with _locked(root.parent.with_name(".rootfs.lock"), on_progress):
         if not root.is_dir():
             _make(architecture, root, on_progress)
     return root
+
+
+def _require_tools(*tools: str) -> None:
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    if missing:
+        packages = sorted({_PACKAGES.get(tool, tool) for tool in missing})
+        raise EdgecifarError(
+            f"an emulated device needs {' and '.join(missing)}: "
+            f"`apt-get install {' '.join(packages)}`"
+        )
+
+
+def _as_root() -> tuple[str, ...]:
+    """Return the command that runs others as if root did, which debootstrap insists on."""
+    return () if os.geteuid() == 0 else ("fakeroot",)
 
 
 @contextlib.contextmanager
@@ -129,6 +141,7 @@ def _debian(architecture: Architecture, root: Path) -> None:
     """Download with debootstrap's first stage, and unpack what the second would install."""
     _call(
         [
+            *_as_root(),
             "debootstrap",
             f"--arch={architecture.debian}",
             "--foreign",

@@ -66,16 +66,19 @@ class SshDevice:
         with Connection(self._target) as connection:
             job = _Job(connection, parcel, on_progress)
             job.start()
-            for pause in (*_PAUSES, None):
+            pauses = iter(_PAUSES)
+            while True:
                 try:
                     return unpack(parcel, job.finish(), self.name)
                 except UnreachableError as error:
+                    if job.finished_rounds():
+                        pauses = iter(_PAUSES)
+                    pause = next(pauses, None)
                     if pause is None:
                         raise
                     on_progress(f"{error}; connecting again in {pause} s")
                     time.sleep(pause)
                     connection.reconnect()
-            raise AssertionError("the last attempt returns or raises")
 
     def forget(self, parcel: Parcel) -> None:
         """Delete what the bench left there, and copies that none has used for a month.
@@ -84,7 +87,7 @@ class SshDevice:
         """
         with Connection(self._target) as connection:
             connection.run(
-                f"cd {_CACHE} && rm -rf {_bench_name(parcel, self._target)}; "
+                f"cd {_CACHE} || exit 0; rm -rf {_bench_name(parcel, self._target)}; "
                 f"find store/* edgecifar_runtime-* -prune -mtime +{_UNUSED_DAYS} "
                 "-exec rm -rf {} + 2>/dev/null || :"
             )
@@ -108,16 +111,18 @@ class _Job:
         self, connection: Connection, parcel: Parcel, on_progress: Callable[[str], object]
     ):
         self._connection, self._parcel, self._tell = connection, parcel, on_progress
-        self._folder = ""  # on the device, as are the others
+        self._home = ""  # on the device, as are the others
+        self._folder = ""
         self._bench = ""
         self._python = ""
         self._modules = ""
         self._settled = False
+        self._rounds = 0
 
     def start(self) -> None:
         """Make the first contact, whose failure is final."""
         self._tell("connecting")
-        self._folder = self._connection.run(f"echo {_CACHE}").strip()
+        self._home, self._folder = self._connection.run(f"pwd; echo {_CACHE}").splitlines()
         self._bench = f"{self._folder}/{_bench_name(self._parcel, self._connection.target)}"
 
     def finish(self) -> dict[str, Any]:
@@ -129,6 +134,11 @@ class _Job:
         self._run_agent(self._bench)
         text = self._connection.run(f"cat {shlex.quote(self._bench)}/result.json")
         return parse_result(text.encode(), "the device's result")
+
+    def finished_rounds(self) -> int:
+        """Return how many rounds were finished since the last time that this was asked."""
+        finished, self._rounds = self._rounds, 0
+        return finished
 
     def _send_files(self) -> None:
         store = shlex.quote(f"{self._folder}/store")
@@ -165,6 +175,8 @@ class _Job:
             self._modules = f"{self._folder}/{wheel.stem}"
             environment = f"{self._folder}/venv"
             base = self._connection.target.python or "python3"
+            if "/" in base and not base.startswith("/"):
+                base = f"{self._home}/{base}"
             found = [name for name in (base, f"{environment}/bin/python") if self._has(name)]
             if base not in found:
                 raise EdgecifarError(
@@ -185,7 +197,7 @@ class _Job:
         kinds = {Path(name).suffix for name in self._parcel.files} & _INTERPRETERS.keys()
         needed = shlex.join([*_ALWAYS, *(_INTERPRETERS[kind] for kind in sorted(kinds))])
         command = f"{shlex.quote(python)} -c {shlex.quote(_NEEDED)} {needed}"
-        return self._connection.run(command).strip() == "1"
+        return self._run_python(command).strip() == "1"
 
     def _unpack(self, wheel: Path) -> None:
         """Lay the runtime's modules out there, unless these very ones are there."""
@@ -195,7 +207,7 @@ class _Job:
         self._tell("copying the runtime")
         self._put(wheel, f"{self._folder}/{wheel.name}")
         archive, partial = shlex.quote(f"{self._folder}/{wheel.name}"), _partial(there)
-        self._connection.run(
+        self._run_python(
             f"{shlex.quote(self._python)} -m zipfile -e {archive} {partial} && "
             f"if [ -d {there} ]; then rm -rf {partial}; else mv {partial} {there}; fi"
         )
@@ -208,11 +220,15 @@ class _Job:
         self._put(wheel, f"{self._folder}/{wheel.name}")
         linux32 = _LINUX32.format(python=shlex.quote(self._python))
         pip = f"{linux32} {quoted}/bin/python -m pip install --quiet"
-        self._connection.run(
+        self._run_python(
             f"{shlex.quote(self._python)} -m venv {quoted} 1>&2 && "
             f"{pip} {archive}{'[onnx]' if onnx else ''} 1>&2"
         )
         self._python = f"{environment}/bin/python"
+
+    def _run_python(self, command: str, **how: Any) -> str:
+        """Run it in a folder without modules: Python takes those of the current one first."""
+        return self._connection.run(f"cd {shlex.quote(self._bench)} && {command}", **how)
 
     def _run_agent(self, bench: str) -> None:
         ends: dict[str, Any] = {}
@@ -220,6 +236,7 @@ class _Job:
         def on_line(line: str) -> None:
             message = parse_message(line)
             if "progress" in message:
+                self._rounds += message["progress"].startswith("round ")
                 self._tell(message["progress"])
             else:
                 ends.update(message)
@@ -227,7 +244,7 @@ class _Job:
         command = f"{shlex.quote(self._python)} -u -m edgecifar.runtime.agent {shlex.quote(bench)}"
         modules = shlex.quote(self._modules)
         try:
-            self._connection.run(f"PYTHONPATH={modules} exec {command}", on_line=on_line)
+            self._run_python(f"PYTHONPATH={modules} exec {command}", on_line=on_line)
         except UnreachableError:
             if not ends:
                 raise

@@ -69,14 +69,14 @@ def parse(spec: str) -> Target:
         EdgecifarError: it is no such address.
 
     """
-    parts = urlsplit(spec)
-    query = parse_qs(parts.query)
     try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    wrong = parts.path.strip("/") or set(query) - {"python"} or port == -1 or parts.password
-    if not parts.hostname or parts.hostname.startswith("-") or wrong:
+        parts = urlsplit(spec)
+        query, port = parse_qs(parts.query), parts.port
+        wrong = parts.path.strip("/") or set(query) - {"python"} or parts.password
+        wrong = wrong or not parts.hostname or parts.hostname.startswith("-")
+    except ValueError:  # the brackets of an IPv6 address, or the port
+        wrong = True
+    if wrong:
         raise EdgecifarError(f"{spec} is no address: give ssh://[user@]host[:port]")
     # urlsplit's own host name is in lower case, and a Host of ssh's configuration need not be.
     host = parts.netloc.rpartition("@")[2]

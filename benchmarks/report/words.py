@@ -203,8 +203,9 @@ def plain(value: Any) -> str:
 def machine(environment: Mapping[str, Any]) -> str:
     """Name the board, else the processor, with its features: `AMD EPYC (avx2, fma)`."""
     where = environment.get("board") or environment.get("cpu") or "an unknown processor"
-    features = ", ".join(environment.get("features") or ())
-    return f"{where} ({features})" if features else str(where)
+    features = list(environment.get("features") or ())
+    features += [f"{name} withheld" for name in environment.get("withheld", ())]
+    return f"{where} ({', '.join(features)})" if features else str(where)
 
 
 def versions(values: Mapping[str, Any]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from edgecifar.train.settings import LARGEST_SEED
     default="local",
     show_default=True,
     metavar="DEVICE",
-    help="Where latencies are measured: local, or ssh://[user@]host[:port].",
+    help="Where latencies are measured: local, local:without-amx, or ssh://[user@]host[:port].",
 )
 @click.option("--shapes", default=40, show_default=True, help="How many to measure.")
 @click.option("--train", "trained", default=8, show_default=True, help="How many to train.")

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecifar.benchmarks.devices.fleet import bench_on, device
 from edgecifar.benchmarks.devices.local import LocalDevice
+from edgecifar.benchmarks.devices.without_amx import WithoutAmx
 from edgecifar.compress.latency import Timed
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime import environment, modelfile
@@ -22,6 +23,7 @@ from edgecifar.runtime.timing import TimingPlan
 if TYPE_CHECKING:
     import tf_keras as keras
 
+HERE = (LocalDevice, WithoutAmx)  # devices that are this machine
 _CREATED = "1980-01-01T00:00:00+00:00"  # equal models, equal files: a device keeps the reference
 
 
@@ -64,15 +66,16 @@ def machine_of(spec: str) -> str:
 
     Raises EdgecifarError for a device that gives no times.
     """
-    if spec != LocalDevice.name:
-        return _timed(spec)
+    one = device(_timed(spec))
+    if not isinstance(one, HERE):
+        return spec
     processor = environment.cpu_model() or "an unknown processor"
-    return f"{processor} ({', '.join(environment.cpu_features()) or 'no features known'})"
+    return f"{processor} ({', '.join(one.features()) or 'no features known'})"
 
 
 def interpreter_of(spec: str) -> str:
     """Return what runs TFLite files on the machine `spec`, as far as it is known before a bench."""
-    if spec != LocalDevice.name:
+    if not isinstance(device(spec), HERE):
         return "the device's own"
     backend = choose_backend("tflite")
     return f"{backend.name} {backend.version}"

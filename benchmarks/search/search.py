@@ -201,7 +201,9 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Repo
             if shape not in trials.costs:
                 trials.note_cost(shape, stopwatch.measure(shape))
     others = used.others(environment.usage())
-    doubts = environment.doubts(before, environment.state(), others) if stopwatch.here else ()
+    doubts = []
+    if stopwatch.here:
+        doubts = environment.doubts(before, environment.state()) + environment.crowding(others)
     trials.note_doubts(doubts)
     for doubt in doubts:
         on_progress(

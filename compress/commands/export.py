@@ -61,6 +61,7 @@ def export(run, pixels, out, force, onnx, keep_float, max_drop, calibration, **o
     take raw pixels. An operation left in float fails an int8 export and is named, but for the
     layers that --keep-float names or --max-drop finds.
     """
+    from edgecifar.compress.export import PartlyExportedError
     from edgecifar.compress.export import export as write
     from edgecifar.compress.int8 import Int8
     from edgecifar.train.backend import start_tensorflow
@@ -75,8 +76,12 @@ def export(run, pixels, out, force, onnx, keep_float, max_drop, calibration, **o
     int8 = Int8(keep_float, max_drop, calibration)
     how = {"folder": out, "force": force, "int8": int8, "report": say}
     opened, dataset = open_given(run, pixels, options)
-    with progress() as bar:
-        exported = write(opened, dataset, formats, timed=True, track=bar.track, **how)
+    try:
+        with progress() as bar:
+            exported = write(opened, dataset, formats, timed=True, track=bar.track, **how)
+    except PartlyExportedError as error:
+        _print_exported(error.exported)
+        raise
     _print_exported(exported)
 
 

@@ -86,7 +86,7 @@ class CommandGroup(click.Group):
                 command = self.get_command(ctx, name)
                 rows.append((name, command.get_short_help_str(90) if command else ""))
             except Exception as error:  # such as what a broken library raises
-                rows.append((name, f"({printable(_one_line(error))})"))
+                rows.append((name, f"({printable(one_line(error))})"))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -133,10 +133,11 @@ def _explain(error: BaseException) -> NoReturn:
     if isinstance(error, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         raise click.exceptions.Exit(_INTERRUPTED) from None
-    raise click.ClickException(printable(_one_line(error))) from None
+    raise click.ClickException(printable(one_line(error))) from None
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Say what went wrong, and where, in one line."""
     if isinstance(error, OSError) and error.errno is not None:
         if error.errno == errno.ENOSPC:
             return f"no space left on the disk{_on(error)}: free some and run it again"

@@ -64,7 +64,8 @@ class Percent(click.ParamType):
     "devices",
     multiple=True,
     metavar="DEVICE",
-    help="local, ssh://[user@]host[:port] or emulated:pi4 (pi5, pi3, pi3-32); repeatable.  [local]",
+    help="local, local:without-amx, ssh://[user@]host[:port] or emulated:pi4 (pi5, pi3, pi3-32); "
+    "repeatable.  [local]",
 )
 @click.option(
     "--threads", type=Numbers(), default="1", show_default=True, help="Threads of one inference."
@@ -168,6 +169,7 @@ def render(result: dict[str, Any]) -> str:
     where = result["environment"]
     machine = where["board"] or where["cpu"] or where["machine"]
     details = [f"{where['cores']} cores", *where["features"]]
+    details += [f"{name} withheld" for name in where.get("withheld", ())]
     if where["governor"]:
         details.append(f"governor {where['governor']}")
     if where["temperature_c"] is not None:

@@ -112,7 +112,7 @@ def test_bench_and_doctor_on_a_64_bit_board(python_of, model, board, cpu, tmp_pa
     python = python_of(board)
     commands = {
         "doctor": ["doctor", "--json"],
-        "bench": ["bench", str(model), "--rounds", "1", "--json", str(tmp_path / "bench.json")],
+        "bench": ["bench", str(model), "--rounds", "2", "--json", str(tmp_path / "bench.json")],
     }
     done = subprocess.run(
         [python, TOUR, python, model, "", "", json.dumps(commands)],

@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 
 import numpy as np
 import pytest
@@ -205,8 +206,9 @@ def test_command(pair):
     assert done.output.startswith("| file | top-1")
     assert "- regression: mlp32-int8" in done.output
     assert CliRunner().invoke(command, [*worse, "--max-drop", "20"]).exit_code == 0
-    with pytest.raises(EdgecifarError):
-        Limits(max_slowdown=0.5)
+    for impossible in ({"max_slowdown": 0.5}, {"max_slowdown": math.nan}, {"max_drop": math.nan}):
+        with pytest.raises(EdgecifarError, match="0 points or more"):
+            Limits(**impossible)
 
 
 def test_markdown_escapes_names_and_a_terminal_does_not(pair):

@@ -11,9 +11,11 @@ from edgecifar.compress import fine_tune
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.judge import verdict_of
 from edgecifar.compress.prune import Pruning
-from edgecifar.runtime import benchmark, modelfile
+from edgecifar.runtime import benchmark, modelfile, results
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.labelled import read_labelled
+from edgecifar.train.data.pack import pack
 from edgecifar.train.run import open_run
 
 CHAIN = """
@@ -135,6 +137,23 @@ def test_the_report_says_that_the_images_are_digits(finished):
     assert "a chain" in title
     assert "digits" in title
     assert "10 training images of the class" in page
+
+
+def test_its_images_are_those_of_a_packed_file(digits, recipe, finished, tmp_path):
+    """So that `compare` takes the recipe's bench beside one with --data."""
+    packed, out = tmp_path / "digits.npz", finished[0].bench.parent
+    pack(digits, "test", packed)
+    found = json.loads(finished[0].bench.read_text())
+    assert found["data"]["fingerprint"] == read_labelled(packed).fingerprint
+    assert found["data"]["dataset_fingerprint"] == digits.fingerprint
+    before = finished[0].bench.read_bytes()
+    data = {"fingerprint": digits.fingerprint}  # as of older versions
+    for told, done in ((data, True), (data | {"fingerprint": "0" * 64}, False)):
+        older = found | {"data": found["data"] | told}
+        del older["data"]["dataset_fingerprint"]
+        finished[0].bench.write_bytes(results.as_bytes(results.seal(older)))
+        assert is_finished(recipe.is_that_of, digits, out) == done
+    finished[0].bench.write_bytes(before)
 
 
 def test_a_file_that_can_t_be_measured_leaves_no_bench(digits, recipe, finished, monkeypatch):

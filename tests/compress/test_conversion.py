@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 import tf_keras as keras
@@ -8,6 +9,7 @@ from edgecifar.compress.onnx import to_onnx
 from edgecifar.compress.onnx_int8 import to_onnx_int8
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.normalisation import normalise
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
 
@@ -35,6 +37,16 @@ def test_a_want_of_disk_or_memory_is_not_the_model_s(want):
     with pytest.raises(type(want)) as found, converting("int8 ONNX"):
         raise want
     assert found.value is want
+
+
+def test_gelu_becomes_onnx():
+    """TensorFlow computes it by an operation that ONNX hasn't."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activation="gelu")(inputs)
+    model = keras.Model(inputs, keras.layers.Softmax()(keras.layers.Flatten()(x)))
+    pixels = IMAGES.astype(np.float32)
+    (found,) = onnxruntime.InferenceSession(to_onnx(model)).run(None, {"image": pixels})
+    np.testing.assert_allclose(found, model(normalise(pixels)), atol=1e-6)
 
 
 def test_an_error_of_ours_stays_as_it_is():

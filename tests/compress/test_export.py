@@ -9,7 +9,7 @@ import pytest
 
 from edgecifar.compress import export as module
 from edgecifar.compress.confidence import divide_logits, divisor
-from edgecifar.compress.export import export
+from edgecifar.compress.export import PartlyExportedError, export
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.parity import accuracy
 from edgecifar.compress.tflite import to_tflite
@@ -219,10 +219,23 @@ def test_files_before_a_failure_are_recorded(digits, digits_run, tmp_path, monke
         raise EdgecifarError("no such operation")
 
     monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], convert=fail))
-    with pytest.raises(EdgecifarError, match="no such operation"):
-        export(digits_run, digits, ["float32", "onnx"], folder=tmp_path)
+    with pytest.raises(PartlyExportedError, match=r"^no such operation$") as caught:
+        export(digits_run, digits, ["float32", "onnx", "float16"], folder=tmp_path)
+    written = ["resnet8-float32.tflite", "resnet8-float16.tflite"]
+    assert [item.path.name for item in caught.value.exported] == written
     record = json.loads((tmp_path / "exports.json").read_text())["files"]
-    assert list(record) == ["resnet8-float32.tflite"]
+    assert list(record) == written
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[]"])
+def test_a_foreign_record_is_left_alone(digits, digits_run, tmp_path, text):
+    (tmp_path / "exports.json").write_text(text)
+    with pytest.raises(
+        EdgecifarError, match=r"exports\.json is no record of exports: give another"
+    ):
+        export(digits_run, digits, ["float32"], folder=tmp_path)
+    assert (tmp_path / "exports.json").read_text() == text
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_int8_file_far_from_keras_says_where_it_parts(digits, digits_run, tmp_path, monkeypatch):

@@ -83,6 +83,34 @@ def test_held_zeros_survive_quantization_in_the_loop(sparse_model):
     assert _zeros_in(prepared) >= _zeros_in(sparse_model)
 
 
+@pytest.mark.parametrize("still", [True, False])
+def test_a_frozen_layer_is_trained_in_a_wrapper_unless_it_is_held_still(still, monkeypatch):
+    import tf_keras as keras
+    from tf_keras import layers
+
+    from edgecifar.compress import quantize
+    from edgecifar.train.adopt.copying import SHIFT
+
+    if not still:
+        monkeypatch.setattr(quantize, "hold_still", lambda *_: None)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.DepthwiseConv2D(1, trainable=False, name=SHIFT)(inputs)
+    x = layers.Conv2D(4, 3, name="conv")(x)
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    images = np.random.default_rng(2).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
+    prepared = quantize.prepare(keras.Model(inputs, layers.Softmax()(x)), images)
+    weights = {layer.name: layer.get_weights() for layer in prepared.layers}
+    _train(prepared)
+    moved = {
+        layer.name.removeprefix("quant_")
+        for layer in prepared.layers
+        for before, after in zip(weights[layer.name], layer.get_weights(), strict=True)
+        if before.ndim > 1 and np.any(before != after)  # kernels, and no ranges
+    }
+    assert (SHIFT in moved) != still
+    assert "conv" in moved
+
+
 def test_lost_zeros_and_lost_layers_are_named(sparse_model):
     masks = zeros_of(sparse_model)
     held = hold(sparse_model, masks)

@@ -281,6 +281,53 @@ def test_rounds_of_another_interpreter_or_machine_are_not_gone_on_with(
     assert result["sessions"] == 1
 
 
+def test_what_passed_in_one_round_is_a_doubt_of_all(described, monkeypatch):
+    calm, seen = environment.state(), []
+
+    def state(*_):
+        seen.append(calm | {"throttled": ["throttled"] if len(seen) == 2 else []})
+        return seen[-1]
+
+    monkeypatch.setattr(environment, "state", state)
+    found = bench([described / "int8.tflite"], settings=QUICK)
+    assert not found["valid"]
+    assert "the firmware reports: throttled" in found["doubts"]
+    assert found["environment_after"]["throttled"] == []
+
+
+def test_a_session_without_rounds_doubts_none(described, labelled_npz, tmp_path, monkeypatch):
+    journal, files = tmp_path / "journal", [described / "int8.tflite"]
+    monkeypatch.setattr(environment.Usage, "others", lambda *_: 0.0)
+
+    def stop(text):
+        if text.startswith("accuracy"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(files, data=labelled_npz, settings=QUICK, journal=journal, on_progress=stop)
+    monkeypatch.setattr(environment.Usage, "others", lambda *_: 0.9)
+    found = bench(files, data=labelled_npz, settings=QUICK, journal=journal)
+    assert (found["doubts"], found["sessions"]) == ([], 1)
+
+
+def test_an_answer_that_is_no_number_fails_its_row(described, labelled_npz, monkeypatch):
+    whole = Classifier.predict
+
+    def diverged(self, images):
+        answers = whole(self, images)
+        if "int8" in str(self.model.path):
+            answers.probabilities[0] = np.nan
+        return answers
+
+    monkeypatch.setattr(Classifier, "predict", diverged)
+    files = [described / "float32.tflite", described / "int8.tflite"]
+    result = bench(files, data=labelled_npz, settings=QUICK)
+    fine, spoilt = result["models"]
+    assert "accuracy" in fine
+    assert "error" not in fine
+    assert "int8.tflite: it answers 1 of 64 images with no numbers (NaN)" in spoilt["error"]
+
+
 def test_precision_that_is_not_reached_is_said(described, monkeypatch):
     times = np.random.default_rng(0).uniform(30_000, 60_000, (2, 4, 5)).astype(np.int64)
     monkeypatch.setattr(  # a machine on which every round takes another time

@@ -66,6 +66,19 @@ def test_the_power_chip_is_asked(tmp_path, monkeypatch):
     assert meter.joules(lambda: time.sleep(0.2)) == pytest.approx(0.2 * 1.97, rel=0.3)
 
 
+def test_a_chip_that_does_not_always_answer(monkeypatch):
+    import itertools
+    import time
+
+    answers = itertools.cycle([PMIC, ""])
+    monkeypatch.setattr(energy, "_read_pmic", lambda: next(answers))
+    found = energy.Pmic().joules(lambda: time.sleep(0.3))
+    assert found == pytest.approx(0.3 * 1.97, rel=0.2)
+    monkeypatch.setattr(energy, "_read_pmic", lambda: "")
+    with pytest.raises(energy.NoReadingError):
+        energy.Pmic().joules(lambda: None)
+
+
 class Steady:
     """A machine that draws 2 W at rest and 1 mJ more with each call."""
 

@@ -138,14 +138,29 @@ def test_doubts(before, after, message):
     assert message is None or message in found[0]
 
 
+def test_what_passed_meanwhile_is_a_doubt():
+    """As a Pi has throttled before, whose firmware goes on to say so."""
+    earlier = ["throttled earlier"]
+    calm = {"throttled": earlier, "governor": "performance", "frequency_mhz": 2400.0}
+    hot = {"throttled": ["throttled", *earlier], "governor": "powersave", "frequency_mhz": 600.0}
+    cooling = hot | {"throttled": earlier, "frequency_mhz": 800.0}
+    assert environment.doubts(calm, calm, hot, cooling, calm) == [
+        "the firmware reports: throttled",
+        "the governor changed from performance to powersave",
+        "the clock fell from 2400 to 600 MHz",
+    ]
+    assert environment.doubts(calm, calm, calm) == environment.doubts(calm) == []
+
+
 def test_other_programs_are_noticed():
     before = environment.Usage(clock=10, busy=100, own=5)
     after = environment.Usage(clock=20, busy=118, own=13)
     assert before.others(after, cores=2) == pytest.approx(0.5)
     assert before.others(environment.Usage(20, None, 13), cores=2) is None
     nothing = {"throttled": None, "governor": None, "frequency_mhz": None}
-    assert environment.doubts(nothing, nothing, 0.1) == []
-    assert "50 % busy" in environment.doubts(nothing, nothing, 0.5)[0]
+    assert environment.doubts(nothing, nothing) == []
+    assert environment.crowding(0.1) == environment.crowding(None) == []
+    assert "50 % busy" in environment.crowding(0.5)[0]
 
 
 def test_busy_seconds_are_read(machine):

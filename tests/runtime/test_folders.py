@@ -1,10 +1,11 @@
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.folders import Entry, EntryReader, class_names, scan
+from edgecifar.runtime.folders import Entry, EntryReader, class_names, require_usable, scan
 from edgecifar.runtime.images import ImageError
 
 ONE_SET = ("cat/1.png", "cat/2.jpg", "dog/1.PNG")
@@ -66,6 +67,44 @@ def test_pipes_are_no_images(tmp_path):
 def test_a_class_may_be_called_train(make):
     found = scan(make(("train/1.png", "plane/1.png", "car/1.png")))
     assert class_names(found, "x") == ("car", "plane", "train")
+
+
+@pytest.mark.parametrize("extra", ["demo/x/1.png", "figures/1.png"])
+def test_what_lies_beside_parts_makes_no_classes_of_them(make, extra):
+    parts = [name.replace("test/", "val/") for name in PARTS]
+    assert class_names(scan(make(parts)), "x") == ("cat", "dog")
+    with pytest.raises(EdgecifarError, match="lies outside of train and val: move or remove it"):
+        scan(make([*parts, extra]))
+
+
+def test_images_of_any_ending_count(make):
+    """Else a class of photos from a phone would be gone."""
+    names = ("cat/1.jfif", "cat/2.HEIC", "dog/1.avif", "dog/2.dng", "dog/3.xml")
+    assert labels(scan(make(names))) == {"all": ["cat", "cat", "dog", "dog"]}
+
+
+@pytest.mark.parametrize(
+    ("classes", "problem"),
+    [
+        (["red", "blue "], "'blue ' is empty, or has line breaks or outer spaces"),
+        (["red", "blue\n"], "is empty, or has"),
+        (["red", "a\nb"], "is empty, or has"),
+        (["red", ""], "'' is empty"),
+        (["red", "x", "x"], "'x' is that of two classes"),
+        (["red", "caf\udce9"], "isn't text in UTF-8"),
+    ],
+)
+def test_class_names_that_no_model_could_hold(classes, problem):
+    with pytest.raises(EdgecifarError) as caught:
+        require_usable(classes, Path("d.npz"))
+    assert str(caught.value).startswith("d.npz: the class name ")
+    assert problem in str(caught.value)
+    require_usable(["red", "dark blue", "größer"], Path("d.npz"))
+
+
+def test_a_class_folder_s_name_is_looked_at(make):
+    with pytest.raises(EdgecifarError, match=r"the class name 'dog ' .*: rename the class"):
+        class_names(scan(make(("cat/1.png", "dog /1.png"))), "x")
 
 
 @pytest.mark.parametrize("inner", ["", "train/", "stuff/"])

@@ -143,6 +143,15 @@ def test_no_other_program_reads_a_file(tmp_path, monkeypatch):
     assert not ran.exists()
 
 
+def test_a_kind_that_is_not_read_is_named(tmp_path):
+    photo = tmp_path / "photo.HEIC"
+    photo.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(ImageError, match=r"HEIC is a HEIC file, which isn't read: convert it to J"):
+        read_image(photo)
+    photo.write_bytes(encoded(Image.fromarray(PIXELS)))  # a PNG that is called so
+    assert np.array_equal(read_image(photo), PIXELS)
+
+
 def test_broken_exif_is_ignored():
     content = encoded(Image.fromarray(PIXELS), exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
     assert np.array_equal(read_image(content), PIXELS)

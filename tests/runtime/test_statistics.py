@@ -70,12 +70,33 @@ def _simulated(rng, factor=1.0, rounds=20, calls=100):
     return model(factor), model(1.0)
 
 
-def test_one_model_against_itself_is_one():
+@pytest.mark.parametrize(("rounds", "width"), [(2, 2.0), (3, 0.3), (6, 0.1), (7, 0.1), (20, 0.03)])
+def test_one_model_against_itself_is_one(rounds, width):
     rng = np.random.default_rng(1)
-    found = [ratio(*_simulated(rng)) for _ in range(200)]
+    found = [ratio(*_simulated(rng, rounds=rounds)) for _ in range(200)]
     held = sum(estimate.low <= 1 <= estimate.high for estimate in found)
     assert held >= 0.95 * len(found)
-    assert np.median([estimate.high - estimate.low for estimate in found]) < 0.03
+    assert np.median([estimate.high - estimate.low for estimate in found]) < width
+
+
+def test_few_rounds_know_little_of_a_latency():
+    def interval(*medians):
+        found = latency([np.array([median * 1000]) for median in medians])
+        return found.low, found.high
+
+    # Student's: exp(mean of the logarithms -+ 31.821 * their spread / sqrt(2)).
+    assert interval(50, 51) == pytest.approx((36.85, 69.20), abs=0.01)
+    low, high = interval(50, 51, 50, 51)
+    assert 48 < low < 49.5 < 51.5 < high < 53
+    with pytest.raises(ValueError, match="one round tells nothing"):
+        ratio([np.array([1000])], [np.array([1000])])
+
+
+def test_thousands_of_rounds_are_counted():
+    rng = np.random.default_rng(0)
+    rounds = [np.array([50_000 * factor]) for factor in rng.uniform(0.9, 1.1, 3000)]
+    found = ratio(rounds, [np.array([50_000])] * 3000)
+    assert found.low < 1 < found.high < found.low + 0.02
 
 
 def test_five_percent_are_told_apart():

@@ -60,7 +60,7 @@ def test_progress_and_impossible_plans():
     rounds = []
     time_interleaved([lambda: None], QUICK, on_round=rounds.append)
     assert [len(times) for times in rounds] == [1] * 6
-    for wrong in ({"rounds": 0}, {"slice_ms": 0}, {"warm_up_ms": -1}):
+    for wrong in ({"rounds": 1}, {"slice_ms": 0}, {"warm_up_ms": -1}):
         with pytest.raises(EdgecifarError):
             TimingPlan(**wrong)
 

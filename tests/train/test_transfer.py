@@ -220,6 +220,27 @@ def test_options_of_transfer_need_weights():
     assert "to set unfreeze give --weights too" in result.output
 
 
+@pytest.mark.parametrize(
+    ("changes", "asked", "idle"),
+    [
+        (
+            {"transfer.head.epochs": 7},
+            {"weights": "none", "unfreeze": 3},
+            "transfer.unfreeze and transfer.head.epochs",
+        ),
+        ({"transfer.batch_norm": "trained"}, {"weights": "none"}, "transfer.batch_norm"),
+        (
+            {"epochs": 3, "transfer.batch_norm": "trained"},
+            {"weights": "imagenet", "unfreeze": 0},
+            "epochs and transfer.batch_norm",
+        ),
+    ],
+)
+def test_settings_of_a_phase_that_there_is_not_are_refused(changes, asked, idle):
+    with pytest.raises(EdgecifarError, match=f": leave out {idle}$"):
+        trainer(NAME, changes, asked)
+
+
 def test_random_weights_are_trained_as_without_transfer():
     """The second phase's 1e-5 would leave them as they are."""
     _, settings = trainer(NAME, {"epochs": 3}, {"weights": "none"})

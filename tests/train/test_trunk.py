@@ -11,6 +11,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.data import Split
 from edgecifar.train.parsing import override
+from edgecifar.train.precision import under
 from edgecifar.train.transfer import FROM_RUN, HEAD_FROM_RUN, Transfer, freeze, thaw, train
 from edgecifar.train.trunk import Trunk, trunk_of
 
@@ -54,6 +55,16 @@ def test_a_trunk_keeps_its_weights_at_another_image_size(digits, digits_run):
     for layer in trunk.layers(model):
         for new, known in zip(layer.get_weights(), old[layer.name].get_weights(), strict=True):
             np.testing.assert_array_equal(new, known)
+
+
+def test_a_trunk_computes_in_the_precision_of_the_moment(digits_run):
+    known = trunk_of(digits_run)
+    with under("mixed_bfloat16"):
+        model = known.build((32, 32), 3)
+    inner = [*known.layers(model), model.get_layer(known.classifier)]
+    assert {layer.compute_dtype for layer in inner} == {"bfloat16"}
+    assert {weight.dtype.name for weight in model.weights} == {"float32"}
+    assert model.output.dtype == "float32"
 
 
 def test_what_can_t_go_on_is_named(parity, digits, digits_run, digits_qat_run, tmp_path):

@@ -156,9 +156,8 @@ def test_a_name_comes_without_predictions_and_is_judged(digits_zoo, digits):
 
 
 def test_weights_of_a_name_bring_architecture_and_image_size(digits_zoo):
-    quick = ("--epochs", 1, "--batch-size", 256, "--unfreeze", 0)
-    head = ("--set", "transfer.head.epochs=1")
-    result = run("train", "--weights", "tiny", "--data", "digits", *quick, *head)
+    quick = ("--unfreeze", 0, "--set", "transfer.head.epochs=1")
+    result = run("train", "--weights", "tiny", "--data", "digits", *quick)
     assert result.exit_code == 0, result.output
     info = open_run(Path("runs/resnet8")).info
     assert info["transfer"]["weights"]["file"] == "tiny"

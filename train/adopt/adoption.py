@@ -10,7 +10,7 @@ import numpy as np
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt import pixels as scales
 from edgecifar.train.adopt.copying import SHIFT
-from edgecifar.train.adopt.files import digest, is_model, read_model
+from edgecifar.train.adopt.files import describe, digest, is_model, read_model
 from edgecifar.train.adopt.leading import Leading, leading
 from edgecifar.train.adopt.rewrite import (
     FRAME_LEVELS,
@@ -20,7 +20,7 @@ from edgecifar.train.adopt.rewrite import (
 )
 from edgecifar.train.parsing import from_mapping
 from edgecifar.train.progress import Report, ignore
-from edgecifar.train.run import Run, is_finished, open_run, start_run
+from edgecifar.train.run import Run, is_finished, is_unbegun, open_run, start_run
 from edgecifar.train.settings import Augmentation, Training, for_few_images
 from edgecifar.train.stem import Preprocessing
 
@@ -72,7 +72,7 @@ def open_or_adopt(
     if run := _adopted_before(path, out, pixels, wanted):
         report(f"{path} was adopted before: going on with {out}")
         dataset = load()
-        run.require_data(dataset)
+        _require_same_data(run, dataset, path)
         return run, dataset
     model = read_model(path)
     dataset = load()
@@ -208,7 +208,7 @@ def _adopted_before(
     path: Path, out: Path, pixels: str | None, wanted: Preprocessing | None
 ) -> Run | None:
     """Return the finished run that was made of the same file, None if there is none yet."""
-    if not out.exists():
+    if is_unbegun(out):
         return None
     if not (out / "run.json").is_file():
         raise EdgecifarError(f"{out} is in the way, where {path} would be adopted: rename one")
@@ -217,6 +217,7 @@ def _adopted_before(
     if info.get("stage") != STAGE:
         raise EdgecifarError(f"the run {out} has the name that {path} would get: rename the file")
     if info["source"]["sha256"] != digest(path):
+        describe(path)  # raises if it is no model at all
         raise EdgecifarError(
             f"{out} was adopted from another file than {path} is now: remove that folder, or "
             "rename the file"
@@ -229,6 +230,17 @@ def _adopted_before(
             f"adopt {path} with {pixels}"
         )
     return run
+
+
+def _require_same_data(run: Run, dataset: "Dataset", path: Path) -> None:
+    known = run.info["dataset"]
+    if known["fingerprint"] != dataset.fingerprint:
+        raise EdgecifarError(
+            f"{run.path} was adopted with other data ({known['name']}, "
+            f"{known['fingerprint'][:12]}) than these ({dataset.name}, "
+            f"{dataset.fingerprint[:12]}): give the same, or remove that folder to adopt {path} "
+            "with these"
+        )
 
 
 def _same(wanted: Preprocessing, noted: dict[str, Any] | None) -> bool:

@@ -50,6 +50,7 @@ class _Copy:
         self._without, self._changes = without, changes
         self._layers: dict[int, keras.layers.Layer] = {}
         self._names: set[str] = {SHIFT}
+        self._unfilled: set[int] = set()  # the originals of copies without weights yet
 
     def __call__(self, model: "keras.Model", tensor: Any) -> Any:
         import tf_keras as keras
@@ -68,7 +69,11 @@ class _Copy:
             elif node.layer.name in self._without:
                 result = arguments[0]
             else:
-                result = self._copy(node.layer)(*arguments, **options)
+                copy = self._copy(node.layer)
+                result = copy(*arguments, **options)
+                if id(node.layer) in self._unfilled:
+                    self._unfilled.remove(id(node.layer))
+                    _fill(copy, node.layer)
             (key,) = node.flat_output_ids
             tensors[key] = result
         return tensors[str(id(model.outputs[0]))]
@@ -82,18 +87,26 @@ class _Copy:
             config = layer.get_config() | settings | self._changes.get(layer.name, {})
             copy = type(layer).from_config(config)
             if layer.weights:
-                self._fill(copy, layer)
+                self._build(copy, layer)
             self._layers[id(layer)] = copy
         return self._layers[id(layer)]
 
-    def _fill(self, copy: "keras.layers.Layer", layer: "keras.layers.Layer") -> None:
-        """Build a copy as its original was and give it the weights, and a new bias of zeros."""
+    def _build(self, copy: "keras.layers.Layer", layer: "keras.layers.Layer") -> None:
+        """Build a copy as its original was, and fill it unless it is made for its first call."""
         shapes = [shape[1:] for shape in _as_list(layer.get_input_shape_at(0))]
         built = [(None, *shape) for shape in shapes]
         copy.build(built if len(built) > 1 else built[0])
-        weights = layer.get_weights()
-        missing = copy.weights[len(weights) :]
-        copy.set_weights([*weights, *(np.zeros(weight.shape) for weight in missing)])
+        if copy.weights:
+            _fill(copy, layer)
+        else:  # as of attention, which knows its shapes from all that it is given
+            self._unfilled.add(id(layer))
+
+
+def _fill(copy: "keras.layers.Layer", layer: "keras.layers.Layer") -> None:
+    """Give a copy the weights of its original, and a new bias of zeros."""
+    weights = layer.get_weights()
+    missing = copy.weights[len(weights) :]
+    copy.set_weights([*weights, *(np.zeros(weight.shape) for weight in missing)])
 
 
 def _as_list(shapes: Any) -> list:

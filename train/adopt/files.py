@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 _DAMAGED = "is cut short or damaged: copy it again"
-_OTHERS = {
-    ".onnx": "an ONNX file",
-    ".pt": "a PyTorch file",
-    ".pth": "a PyTorch file",
-    ".pb": "one file of a SavedModel, whose folder is wanted",
+_GIVE = "give a .keras or .h5 file or a SavedModel folder"
+_TORCH = (
+    "a PyTorch file",
+    "build the network in Keras, or export it as ONNX, which `edgecifar bench` and `classify` take",
+)
+_OTHERS = {  # by their endings: what they are, and the way out
+    ".onnx": ("an ONNX file", _GIVE),
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".pb": ("one file of a SavedModel, whose folder is wanted", _GIVE),
 }
 
 
@@ -52,7 +57,7 @@ def read_model(path: Path) -> "keras.Model":
 
     if not path.exists():
         raise EdgecifarError(f"{path} is missing")
-    description = _describe(path)
+    description = describe(path)
     require_known(description.config, path, translated=description.is_keras3)
     if description.is_keras3:
         return load_keras3(path, description.keras_version)
@@ -69,7 +74,8 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
-def _describe(path: Path) -> Description:
+def describe(path: Path) -> Description:
+    """Return what the model file at `path` says of itself; EdgecifarError if it is none of ours."""
     if path.is_dir():
         return _describe_saved_model(path)
     with path.open("rb") as file:
@@ -79,7 +85,7 @@ def _describe(path: Path) -> Description:
         return _describe_zip(path)
     if head == b"\x89HDF\r\n\x1a\n":
         return _describe_hdf5(path)
-    if head[:2] == b"PK":
+    if head[:2] == b"PK" and path.suffix.lower() not in _OTHERS:
         _describe_zip(path)
         raise EdgecifarError(f"{path} is a .keras file under another name: give it that ending")
     if head[4:] == b"TFL3":
@@ -87,8 +93,8 @@ def _describe(path: Path) -> Description:
             f"{path} is a TFLite file, which can't be trained on: give the Keras model that it "
             "was made from"
         )
-    what = _OTHERS.get(path.suffix.lower(), "no model of Keras")
-    raise EdgecifarError(f"{path} is {what}: give a .keras or .h5 file or a SavedModel folder")
+    what, mend = _OTHERS.get(path.suffix.lower(), ("no model of Keras", _GIVE))
+    raise EdgecifarError(f"{path} is {what}: {mend}")
 
 
 def _describe_hdf5(path: Path) -> Description:
@@ -102,9 +108,16 @@ def _describe_hdf5(path: Path) -> Description:
                     "and write both with model.save"
                 )
             version = _text(file.attrs.get("keras_version", "2"))
-            return Description(json.loads(_text(file.attrs["model_config"])), version)
-    except OSError as error:
+            return _described(json.loads(_text(file.attrs["model_config"])), version)
+    except (OSError, ValueError) as error:
         raise EdgecifarError(f"{path} {_DAMAGED}") from error
+
+
+def _described(config: Any, version: Any) -> Description:
+    """Return the description; ValueError unless it has the form of one."""
+    if not (isinstance(config, dict) and isinstance(config.get("class_name"), str)):
+        raise ValueError("the config describes no model")
+    return Description(config, str(version))
 
 
 def _text(value: str | bytes) -> str:
@@ -116,13 +129,12 @@ def _describe_zip(path: Path) -> Description:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
             version = json.loads(archive.read("metadata.json"))["keras_version"]
-            return Description(config, version)
+            return _described(config, version)
     except zipfile.BadZipFile as error:
         raise EdgecifarError(f"{path} {_DAMAGED}") from error
     except (KeyError, ValueError) as error:
         raise EdgecifarError(
-            f"{path} is a zip file without a Keras model in it: give a .keras or .h5 file or a "
-            "SavedModel folder"
+            f"{path} is a zip file without a Keras model in it: {_GIVE}"
         ) from error
 
 

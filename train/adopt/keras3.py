@@ -24,6 +24,8 @@ _RENAMED = {
     ("InputLayer", "batch_shape"): "batch_input_shape",
     ("LeakyReLU", "negative_slope"): "alpha",
 }
+# What Keras 2 always does, or, as to what fills a frame, never.
+_IDLE = {"data_format": "channels_last", "fill_mode": "constant"}
 _SIDE = 32  # pixels of the noise on which both are compared, where the model leaves them open
 # Both sum in float32, in another order where kernels differ.
 _TOLERANCE = 1e-4
@@ -135,12 +137,19 @@ def _settings(kind: str, config: dict[str, Any]) -> dict[str, Any]:
     settings = {}
     for key, value in config.items():
         ours = _RENAMED.get((kind, key), key)
-        if key.endswith(_UNUSED) or (ours not in known and not value) or key == "trainable":
+        if key.endswith(_UNUSED) or key == "trainable":
+            continue
+        if ours not in known and (not value or _IDLE.get(key) == value or _is_augmentation(kind)):
             continue
         if ours not in known:
             raise ValueError(f"layer {config['name']} ({kind}) has {key}, unknown to Keras 2")
         settings[ours] = _value(key, value, config["name"])
     return settings
+
+
+def _is_augmentation(kind: str) -> bool:
+    """Tell whether layers of a kind do nothing but in training, whatever their settings are."""
+    return kind.startswith("Random")
 
 
 def _parameters(cls: type) -> tuple[str, ...]:
@@ -157,6 +166,8 @@ def _value(key: str, value: Any, layer: str) -> Any:
 
 def _call(node: dict[str, Any], layer: str, models: Collection[str]) -> list:
     """Return the tensors that a call of a layer takes, each as [layer, node, tensor, options]."""
+    if len(node["args"]) != 1:
+        raise ValueError(f"layer {layer} is called with {len(node['args'])} arguments, not one")
     (argument,) = node["args"]
     tensors = argument if isinstance(argument, list) else [argument]
     extra = {key for key, value in node["kwargs"].items() if value and key != "mask"}

@@ -56,6 +56,20 @@ def test_a_missing_file_is_one_line(program, options):
     assert "Traceback" not in done.output
 
 
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        (overhead.main, ["m.tflite", "--rounds", "1"]),
+        (harness.main, ["m.tflite", "--runs", "0"]),
+        (cold_start.main, ["--rounds", "0"]),
+    ],
+)
+def test_too_few_rounds_are_refused(program, options):
+    done = CliRunner().invoke(program, options)
+    assert done.exit_code == 2
+    assert f"Invalid value for '{options[-2]}'" in done.stderr
+
+
 def test_overhead(model):
     found = overhead.measure(model, rounds=2, memory=False)
     assert found.bare_us > 1

@@ -39,6 +39,32 @@ def test_a_killed_count_goes_on_where_it_stood(tmp_path, monkeypatch):
     assert counted == ["pi4", "pi5", "pi5"]
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("qemu-aarch64 version 9.0.2 (Debian)", "not qemu-aarch64 version 9.0.2 (Debian): Debian"),
+        ("nonsense", "not nonsense"),
+        ("", "not an unknown version"),
+    ],
+)
+def test_an_emulator_of_another_kind_is_named(said, error, tmp_path):
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f"#!/bin/sh\necho '{said}'\n")
+    qemu.chmod(0o755)
+    with pytest.raises(EdgecifarError) as caught:
+        instructions._require_plugins(str(qemu))
+    assert error in str(caught.value)
+    qemu.write_text("#!/bin/sh\necho 'qemu-aarch64 version 7.2.22 (Debian 1:7.2)'\n")
+    instructions._require_plugins(str(qemu))
+
+
+def test_a_place_that_can_t_be_written_is_one_line(monkeypatch):
+    monkeypatch.setattr(instructions, "count", lambda path, board: COUNTS[board])
+    done = CliRunner().invoke(instructions.main, [str(default_model()), "--json", "/proc/x.json"])
+    assert done.exit_code == 1
+    assert "Error: No such file or directory (/proc/" in done.stderr
+
+
 def test_an_altered_count_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(instructions, "count", lambda path, board: COUNTS[board])
     result = instructions.measure([default_model()], ["pi4"])

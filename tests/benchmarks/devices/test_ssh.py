@@ -2,15 +2,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import venv
+from pathlib import Path
 
 import pytest
 
 from edgecifar.benchmarks.devices import ssh
 from edgecifar.benchmarks.devices.fleet import bench_on
-from edgecifar.benchmarks.devices.transport import parse
+from edgecifar.benchmarks.devices.parcel import pack
+from edgecifar.benchmarks.devices.transport import UnreachableError, parse
 from edgecifar.runtime import results
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
@@ -249,6 +252,57 @@ def test_a_dropped_connection_loses_no_round(sshd, tiny_models, tiny_data, tmp_p
     assert results.read(tmp_path / "r.json")["sessions"] == 2
 
 
+def test_modules_in_the_home_folder_are_not_the_runtime_s(sshd, tiny_models):
+    """As of a clone there, which Python would take before those that were sent."""
+    home = sshd.folder / "home"
+    (home / "edgecifar/runtime").mkdir(parents=True)
+    (home / "edgecifar/runtime/agent.py").write_text("raise SystemExit('an old one')\n")
+    (home / "random.py").write_text("raise SystemExit('no numbers')\n")
+    (home / "python").symlink_to(sys.executable)
+    sshd.start(ForceCommand=f'cd {home} && sh -c "$SSH_ORIGINAL_COMMAND"')
+    for python in (sys.executable, "./python"):
+        assert _bench(tiny_models, None, None, f"ssh://device?python={python}").errors == []
+
+
+def test_each_finished_round_gives_new_attempts(sshd, monkeypatch):
+    """Weak radio breaks a long bench more often than one is tried again."""
+    drops = [1] * 9 + [0] * len(ssh._PAUSES)
+
+    class Job:
+        def __init__(self, *_):
+            self.left = list(drops)
+
+        def start(self):
+            pass
+
+        def finish(self):
+            raise UnreachableError("the connection broke")
+
+        def finished_rounds(self):
+            return self.left.pop(0)
+
+    pauses = []
+    monkeypatch.setattr(ssh, "_Job", Job)
+    monkeypatch.setattr(ssh.time, "sleep", pauses.append)
+    with pytest.raises(UnreachableError):
+        ssh.SshDevice.from_spec("ssh://device").measure(None, print)
+    assert pauses == [ssh._PAUSES[0]] * 9 + list(ssh._PAUSES[1:])
+
+
+def test_what_is_cleaned_up_lies_in_the_cache(sshd, tiny_models):
+    """And not in the home folder, where the cache can't be entered."""
+    with tempfile.TemporaryDirectory() as folder:
+        parcel = pack(tiny_models, None, QUICK, Path(folder))
+    old = sshd.folder / "home/store/mine"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
+    sshd.start(ForceCommand=f'cd {sshd.folder / "home"} && sh -c "$SSH_ORIGINAL_COMMAND"')
+    assert not sshd.cache.exists()
+    ssh.SshDevice.from_spec("ssh://device").forget(parcel)
+    assert old.exists()
+
+
 def test_a_device_that_stays_away(sshd, tiny_models, tiny_data, tmp_path):
     def on_progress(text):
         if "round 3 " in text:
@@ -313,7 +367,8 @@ def test_each_python_of_a_host_has_a_folder_of_its_own(sshd, tiny_models, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "spec", ["ssh://", "ssh://-oProxyCommand=x", "ssh://h:p", "ssh://h/path", "ssh://h?x=1"]
+    "spec",
+    ["ssh://", "ssh://-oProxyCommand=x", "ssh://h:p", "ssh://h/path", "ssh://h?x=1", "ssh://[fe80"],
 )
 def test_impossible_addresses(spec):
     with pytest.raises(EdgecifarError, match="no address"):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -5,6 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from edgecifar.compress.commands.export import export, with_onnx
+from edgecifar.compress.formats import FORMATS
+from edgecifar.runtime.commands import main
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.verification import verify
 
 
@@ -40,6 +44,18 @@ def test_both_int8_files_with_their_verdicts(digits_qat_run, tmp_path):
     assert "faster than float32 ONNX on this machine" in onnx
     assert "faster than float32 on this machine" in tflite
     assert "9 QLinearConv" in record["resnet8-qat-int8.onnx"]["verdict"]
+
+
+def test_what_was_written_before_a_failure_is_told(digits_run, tmp_path, monkeypatch):
+    def fail(model, images):
+        raise EdgecifarError("no such operation")
+
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], convert=fail))
+    arguments = [str(digits_run.path), "--data", "digits", "--float32", "--onnx"]
+    result = CliRunner().invoke(main, ["export", *arguments, "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'resnet8-float32.tflite'}: 100.00 % of" in result.stdout.replace("\n", "")
+    assert result.stderr.endswith("Error: no such operation\n")
 
 
 def test_a_file_says_whether_it_is_faster_than_float32(digits_qat_run, tmp_path):

@@ -81,11 +81,31 @@ def test_what_is_in_the_way_is_named(file, place, images, raw_net, tmp_path):
     other = tmp_path / "resnet50.keras"
     raw_net.save(other)
     attempt("was adopted from another file than .* remove that folder, or rename the file", other)
+    foreign = tmp_path / "resnet50.pt"
+    foreign.write_bytes(b"PK\3\4rest")
+    attempt("is a PyTorch file: build the network in Keras, or export it as ONNX", foreign)
     run = adoption.Run(place.parent / "resnet50")
     run.update(stage="train")
     attempt("has the name that .* would get: rename the file")
     (run.path / "run.json").unlink()
     attempt("is in the way, where .* would be adopted: rename one")
+
+
+def test_other_data_need_another_run(file, place, images):
+    other = dataclasses.replace(images, name="others", fingerprint="0" * 64)
+    message = (
+        r"was adopted with other data \(.*\) than these \(others, 0{12}\): give the same, or rem"
+    )
+    with pytest.raises(EdgecifarError, match=message):
+        open_or_adopt(file, lambda: other, beside=place)
+
+
+def test_a_folder_in_which_nothing_was_begun_is_not_in_the_way(file, images, tmp_path):
+    left = tmp_path / "runs/resnet50"
+    left.mkdir(parents=True)
+    (left / ".lock").touch()
+    run, _ = open_or_adopt(file, lambda: images, beside=tmp_path / "runs/next")
+    assert (run.path, run.complete) == (left, True)
 
 
 def test_other_classes_are_named(raw_net, images):

@@ -170,11 +170,18 @@ def test_files_of_something_else(tmp_path):
         archive.writestr("cat.png", "meow")
     (tmp_path / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3rest")
     (tmp_path / "net.onnx").write_bytes(b"\x08\x07")
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("net/data.pkl", "weights")
+    with zipfile.ZipFile(tmp_path / "list.keras", "w") as archive:
+        archive.writestr("config.json", "[]")
+        archive.writestr("metadata.json", '{"keras_version": "3.1"}')
     (tmp_path / "note.keras").write_text("hello")
     (tmp_path / "empty.h5").touch()
     refused(tmp_path / "photos.zip", "is a zip file without a Keras model")
     refused(tmp_path / "net.tflite", "is a TFLite file, which can't be trained on: give the Keras")
     refused(tmp_path / "net.onnx", "is an ONNX file: give a .keras or .h5 file")
+    refused(tmp_path / "net.pth", "is a PyTorch file: build the network in Keras, or export it as")
+    refused(tmp_path / "list.keras", "is a zip file without a Keras model")
     refused(tmp_path / "note.keras", "is no model of Keras: give a .keras or .h5 file")
     refused(tmp_path / "empty.h5", "is no model of Keras")
     refused(tmp_path / "none.h5", "is missing")

@@ -43,6 +43,27 @@ def test_known_layers_are_taken_over(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.RandomFlip(),
+        layers.RandomRotation(0.1),
+        layers.RandomZoom(0.1),
+        layers.RandomTranslation(0.1, 0.1),
+        layers.RandomContrast(0.1),
+        layers.RandomBrightness(0.1),
+        layers.Resizing(8, 8),
+        layers.CenterCrop(8, 8),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_that_prepare_images_are_taken_over(tmp_path, layer):
+    """As Keras' own tutorials put them ahead of a network."""
+    path = saved(tmp_path / "net.keras", layer)
+    expected = keras3.saving.load_model(path).predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(read_model(path).predict(IMAGES, verbose=0), expected, atol=1e-5)
+
+
 def refused(path, message):
     with pytest.raises(EdgecifarError, match=message) as caught:
         read_model(path)
@@ -56,6 +77,10 @@ def test_what_keras_2_does_not_have_comes_with_the_way_out(tmp_path):
     inputs = keras3.Input((12, 12, 3))
     keras3.Model(inputs, layers.Flatten()(inputs / 255)).save(tmp_path / "operation.keras")
     refused(tmp_path / "operation.keras", "is an operation, not a layer")
+    x = layers.Reshape((36, 12))(inputs)
+    x = layers.MultiHeadAttention(2, 4, name="heads")(x, x)
+    keras3.Model(inputs, layers.Flatten()(x)).save(tmp_path / "attention.keras")
+    refused(tmp_path / "attention.keras", "layer heads is called with 2 arguments, not one")
 
 
 @pytest.mark.parametrize("name", ["net.keras", "net.h5"])

@@ -145,6 +145,17 @@ def test_models_inside_are_laid_flat_and_shared_layers_stay_shared():
     np.testing.assert_allclose(flat(PIXELS), model(PIXELS), rtol=1e-4, atol=1e-2)
 
 
+def test_attention_keeps_its_weights():
+    """It is built by what it is called with, and not by a shape."""
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Reshape((36, 8))(layers.Conv2D(8, 3, strides=2, padding="same")(inputs))
+    attention = layers.MultiHeadAttention(2, 4)
+    model = keras.Model(inputs, layers.Flatten()(attention(attention(x, x), x)))
+    flat = flatten(model, (12, 12))
+    assert flat.count_params() == model.count_params()
+    np.testing.assert_allclose(flat(PIXELS), model(PIXELS), rtol=1e-4, atol=1e-2)
+
+
 def test_open_sizes_and_precision_are_fixed():
     policy = keras.mixed_precision.Policy("mixed_float16")
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3, dtype=policy)])

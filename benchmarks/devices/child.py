@@ -1,0 +1,69 @@
+"""The agent as a process of this machine, for devices that are made of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgecifar.benchmarks.devices.parcel import Parcel, parse_message
+from edgecifar.runtime import results
+from edgecifar.runtime.agent import REQUEST, RESULT
+from edgecifar.runtime.benchmark import Settings
+from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import replace_file
+
+
+def lay_out(folder: Path, parcel: Parcel, settings: Settings) -> None:
+    """Lay out what the agent reads: the request in `folder`, files in the store beside it."""
+    store = folder.parent / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    for name, path in parcel.files.items():
+        if not (store / name).exists():
+            partial = store / f".{os.getpid()}-{name}"
+            shutil.copyfile(path, partial)
+            partial.rename(store / name)
+    request = {**parcel.request, "settings": asdict(settings)}
+    replace_file(folder / REQUEST, json.dumps(request).encode())
+
+
+def run_agent(
+    command: Sequence[str], folder: Path, on_progress: Callable[[str], object], *, what: str
+) -> dict[str, Any]:
+    """Run the `command` that starts an agent in `folder`, and return its result.
+
+    Raises:
+        EdgecifarError: what the agent says, or that `what`, the process, failed.
+
+    """
+    ends: dict[str, Any] = {}
+    # A file: a pipe that nobody empties stops whoever fills it.
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace"
+        ) as process,
+    ):
+        try:
+            for message in map(parse_message, process.stdout):
+                if "progress" in message:
+                    on_progress(message["progress"])
+                else:
+                    ends.update(message)
+            process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip().splitlines()
+    if "error" in ends:
+        raise EdgecifarError(ends["error"])
+    if process.returncode or "done" not in ends:
+        why = said[-1] if said else f"exit status {process.returncode}"
+        raise EdgecifarError(f"{what} failed ({why})")
+    return results.read(folder / RESULT)
