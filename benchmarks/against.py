@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgecifar.benchmarks.compare import multiple
-from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
+from edgecifar.benchmarks.compare import relative
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
 from edgecifar.runtime.results import unpack_bits
 from edgecifar.runtime.statistics import Estimate
 
@@ -36,7 +36,7 @@ class Versus:
     @property
     def latency(self) -> Estimate:
         """Our latency over the peer's."""
-        return quotient(multiple(self.ours), multiple(self.peer))
+        return relative(self.ours, self.peer)
 
     @property
     def peer_name(self) -> str:

@@ -11,7 +11,7 @@ from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.statistics import Estimate
+from edgecifar.runtime.statistics import Estimate, paired_ratio
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,18 @@ def multiple(row: Mapping[str, Any]) -> Estimate:
     """Return a latency as a multiple of that of the result's first file."""
     ratio = row["ratio"]
     return Estimate(ratio["value"], ratio["low"], ratio["high"])
+
+
+def relative(row: Mapping[str, Any], other: Mapping[str, Any]) -> Estimate:
+    """Return the latency of a row over that of another in the same result.
+
+    Medians of rounds are paired, as each round met both alike. Older results don't have them: what
+    is known there of both against the first file makes a wider interval.
+    """
+    rounds = row.get("rounds_us"), other.get("rounds_us")
+    if None in rounds:
+        return quotient(multiple(row), multiple(other))
+    return paired_ratio(*rounds)
 
 
 def _microseconds(row: Mapping[str, Any]) -> Estimate:

@@ -12,7 +12,7 @@ import numpy as np
 from edgecifar.runtime import energy, environment
 from edgecifar.runtime.candidates import Candidate, Images, call_of, loader_of
 from edgecifar.runtime.journal import Journal
-from edgecifar.runtime.statistics import latency, ratio
+from edgecifar.runtime.statistics import latency, ratio, round_medians
 from edgecifar.runtime.timing import Samples, TimingPlan, time_interleaved
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def measure_rounds(
     )
     for row, rounds in zip(loaded, samples, strict=True):
         row.result["latency_us"] = asdict(latency(rounds))
+        row.result["rounds_us"] = [round(float(value), 3) for value in round_medians(rounds)]
         if first is not None:
             row.result["ratio"] = asdict(ratio(rounds, samples[first]))
     watch.conclude(too_wide(samples, plan, first))

@@ -78,7 +78,7 @@ def latency(rounds: Sequence[np.ndarray]) -> Latency:
     """
     calls = np.concatenate(rounds) / 1e3
     median, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
-    medians = _round_medians(rounds)
+    medians = round_medians(rounds)
     ends = [median, *_interval(np.median(medians[_resamples(len(medians))], axis=1))]
     if _are_few(medians):
         ends += _student(medians)
@@ -86,29 +86,34 @@ def latency(rounds: Sequence[np.ndarray]) -> Latency:
 
 
 def ratio(rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> Estimate:
-    """How many times the baseline's median latency a model takes; below 1 it is faster.
+    """How many times the baseline's latency a model takes; below 1 it is faster.
 
-    Rounds are paired: slice i of both ran within moments, so the i-th medians are resampled
-    together. With the few rounds of a bench, which drift, that bootstrap interval alone is too
-    narrow: one file against itself would differ from itself too often. So the exact 98 %
-    interval of the median of the rounds' ratios is joined to it (order statistics: W. J. Conover,
-    Practical Nonparametric Statistics, 3.2). Fewer than seven rounds have none: theirs is
-    Student's, of the ratios' logarithms, with as much.
+    See `paired_ratio`. ``rounds`` are nanoseconds of calls, as those of ``baseline`` are.
+    """
+    return paired_ratio(round_medians(rounds), round_medians(baseline))
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Return the median of the rounds' ratios, from the median latency of each round.
+
+    Slice i of both ran within moments: what a machine does to some rounds, such as a lower clock,
+    it does to both, where the medians over all rounds may be of different ones. The interval is
+    the exact 98 % one of that median (order statistics: W. J. Conover, Practical Nonparametric
+    Statistics, 3.2), since rounds that follow each other aren't quite independent. Fewer than
+    seven rounds have none: theirs is Student's, of the ratios' logarithms, with as much.
 
     Raises:
         ValueError: the two have different numbers of rounds, or fewer than two.
 
     """
-    ours, theirs = _round_medians(rounds), _round_medians(baseline)
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} rounds can't be paired with {len(theirs)}")
     if len(ours) < 2:
         raise ValueError("one round tells nothing of how far rounds differ")
-    value = float(np.median(np.concatenate(rounds)) / np.median(np.concatenate(baseline)))
-    picks = _resamples(len(ours))
-    low, high = _interval(np.median(ours[picks], axis=1) / np.median(theirs[picks], axis=1))
-    exact = (_student if _are_few(ours) else _median_interval)(ours / theirs)
-    return Estimate(value, min(low, exact[0], value), max(high, exact[1], value))
+    ratios = np.asarray(ours) / np.asarray(theirs)
+    value = float(np.median(ratios))
+    low, high = (_student if _are_few(ratios) else _median_interval)(ratios)
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -135,8 +140,8 @@ def describe_change(what: str, change: Estimate, of: str = "") -> str:
     return f"{abs(change.value):.2f} points {verb} ({interval})"
 
 
-def _round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
-    """Median microseconds of each round."""
+def round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the median microseconds of each round of nanoseconds."""
     return np.array([np.median(samples) for samples in rounds]) / 1e3
 
 

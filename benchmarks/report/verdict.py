@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgecifar.benchmarks.compare import relative
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Measured, Run, Speedup
 from edgecifar.benchmarks.report.networks import bases
@@ -139,15 +140,20 @@ def _batch(model: Measured) -> int:
 def _speedup(model: Measured, first: Measured) -> Speedup | None:
     """Return how many times faster an image is classified than by `first`.
 
-    Both know their speed-up over the first file of the bench, which may have failed since.
+    Both know their speed-up over the first file of the bench, which may have failed since, or
+    rounds that can be paired.
     """
     if not (model.speedup and first.speedup):
         return None
-    ours, theirs = (
-        Estimate(s.value, s.low or s.value, s.high or s.value)
-        for s in (model.speedup, first.speedup)
-    )
-    found, images = quotient(ours, theirs), _batch(model) / _batch(first)
+    if model.raw.get("rounds_us") and first.raw.get("rounds_us"):
+        found = relative(first.raw, model.raw)
+    else:
+        ours, theirs = (
+            Estimate(s.value, s.low or s.value, s.high or s.value)
+            for s in (model.speedup, first.speedup)
+        )
+        found = quotient(ours, theirs)
+    images = _batch(model) / _batch(first)
     return Speedup(images * found.value, images * found.low, images * found.high)
 
 

@@ -1,16 +1,17 @@
 import copy
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks.commands import compare as command
-from edgecifar.benchmarks.compare import Limits, compare, lines, markdown
+from edgecifar.benchmarks.compare import Limits, compare, lines, markdown, relative
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.statistics import wilson
+from edgecifar.runtime.statistics import latency, ratio, round_medians, wilson
 
 _STEADY = {"median": 1.0, "low": 0.99, "high": 1.01}
 
@@ -194,6 +195,27 @@ def test_an_edited_result_is_refused(pair):
     new.write_text(json.dumps(content))
     with pytest.raises(EdgecifarError, match="checksum"):
         compare(old, new)
+
+
+def test_two_files_of_a_bench_are_compared_round_by_round():
+    """Whose speed a machine changes by half, for both alike, and for the first file by less."""
+    rng = np.random.default_rng(0)
+    clock = rng.choice([1.0, 1.5], 40)
+
+    def row(us, factor):
+        rounds = [np.array([1e3 * us * value]) for value in factor * rng.normal(1, 0.01, 40)]
+        found = asdict(latency(rounds)), asdict(ratio(rounds, float_rounds))
+        medians = round_medians(rounds).tolist()
+        return dict(zip(("latency_us", "ratio", "rounds_us"), (*found, medians), strict=True))
+
+    float_rounds = [np.array([300e3 * value]) for value in rng.normal(1, 0.01, 40)]
+    ours, theirs = row(85, clock), row(100, clock)
+    paired = relative(ours, theirs)
+    assert paired.low < 0.85 < paired.high < paired.low + 0.02
+    older = [{key: value for key, value in r.items() if key != "rounds_us"} for r in (ours, theirs)]
+    apart = relative(*older)
+    assert apart.value == pytest.approx(paired.value, rel=0.02)
+    assert apart.high - apart.low > 0.2
 
 
 def test_command(pair):

@@ -45,6 +45,8 @@ def test_a_whole_result(described, bare, labelled_npz, images):
         assert row["file_bytes"] == path.stat().st_size
         assert row["peak_memory_bytes"] > row["model_memory_bytes"] >= 0
         assert row["ratio"]["low"] <= row["ratio"]["value"] <= row["ratio"]["high"]
+        assert len(row["rounds_us"]) == PLAN.rounds
+        assert min(row["rounds_us"]) <= row["latency_us"]["median"] <= max(row["rounds_us"])
         assert row["accuracy"]["n"] == 64
     assert result["models"][0]["ratio"] == {"value": 1.0, "low": 1.0, "high": 1.0}
 
