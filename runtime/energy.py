@@ -157,8 +157,8 @@ class Pmic:
         seconds = time.perf_counter() - start
         over.set()
         sampler.join()
-        answered = [reading for reading in (*readings, watts(_read_pmic())) if reading]
-        if not answered:
+        answered = [reading for reading in readings if reading] or [watts(_read_pmic())]
+        if not any(answered):
             raise NoReadingError("vcgencmd no longer tells what the board draws")
         return float(np.mean(answered)) * seconds
 

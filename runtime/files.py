@@ -11,7 +11,7 @@ from edgecifar.runtime.errors import EdgecifarError
 
 
 def cache_folder() -> Path:
-    """Return $EDGECIFAR_CACHE, or edgecifar below $XDG_CACHE_HOME or ~/.cache.
+    """Return $EDGECIFAR_CACHE, or edgecifar below $XDG_CACHE_HOME or ~/.cache, as absolute path.
 
     Raises:
         RuntimeError: the user has no home.
@@ -19,8 +19,9 @@ def cache_folder() -> Path:
     """
     chosen = os.environ.get("EDGECIFAR_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edgecifar"
+        return Path(chosen).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return base.expanduser().absolute() / "edgecifar"
 
 
 def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:

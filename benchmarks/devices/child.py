@@ -37,6 +37,8 @@ def run_agent(
 ) -> dict[str, Any]:
     """Run the `command` that starts an agent in `folder`, and return its result.
 
+    The paths in `command` are absolute ones.
+
     Raises:
         EdgecifarError: what the agent says, or that `what`, the process, failed.
 
@@ -46,7 +48,12 @@ def run_agent(
     with (
         tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace"
+            command,
+            cwd=folder,  # which has no modules: Python takes those of the current one first
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            errors="replace",
         ) as process,
     ):
         try:

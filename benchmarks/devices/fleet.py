@@ -36,7 +36,7 @@ def device(spec: str) -> Device:
         EdgecifarError: there is no such kind, or its address is wrong.
 
     """
-    kind = KINDS.get(spec) or KINDS.get(spec.partition(":")[0])
+    kind = KINDS.get(spec) or KINDS.get(spec.partition(":")[0])  # a name, or what comes ahead of :
     if kind is None:
         raise EdgecifarError(f"{spec}: no such device: give local, ssh://host or emulated:pi4")
     return kind.from_spec(spec)

@@ -8,6 +8,7 @@ the kernels of a processor that has none.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import sys
@@ -111,6 +112,15 @@ def withhold() -> None:
         raise EdgecifarError("the kernel grants AMX in spite of the filter: take local")
 
 
+def main(arguments: list[str]) -> int:
+    """Run as a program, as the agent's own `main` does."""
+    try:
+        withhold()
+    except EdgecifarError as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    return agent.main(arguments)
+
+
 if __name__ == "__main__":
-    withhold()
-    sys.exit(agent.main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

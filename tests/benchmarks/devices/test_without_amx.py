@@ -59,7 +59,9 @@ class TestWithheld:
     def test_a_bench_says_so_and_answers_the_same(
         self, amx, tiny_models, tiny_data, tmp_path, monkeypatch
     ):
-        monkeypatch.setenv("EDGECIFAR_CACHE", str(tmp_path / "cache"))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("EDGECIFAR_CACHE", "cache")
+        (tmp_path / "random.py").write_text("raise SystemExit('not the library')")
         output = tmp_path / "r.json"
         (outcome,) = bench_on([SPEC], tiny_models, output, data=tiny_data, settings=QUICK)
         assert outcome.errors == []

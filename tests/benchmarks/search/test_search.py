@@ -236,11 +236,14 @@ def test_machines_measure_no_more_than_is_asked(storage):
 
 
 def test_doubtful_times_are_told(storage, monkeypatch):
-    doubts = ["other programs kept the processor 60 % busy"]
-    monkeypatch.setattr(module.environment, "doubts", lambda *_: doubts)
+    clock, others = "the clock fell", "other programs kept the processor 60 % busy"
+    doubts = [clock, others]
+    monkeypatch.setattr(module.environment, "doubts", lambda *_: [clock])
+    monkeypatch.setattr(module.environment, "crowding", lambda *_: [others])
     told = []
     module._measure(PLAN, Watch(), Trials(storage, "study"), told.append)
-    assert "these latencies are doubtful: other programs kept the processor 60 % busy" in told[-1]
+    for line, doubt in zip(told[-2:], doubts, strict=True):
+        assert f"these latencies are doubtful: {doubt}" in line
     assert Trials(storage, "study").doubts == doubts  # the next search knows of it
 
 

@@ -250,7 +250,7 @@ def test_runs_that_others_put_there_are_no_stages(folder):
         lambda bench: bench["models"][0].update(error="no memory"),
         lambda bench: bench["runs"].update({"edge-8-s16": "0" * 64}),
         lambda bench: bench["recipe"].update(self_distil=True),
-        lambda bench: bench["data"].update(fingerprint="0" * 64),
+        lambda bench: bench["data"].update(dataset_fingerprint="0" * 64),
         lambda bench: bench.pop("runs"),
     ],
     ids=["error", "model", "recipe", "data", "older"],
