@@ -132,20 +132,28 @@ def _require_same_device(old: Mapping[str, Any], new: Mapping[str, Any]) -> None
         ("board", "board"),
         ("cpu", "processor"),
         ("cores", "number of cores"),
-        ("features", "processor features"),
+        ("features", "set of processor features"),
         ("machine", "architecture"),
         ("governor", "governor"),
     ):
         if first.get(key) != second.get(key):
+            apart = _apart(first.get(key), second.get(key))
             raise EdgecifarError(
-                f"the two results are of another {what} ({first.get(key)} and {second.get(key)}): "
-                "measure both on the same device, or compare with --accuracy-only"
+                f"the two results are of another {what} ({apart}): measure both on the same "
+                "device, or compare with --accuracy-only"
             )
     if old["settings"].get("threads") != new["settings"].get("threads"):
         raise EdgecifarError(
             f"the two results are of other threads ({old['settings'].get('threads')} and "
             f"{new['settings'].get('threads')}): measure both with the same --threads"
         )
+
+
+def _apart(first: Any, second: Any) -> str:
+    """Tell two values that differ; of lists what is in one alone."""
+    if isinstance(first, list) and isinstance(second, list):
+        return f"{', '.join(sorted(set(first) ^ set(second)))} in one alone"
+    return f"{first} and {second}"
 
 
 def _require_same_call(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -124,6 +124,11 @@ def test_a_file_that_fails_now_is_a_regression(pair):
         (("data", "n"), 12, "another number of images"),
         (("environment", "cpu"), "Another CPU", "another processor"),
         (("environment", "board"), "Raspberry Pi 5", "another board"),
+        (
+            ("environment", "features"),
+            ["amx int8", "avx2"],
+            r"another set of processor features \(amx int8 in one alone\)",
+        ),
         (("settings", "threads"), 2, "other threads"),
         (("models", 0, "backend"), "litert 1.0", "same interpreter"),
         (("models", 1, "batch"), 8, "--batch 1 and with 8: measure both alike"),
