@@ -2,7 +2,7 @@
 
 import click
 
-from edgecifar.runtime.commands import one_line
+from edgecifar.runtime.commands import is_broken_pipe, one_line
 from edgecifar.runtime.errors import EdgecifarError
 
 
@@ -14,4 +14,6 @@ class Program(click.Command):
         try:
             return super().invoke(ctx)
         except (EdgecifarError, OSError) as error:
+            if is_broken_pipe(error):
+                raise
             raise click.ClickException(one_line(error)) from error

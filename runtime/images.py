@@ -234,16 +234,23 @@ def _load(stream: BinaryIO, name: str) -> PillowImage.Image:
         with _hushed(stream):
             with _quiet():
                 image = Image.open(stream, formats=_FORMATS)
+            if image.format == "TIFF":  # as raw files are, with a small preview for an image
+                _refuse_unread(name)
             _check_size(image, name)
             image.load()
             return image
     except UnidentifiedImageError:
-        if (suffix := os.path.splitext(name)[1].lower()) in _NOT_READ:
-            told = f"{name} is a {suffix[1:].upper()} file, which isn't read"
-            raise ImageError(told, "convert it to JPEG or PNG") from None
+        _refuse_unread(name)
         raise ImageError(f"{name} is not an image", "give a PNG, JPEG, WebP, BMP or GIF") from None
     except Image.DecompressionBombError:
         raise _too_large(name) from None
+
+
+def _refuse_unread(name: str) -> None:
+    """Raise ImageError if the file's name is that of a kind that isn't read."""
+    if (suffix := os.path.splitext(name)[1].lower()) in _NOT_READ:
+        told = f"{name} is a {suffix[1:].upper()} file, which isn't read"
+        raise ImageError(told, "convert it to JPEG or PNG") from None
 
 
 def _check_size(image: PillowImage.Image, name: str) -> None:

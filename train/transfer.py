@@ -135,8 +135,10 @@ def train(
     from edgecifar.train.precision import policy_for
     from edgecifar.train.session import finish, fit_built, seeded_build
 
-    require_batches(dataset, settings)
-    devices = start_strategy(strategy, batch_size=settings.batch_size)
+    devices, second = None, transfer.weights == "none" or transfer.unfreeze > 0
+    if second:
+        require_batches(dataset, settings)
+        devices = start_strategy(strategy, batch_size=settings.batch_size)
     known, transfer = _find(architecture, transfer, dataset.image_size)
     model = seeded_build(known, dataset, seed)
     source = load_weights(known.backbone, model, transfer.weights)
@@ -155,7 +157,7 @@ def train(
         }
         run.update(head=run.info.get("head") or told)  # that of a run that goes on is told
     computed_in = "float32"  # as heads are
-    if transfer.weights == "none" or transfer.unfreeze:
+    if second:
         computed_in = policy_for(settings.precision)
         weights = model.get_weights()
 

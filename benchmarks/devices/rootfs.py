@@ -23,6 +23,7 @@ _SUITE = "bookworm"
 _PYTHON = "3.11"  # of that suite
 _MIRROR = "EDGECIFAR_DEBIAN_MIRROR"  # environment variable for machines that aren't Debian
 _TOOLS = ("debootstrap", "dpkg")
+_SBIN = ("/usr/sbin", "/sbin")
 _PACKAGES = dict.fromkeys(("qemu-aarch64-static", "qemu-arm-static"), "qemu-user-static")
 # As wget and pip say that they got no answer; a mirror that answers and lacks the file isn't one.
 _NO_ANSWER = re.compile(
@@ -93,13 +94,18 @@ def prepare(
 
 
 def _require_tools(*tools: str) -> None:
-    missing = [tool for tool in tools if not shutil.which(tool)]
+    missing = [tool for tool in tools if not shutil.which(tool, path=_path())]
     if missing:
         packages = sorted({_PACKAGES.get(tool, tool) for tool in missing})
         raise EdgecifarError(
             f"an emulated device needs {' and '.join(missing)}: "
             f"`apt-get install {' '.join(packages)}`"
         )
+
+
+def _path() -> str:
+    """Return where programs are sought, with the folder of debootstrap, which only root's has."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
 
 
 def _as_root() -> tuple[str, ...]:
@@ -194,7 +200,10 @@ def _mirrors(etc: Path) -> Iterator[str]:
 
 def _call(command: list[str], log: Path | None = None) -> None:
     """Run a command; `log` is where it writes what it doesn't print."""
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    environment = os.environ | {"PATH": _path()}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode == 0:
         return
     lines = (done.stderr + done.stdout).strip().splitlines() or ["no reason given"]

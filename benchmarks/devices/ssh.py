@@ -122,7 +122,13 @@ class _Job:
     def start(self) -> None:
         """Make the first contact, whose failure is final."""
         self._tell("connecting")
-        self._home, self._folder = self._connection.run(f"pwd; echo {_CACHE}").splitlines()
+        told = self._connection.run(f"pwd; echo {_CACHE}").splitlines()
+        if len(told) != 2:
+            raise EdgecifarError(
+                f"its shell prints more than was asked ({told[0] if told else 'nothing'}): let its "
+                "start-up files print nothing unless a terminal is there"
+            )
+        self._home, self._folder = told
         self._bench = f"{self._folder}/{_bench_name(self._parcel, self._connection.target)}"
 
     def finish(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class CommandGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:
-            if ctx.params.get("debug") or _is_broken_pipe(error):
+            if ctx.params.get("debug") or is_broken_pipe(error):
                 raise
             _explain(error)
 
@@ -154,8 +154,9 @@ def _on(error: OSError) -> str:
     return f" ({error.filename})" if error.filename else ""
 
 
-def _is_broken_pipe(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.EPIPE  # click knows what to do
+def is_broken_pipe(error: BaseException) -> bool:
+    """Whether nobody reads on what is printed: click knows what to do."""
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -150,6 +150,10 @@ def test_a_kind_that_is_not_read_is_named(tmp_path):
         read_image(photo)
     photo.write_bytes(encoded(Image.fromarray(PIXELS)))  # a PNG that is called so
     assert np.array_equal(read_image(photo), PIXELS)
+    raw = tmp_path / "photo.dng"
+    Image.fromarray(PIXELS).save(raw, format="TIFF")  # its preview, and no photo
+    with pytest.raises(ImageError, match="is a DNG file, which isn't read"):
+        read_image(raw)
 
 
 def test_broken_exif_is_ignored():

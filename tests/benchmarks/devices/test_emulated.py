@@ -50,9 +50,22 @@ def test_the_mirror_is_apts(tmp_path, monkeypatch):
     assert rootfs.mirror(tmp_path) == "http://mine.example/debian"
 
 
+def test_tools_are_found_where_root_alone_would_look(tmp_path, monkeypatch):
+    """debootstrap lies in /usr/sbin."""
+    tool = tmp_path / "debootstrap"
+    tool.write_text("#!/bin/sh\nexit 3\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setattr(rootfs, "_SBIN", (str(tmp_path),))
+    rootfs._require_tools("debootstrap")
+    with pytest.raises(EdgecifarError, match=r"debootstrap failed .*\(no reason given\)"):
+        rootfs._call(["debootstrap"])
+
+
 def test_missing_tools_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGECIFAR_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(rootfs, "_SBIN", ())
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(EdgecifarError, match="apt-get install debootstrap dpkg qemu-user-static`"):
         rootfs.prepare(rootfs.ARM64)
@@ -101,7 +114,8 @@ def download(architecture, root):
     (root / "file").write_text("")
     print("downloading", flush=True)
     time.sleep(1)
-rootfs.shutil.which, rootfs._debian, rootfs._wheels = str, download, lambda *_: None
+rootfs._debian = download
+rootfs._require_tools = rootfs._wheels = lambda *_: None
 print(rootfs.prepare(rootfs.ARM64))
 """
 

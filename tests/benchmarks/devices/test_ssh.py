@@ -7,6 +7,7 @@ import threading
 import time
 import venv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -262,6 +263,15 @@ def test_modules_in_the_home_folder_are_not_the_runtime_s(sshd, tiny_models):
     sshd.start(ForceCommand=f'cd {home} && sh -c "$SSH_ORIGINAL_COMMAND"')
     for python in (sys.executable, "./python"):
         assert _bench(tiny_models, None, None, f"ssh://device?python={python}").errors == []
+
+
+@pytest.mark.parametrize("said", ["welcome\n/home/pi\n/home/pi/.cache\n", ""])
+def test_a_shell_that_prints_more_is_told(said):
+    connection = SimpleNamespace(run=lambda script: said)
+    with pytest.raises(
+        EdgecifarError, match=r"its shell prints more .* \((welcome|nothing)\)"
+    ):
+        ssh._Job(connection, None, print).start()
 
 
 def test_each_finished_round_gives_new_attempts(sshd, monkeypatch):
