@@ -268,9 +268,7 @@ def test_modules_in_the_home_folder_are_not_the_runtime_s(sshd, tiny_models):
 @pytest.mark.parametrize("said", ["welcome\n/home/pi\n/home/pi/.cache\n", ""])
 def test_a_shell_that_prints_more_is_told(said):
     connection = SimpleNamespace(run=lambda script: said)
-    with pytest.raises(
-        EdgecifarError, match=r"its shell prints more .* \((welcome|nothing)\)"
-    ):
+    with pytest.raises(EdgecifarError, match=r"its shell prints more .* \((welcome|nothing)\)"):
         ssh._Job(connection, None, print).start()
 
 
