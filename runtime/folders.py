@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
@@ -60,6 +60,27 @@ class _File:
         return f"{self.container.name}: {self.member}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """The images of a folder or zip, and its folders, be there images in them or not."""
+
+    files: list[_File] = field(default_factory=list)
+    folders: set[tuple[str, ...]] = field(default_factory=set)
+
+    def without_wrappers(self) -> _Tree:
+        """Drop folders that hold all images, down to the parts or the classes."""
+        files, wrapper = self.files, ()
+        while files and all(len(file.parts) > 2 for file in files):
+            top = files[0].parts[0]
+            if top.lower() in PART_NAMES or any(file.parts[0] != top for file in files):
+                break
+            files = [replace(file, parts=file.parts[1:]) for file in files]
+            wrapper += (top,)
+        depth = len(wrapper)
+        within = {folder[depth:] for folder in self.folders if folder[:depth] == wrapper}
+        return _Tree(files, within)
+
+
 class EntryReader:
     """Reads the bytes of entries; keeps each zip open once; threads may share it."""
 
@@ -95,7 +116,8 @@ def scan(path: Path) -> dict[str, tuple[Entry, ...]]:
 
     Returns the entries of each part: "train", "validation" and "test" as far as they are there,
     or WHOLE alone. No image is opened. Raises EdgecifarError if there are no images, if one lies
-    outside of a class folder, and for a zip that is damaged, encrypted or has unsafe paths.
+    outside of a class folder, if a class folder has none, and for a zip that is damaged, encrypted
+    or has unsafe paths.
     """
     if not path.exists():
         raise EdgecifarError(f"{path} does not exist: check the path")
@@ -188,13 +210,18 @@ def _single_part(archive: Path) -> tuple[Entry, ...]:
     return next(iter(parts.values()))
 
 
-def _walk(folder: Path) -> Iterator[_File]:
+def _walk(folder: Path) -> _Tree:
+    tree = _Tree()
     for parent, names in walk(folder, unreadable):
         below = Path(parent).relative_to(folder).parts
-        yield from (_File((*below, name), Path(parent, name)) for name in names)
+        if below[:1] != (_MAC_LEFTOVERS,):
+            tree.folders.add(below)
+            tree.files.extend(_File((*below, name), Path(parent, name)) for name in names)
+    return tree
 
 
-def _members(path: Path) -> Iterator[_File]:
+def _members(path: Path) -> _Tree:
+    tree = _Tree()
     with open_zip(path) as archive:
         for info in archive.infolist():
             name = info.filename.replace("\\", "/")
@@ -204,12 +231,14 @@ def _members(path: Path) -> Iterator[_File]:
                     f"{path} has a path that leads out of the archive ({info.filename}): "
                     "don't trust it, get it from its source again"
                 )
-            if info.is_dir() or not parts or parts[0] == _MAC_LEFTOVERS:
+            folder = parts if info.is_dir() else parts[:-1]
+            if folder[:1] == (_MAC_LEFTOVERS,) or any(part.startswith(".") for part in folder):
                 continue
-            if not is_image_name(parts[-1]):
-                continue
-            _check_member(path, info)
-            yield _File(parts, path, info.filename)
+            tree.folders.add(folder)
+            if parts != folder and is_image_name(parts[-1]):
+                _check_member(path, info)
+                tree.files.append(_File(parts, path, info.filename))
+    return tree
 
 
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -222,15 +251,14 @@ def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
         )
 
 
-def _arrange(found: Iterable[_File], source: Path) -> dict[str, tuple[Entry, ...]]:
-    files = _without_wrappers(list(found))
-    if not files:
+def _arrange(found: _Tree, source: Path) -> dict[str, tuple[Entry, ...]]:
+    tree = found.without_wrappers()
+    if not tree.files:
         raise EdgecifarError(f"no images in {source}: {_hint(source)}")
-    parts = _part_folders(files)
+    parts = _part_folders(tree.files)
     arranged: dict[str, list[Entry]] = {}
-    for file in files:
-        part = parts.get(file.parts[0], None if parts else WHOLE)
-        below = file.parts[1:] if parts else file.parts
+    for file in tree.files:
+        part, below = _within(file.parts, parts)
         if part is None:
             raise EdgecifarError(
                 f"{file.name} lies outside of {' and '.join(sorted(parts))}: move or remove it"
@@ -243,17 +271,20 @@ def _arrange(found: Iterable[_File], source: Path) -> dict[str, tuple[Entry, ...
         arranged.setdefault(part, []).append(
             Entry(below[0], file.name, file.container, file.member)
         )
+    filled = {(part, entry.label) for part, entries in arranged.items() for entry in entries}
+    for folder in sorted(tree.folders):
+        part, below = _within(folder, parts)
+        if part and below and (part, below[0]) not in filled:
+            raise EdgecifarError(
+                f"the class folder {'/'.join(folder)} of {source} has no images: "
+                "put some into it, as JPEG or PNG, or remove it"
+            )
     return {part: tuple(arranged[part]) for part in sorted(arranged)}
 
 
-def _without_wrappers(files: list[_File]) -> list[_File]:
-    """Drop folders that hold everything, down to the parts or the classes."""
-    while files and all(len(file.parts) > 2 for file in files):
-        top = files[0].parts[0]
-        if top.lower() in PART_NAMES or any(file.parts[0] != top for file in files):
-            break
-        files = [_File(file.parts[1:], file.container, file.member) for file in files]
-    return files
+def _within(path: tuple[str, ...], parts: dict[str, str]) -> tuple[str | None, tuple[str, ...]]:
+    """Return the part of the set that a path is in, None if in none, and the path below it."""
+    return (parts.get(path[0]) if path else None, path[1:]) if parts else (WHOLE, path)
 
 
 def _part_folders(files: list[_File]) -> dict[str, str]:

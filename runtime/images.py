@@ -176,10 +176,19 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def walk(folder: Path, onerror: Callable[[OSError], object]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder from `folder` downwards with the names of its images, in their order.
+    """Yield what `walk_files` does, with the names of images alone, and without `is_special`."""
+    for parent, names in walk_files(folder, onerror):
+        images = filter(is_image_name, names)
+        yield parent, [name for name in images if not is_special(os.path.join(parent, name))]
 
-    Links to folders are followed, but into no folder twice; hidden names and what `is_special` are
-    left out. `onerror` is called for a folder that can't be listed.
+
+def walk_files(
+    folder: Path, onerror: Callable[[OSError], object]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder from `folder` downwards with the names of its files, in their order.
+
+    Links to folders are followed, but into no folder twice; hidden folders are left out. `onerror`
+    is called for a folder that can't be listed.
     """
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=onerror):
@@ -189,8 +198,7 @@ def walk(folder: Path, onerror: Callable[[OSError], object]) -> Iterator[tuple[s
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = sorted(filter(is_image_name, files))
-        yield parent, [name for name in images if not is_special(os.path.join(parent, name))]
+        yield parent, sorted(files)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -57,6 +57,28 @@ def test_images_below_a_class_folder_belong_to_it(make):
     assert labels(scan(make(("cat/a/1.png", "cat/2.png", "dog/1.png"))))["all"].count("cat") == 2
 
 
+def test_a_class_folder_that_is_empty(tmp_path):
+    root = folder(tmp_path / "set", ONE_SET)
+    (root / "eel").mkdir()
+    with pytest.raises(EdgecifarError, match="the class folder eel of "):
+        scan(root)
+    with zipfile.ZipFile(archive(tmp_path / "set.zip", ONE_SET), "a") as file:
+        file.writestr("eel/", "")
+    with pytest.raises(EdgecifarError, match="the class folder eel of "):
+        scan(tmp_path / "set.zip")
+
+
+def test_hidden_folders_and_a_mac_s_leftovers_are_left_out(make):
+    """Notebooks leave copies of images in the first, archives made on a Mac notes in the second."""
+    extra = ("cat/.ipynb_checkpoints/1.png", ".thumbs/1.png", "__MACOSX/cat/1.png", "__MACOSX/1.x")
+    assert labels(scan(make((*ONE_SET, *extra)))) == {"all": ["cat", "cat", "dog"]}
+
+
+def test_what_holds_no_images_beside_parts_is_no_class(make):
+    found = scan(make((*PARTS, "labels/cat.txt", "train/notes.txt")))
+    assert labels(found) == {part: ["cat", "dog"] for part in ("train", "test")}
+
+
 def test_pipes_are_no_images(tmp_path):
     """Reading one would wait for ever for what nobody writes."""
     root = folder(tmp_path / "set", ONE_SET)
@@ -167,6 +189,9 @@ def test_links_are_followed_and_loops_end(tmp_path):
         (("1.png", "cat/1.png"), r"1\.png lies in no class folder: put"),
         ((*PARTS, "extra/dog/9.png"), r"9\.png lies outside of test and train: move"),
         (("train/cat/1.png", "test/cat/1.png", "train/2.png", "test/3.png"), "lies in no class"),
+        ((*ONE_SET, "eel/1.npy"), "the class folder eel of .* has no images: put some into it"),
+        (("a/cat/1.png", "a/eel/1.npy"), "the class folder eel of .* has no images"),
+        ((*PARTS, "test/eel/1.npy"), "the class folder test/eel of .* has no images"),
     ],
 )
 def test_what_is_wrong_with_a_set(make, names, message):

@@ -14,6 +14,7 @@ from edgecifar.runtime.arrays import read_npz
 from edgecifar.runtime.decoding import Allocate, Decoded, Progress, decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.folders import WHOLE, class_names, scan
+from edgecifar.runtime.images import unreadable, walk_files
 from edgecifar.train.data import cifar
 
 DIGITS_SIZE = (32, 32)
@@ -90,15 +91,9 @@ def _stamp(path: Path) -> Any:
     if path.is_file():
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
-    found, seen = [], set()
-    for parent, folders, files in os.walk(path, followlinks=True):
-        folders.sort()
-        real = os.path.realpath(parent)
-        if real in seen:  # a link back to a folder above would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in sorted(files):
+    found = []
+    for parent, names in walk_files(path, unreadable):
+        for name in names:
             file = os.path.join(parent, name)
             status = os.stat(file) if os.path.exists(file) else os.lstat(file)
             found.append([os.path.relpath(parent, path), name, status.st_size, status.st_mtime_ns])
