@@ -11,8 +11,9 @@ from edgecifar.compress.distil import Distillation
 from edgecifar.compress.prune import Pruning
 from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.sparsify import Sparsification
+from edgecifar.runtime.benchmark import MOST_THREADS
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.parsing import did_you_mean, from_mapping, read_toml
+from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
 from edgecifar.train.settings import Training, require_seed
 from edgecifar.train.transfer import Transfer
 
@@ -95,8 +96,12 @@ class Recipe:
     def __post_init__(self) -> None:
         _require_formats(self.export)
         require_seed(self.seed)
-        if self.threads < 1:
-            raise EdgecifarError(f"threads is {self.threads}: it must be 1 or more")
+        if not (self.export or self.fine_tune_int8):
+            raise EdgecifarError(
+                "export is empty and fine_tune_int8 is false: name a format, or leave one out"
+            )
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise EdgecifarError(f"threads is {self.threads}: it must be 1 to {MOST_THREADS}")
         if self.transfer and self.teachers:
             raise EdgecifarError(
                 "a recipe with teachers starts from random weights: leave out transfer or teachers"
@@ -194,12 +199,11 @@ def stated(name: str, kind: str, known: tuple[str, ...]) -> dict[str, Any]:
     if path.suffix == ".toml":
         if not path.is_file():
             raise EdgecifarError(f"{name} is missing: give a {kind}'s file or one of its names")
-        text = path.read_text(encoding="utf-8")
     elif name in known:
-        text = (_FOLDER / f"{name}.toml").read_text("utf-8")
+        path = _FOLDER / f"{name}.toml"
     else:
         raise EdgecifarError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
-    return read_toml(text, where=name)
+    return load_toml(path, where=name)
 
 
 def _settings(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -224,17 +228,21 @@ def _beside(name: str, other: str) -> str:
 
 def _require_effect(name: str, own: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raise EdgecifarError for a table that `name` states and that nothing heeds."""
-    variants = [v for v in settings.get("variants", ()) if isinstance(v, dict)]
+    variants = _variants(settings)
     taught = settings.get("teachers") or settings.get("self_distil")
     if "distil" in own and not taught and not any(v.get("distil") for v in variants):
         raise EdgecifarError(
             f"{name} has [distil] and nobody teaches: state teachers or self_distil = true"
         )
-    quantizes = "quantize" in own or any(
-        "quantize" in variant for variant in own.get("variants", ())
-    )
+    quantizes = "quantize" in own or any("quantize" in variant for variant in _variants(own))
     if quantizes and settings.get("fine_tune_int8") is False:
         raise EdgecifarError(f"{name} has [quantize] and fine_tune_int8 = false: leave one out")
+
+
+def _variants(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tables of variants; what is none is refused later on."""
+    stated = settings.get("variants")
+    return [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes
-from edgecifar.train.parsing import did_you_mean, from_mapping, read_toml
+from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
 
 COLUMNS = ("top-1 %", "points of it", "same answers", "faster", "bytes", "zipped")  # of figures
 
@@ -57,8 +57,7 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     """Read a TOML file of targets; EdgecifarError if there is none or it can't be read."""
     if not path.is_file():
         raise EdgecifarError(f"{path} is missing: state there what the table is to judge")
-    stated = read_toml(path.read_text(encoding="utf-8"), where=path.name)
-    return from_mapping(Targets, stated).targets
+    return from_mapping(Targets, load_toml(path)).targets
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _judge(result: Mapping[str, Any], target: Target) -> Judged:
             continue
         at_most = name in ("bytes", "zipped")
         met = reached <= asked + _ROUNDING if at_most else reached >= asked - _ROUNDING
-        figures.append(replace(figure, asked=_FORMS[name](asked)))
+        figures.append(replace(figure, asked=_as_stated(name, asked)))
         missed += [] if met else [_TITLES[name]]
     return Judged(target, tuple(figures), tuple(missed))
 
@@ -180,6 +179,12 @@ def _named(result: Mapping[str, Any], name: str) -> Row:
         )
     found = result["models"][names.index(name)]
     return {"accuracy": None, **found}  # a file that failed has none
+
+
+def _as_stated(name: str, asked: float) -> str:
+    """Give what is asked with all the places that it is stated with."""
+    shown = _FORMS[name](asked)
+    return shown.replace(f"{abs(asked):.2f}", max(f"{abs(asked):.2f}", f"{abs(asked):g}", key=len))
 
 
 def _share(value: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecifar.compress.bare import open_bare
 from edgecifar.compress.tflite import to_tflite
+from edgecifar.runtime.rounds import too_wide
 from edgecifar.runtime.statistics import Estimate, Latency, latency, ratio
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
 
@@ -34,7 +35,9 @@ def race(
     Each is the bytes of a TFLite file of ours, several in a tuple, which count as one and run one
     after the other, or a call.
     """
-    rounds = time_interleaved([_call(model) for model in models], plan)
+    plan = plan or TimingPlan()
+    calls = [_call(model) for model in models]
+    rounds = time_interleaved(calls, plan, enough=lambda samples: not too_wide(samples, plan, 0))
     return [Timed(latency(each), ratio(each, rounds[0])) for each in rounds]
 
 

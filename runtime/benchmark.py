@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], object]
 
+MOST_THREADS = 256  # of one inference: with thousands interpreters crash
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -51,10 +53,12 @@ class Settings:
     plan: TimingPlan = field(default_factory=TimingPlan)
 
     def __post_init__(self) -> None:
-        for name, numbers in (("threads", self.threads), ("images a call", self.batches)):
-            for number in numbers:
-                if number < 1:
-                    raise EdgecifarError(f"{number} {name}: give 1 or more")
+        for number in self.threads:
+            if not 1 <= number <= MOST_THREADS:
+                raise EdgecifarError(f"{number} threads: give 1 to {MOST_THREADS}")
+        for number in self.batches:
+            if number < 1:
+                raise EdgecifarError(f"{number} images a call: give 1 or more")
         if self.images is not None and self.images < 1:
             raise EdgecifarError(f"{self.images} test images: give 1 or more")
 

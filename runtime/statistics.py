@@ -9,7 +9,6 @@ import numpy as np
 _Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 # Two-sided 98 % points of Student's distribution with 1 to 5 degrees of freedom.
 _T98 = (31.821, 6.965, 4.541, 3.747, 3.365)
-_RESAMPLES = 2000  # puts the ends of a 95 % bootstrap interval within a few percent of its width
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Latency:
-    """Microseconds a call over ``n`` calls; ``low`` to ``high`` is the median's 95 % interval."""
+    """Microseconds a call over ``n`` calls; ``low`` to ``high`` is the median's interval."""
 
     median: float
     p90: float
@@ -72,17 +71,17 @@ def expected_calibration_error(
 def latency(rounds: Sequence[np.ndarray]) -> Latency:
     """Summarise one model's rounds of nanoseconds as microseconds.
 
-    Calls of one round share its clock and temperature, so the interval comes from resampling
-    whole rounds, never single calls. With fewer than seven rounds, of which there must be two,
-    Student's 98 % interval is joined to it.
+    Calls of one round share its clock and temperature, so the median is that of the rounds'
+    medians, with an interval that `paired_ratio` explains; the other quantiles are of all calls.
+
+    Raises:
+        ValueError: fewer than two rounds.
+
     """
+    middle = _median(round_medians(rounds))
     calls = np.concatenate(rounds) / 1e3
-    median, p90, p99 = (float(value) for value in np.percentile(calls, (50, 90, 99)))
-    medians = round_medians(rounds)
-    ends = [median, *_interval(np.median(medians[_resamples(len(medians))], axis=1))]
-    if _are_few(medians):
-        ends += _student(medians)
-    return Latency(median, p90, p99, len(calls), min(ends), max(ends))
+    p90, p99 = (float(value) for value in np.percentile(calls, (90, 99)))
+    return Latency(middle.value, p90, p99, len(calls), middle.low, middle.high)
 
 
 def ratio(rounds: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> Estimate:
@@ -108,12 +107,7 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} rounds can't be paired with {len(theirs)}")
-    if len(ours) < 2:
-        raise ValueError("one round tells nothing of how far rounds differ")
-    ratios = np.asarray(ours) / np.asarray(theirs)
-    value = float(np.median(ratios))
-    low, high = (_student if _are_few(ratios) else _median_interval)(ratios)
-    return Estimate(value, min(low, value), max(high, value))
+    return _median(np.asarray(ours) / np.asarray(theirs))
 
 
 def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -145,13 +139,12 @@ def round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([np.median(samples) for samples in rounds]) / 1e3
 
 
-def _resamples(rounds: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, rounds, (_RESAMPLES, rounds))
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, (2.5, 97.5))
-    return float(low), float(high)
+def _median(rounds: np.ndarray) -> Estimate:
+    if len(rounds) < 2:
+        raise ValueError("one round tells nothing of how far rounds differ")
+    value = float(np.median(rounds))
+    low, high = (_student if _are_few(rounds) else _median_interval)(rounds)
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def _median_interval(values: np.ndarray) -> tuple[float, float]:

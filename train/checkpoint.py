@@ -131,8 +131,17 @@ class Checkpoints:
             self.average.exchange()
 
     def _save(self, folder: Path) -> None:
+        import tensorflow as tf
+
         folder.mkdir()
-        self._state.write(str(folder / "state"))
+        try:
+            self._state.write(str(folder / "state"))
+        except tf.errors.OpError as error:  # as of a full disk
+            told = error.message.splitlines()[0]
+            raise EdgecifarError(
+                f"no checkpoint can be written in {self.folder} ({told}): mend that, free some "
+                "space, and run it again"
+            ) from error
         record = {"history": self.history, "best_epoch": self.best_epoch}
         record |= {"loss_scaled": self._scales_losses}
         write_json(folder / "progress.json", record)

@@ -5,6 +5,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from edgecifar.runtime.errors import EdgecifarError
@@ -92,6 +93,15 @@ def read_toml(text: str, *, where: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise EdgecifarError(f"{where} is not valid TOML: {error}") from error
+
+
+def load_toml(path: Path, *, where: str = "") -> dict[str, Any]:
+    """Read a TOML file, called `where` or by its own name in the one-line error."""
+    where = where or path.name
+    try:
+        return read_toml(path.read_text(encoding="utf-8"), where=where)
+    except UnicodeDecodeError as error:
+        raise EdgecifarError(f"{where} is not in UTF-8: save it in that encoding") from error
 
 
 def _toml_value(text: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
 from edgecifar.train.files import alone_in
 from edgecifar.train.keras_files import hold_random_states
@@ -70,6 +71,10 @@ def fit_architecture(
 
     `how` are the keyword arguments of `fit_built`.
     """
+    if run.info.get("brought_back"):
+        raise EdgecifarError(
+            f"{run.path} is unfinished and was trained elsewhere: repeat `edgecifar ahead take`"
+        )
     model, result = fit_built(
         lambda: seeded_build(known, dataset, how["seed"]), dataset, settings, run.path, **how
     )

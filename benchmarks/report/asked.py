@@ -17,7 +17,7 @@ from edgecifar.benchmarks.targets import (
     read_targets,
 )
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.parsing import read_toml
+from edgecifar.train.parsing import load_toml
 
 _OUTCOME = "Outcome"
 
@@ -36,8 +36,8 @@ def targets_of(bench: Path, chosen: Path | None = None) -> tuple[Target, ...]:
 
 def _states_targets(path: Path) -> bool:
     try:
-        return "targets" in read_toml(path.read_text(encoding="utf-8"), where=path.name)
-    except (EdgecifarError, OSError, UnicodeDecodeError):
+        return "targets" in load_toml(path)
+    except (EdgecifarError, OSError):
         return False  # someone else's file
 
 

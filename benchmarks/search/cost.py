@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edgecifar.benchmarks.search.remote import RemoteRace
     from edgecifar.compress.latency import Int8Race
 
-_PLAN = TimingPlan(rounds=10, slice_ms=10.0, warm_up_ms=60.0)
+_PRECISION = 0.05
+_PLAN = TimingPlan(rounds=20, slice_ms=10.0, warm_up_ms=60.0, precision=_PRECISION)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Cost:
         return (
             self.bytes + FINE_TUNED_BYTES <= limits.bytes and self.latency(limits) <= limits.latency
         )
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether as many rounds as are worth while left the ratio less sure than is asked."""
+        return (self.high - self.low) / 2 > _PRECISION * self.ratio
 
     def as_dict(self) -> dict[str, float]:
         """Return plain values."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import random
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,10 +102,11 @@ def search(
         shared=storage is not None,
         home=home_of(out),
     )
-    _measure(plan, Stopwatch(size, classes, reference, device), trials, on_progress)
+    drawn = _measure(plan, Stopwatch(size, classes, reference, device), trials, on_progress)
     trials.give_back_abandoned(others=take_over)
-    # Shapes of one's own take no drawn one's place.
-    costs = {shape: cost for shape, cost in trials.costs.items() if shape not in plan.also}
+    # They take no drawn one's place.
+    by_hand = {*plan.also} | ({_PROBE} - {*drawn})
+    costs = {shape: cost for shape, cost in trials.costs.items() if shape not in by_hand}
     chosen = trials.shortlist(
         f"{plan.trained} from {plan.shapes} within {plan.limits}",
         lambda: promising(costs, plan, size, classes),
@@ -131,7 +134,7 @@ def search(
     if not (found := trials.results(plan.limits)):
         raise EdgecifarError("no shape is trained yet, or none could be: see the lines above")
     name = reference.name if reference else "resnet8"
-    result = result_of(trials, dataset, plan.limits, reference=name, also=plan.also)
+    result = result_of(trials, dataset, plan.limits, reference=name, also=by_hand)
     replace_file(out / FILE, results.as_bytes(result))
     return found
 
@@ -173,13 +176,19 @@ def _of_your_own(plan: Plan, trials: Trials, on_progress: Report) -> list[Shape]
     return within
 
 
-def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Report) -> None:
-    """Measure one shape after the other until all that are drawn are, here or elsewhere."""
+def _measure(
+    plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Report
+) -> Sequence[Shape]:
+    """Measure one shape after the other until all that are drawn are, here or elsewhere.
+
+    Returns those that are drawn.
+    """
     from edgecifar.train.progress import progress
 
     size, classes = stopwatch.image_size, stopwatch.classes
+    watch = _Watch(stopwatch, trials)
     if _PROBE not in trials.costs:
-        trials.note_cost(_PROBE, stopwatch.measure(_PROBE))
+        watch.measure(_PROBE)
     each = trials.costs[_PROBE].latency(plan.limits) / _PROBE.macs(size, classes)
     drawn = draw_shapes(
         plan.shapes,
@@ -191,24 +200,44 @@ def _measure(plan: Plan, stopwatch: Stopwatch, trials: Trials, on_progress: Repo
     )
     known = trials.costs
     fresh = [shape for shape in dict.fromkeys((*plan.also, *drawn)) if shape not in known]
-    if not fresh:
-        return
-    on_progress(f"measuring {len(fresh)} shapes with random weights")
-    before, used = environment.state(), environment.usage()
-    with progress() as bar:
-        # Machines that draw the same shapes begin with different ones.
-        for shape in bar.track(random.sample(fresh, len(fresh)), description="measuring"):
-            if shape not in trials.costs:
-                trials.note_cost(shape, stopwatch.measure(shape))
-    others = used.others(environment.usage())
-    doubts = []
-    if stopwatch.here:
-        doubts = environment.doubts(before, environment.state()) + environment.crowding(others)
-    trials.note_doubts(doubts)
-    for doubt in doubts:
+    if fresh:
+        on_progress(f"measuring {len(fresh)} shapes with random weights")
+        with progress() as bar:
+            # Machines that draw the same shapes begin with different ones.
+            for shape in bar.track(random.sample(fresh, len(fresh)), description="measuring"):
+                if shape not in trials.costs:
+                    watch.measure(shape)
+    for doubt in watch.doubts:
         on_progress(
             f"these latencies are doubtful: {doubt}; measure on a quiet machine into another --out"
         )
+    return drawn
+
+
+class _Watch:
+    """Measures shapes, and keeps with each what has made the times of this session doubtful.
+
+    So a kill leaves no cost without its doubts, and throttling that has passed isn't forgotten.
+    """
+
+    def __init__(self, stopwatch: Stopwatch, trials: Trials):
+        self.doubts: list[str] = []
+        self._stopwatch, self._trials = stopwatch, trials
+        self._session = uuid.uuid4().hex[:8]
+        self._states, self._usage = [environment.state()], environment.usage()
+        self._wide: list[str] = []
+
+    def measure(self, shape: Shape) -> None:
+        cost = self._stopwatch.measure(shape)
+        if cost.is_wide:
+            self._wide.append(f"the interval of {shape} is {cost.low:.2f} to {cost.high:.2f} times")
+        if self._stopwatch.here:  # another device tells its own, and stops the search
+            self._states.append(environment.state())
+            others = self._usage.others(environment.usage())
+            doubts = environment.doubts(*self._states) + environment.crowding(others)
+            self.doubts = [*doubts, *self._wide]
+            self._trials.note_doubts(self._session, self.doubts)
+        self._trials.note_cost(shape, cost)
 
 
 def _known_by(reference: Path) -> str:

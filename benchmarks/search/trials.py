@@ -119,11 +119,12 @@ class Trials:
     @property
     def doubts(self) -> list[str]:
         """Why some of the costs may be wrong."""
-        return self._study.user_attrs.get(_DOUBTS, [])
+        kept = [told for key, told in self._study.user_attrs.items() if key.startswith(_DOUBTS)]
+        return [*dict.fromkeys(doubt for doubts in kept for doubt in doubts)]
 
-    def note_doubts(self, doubts: Collection[str]) -> None:
-        """Keep reasons to doubt what was measured."""
-        self._study.set_user_attr(_DOUBTS, [*dict.fromkeys((*self.doubts, *doubts))])
+    def note_doubts(self, session: str, doubts: Collection[str]) -> None:
+        """Keep reasons to doubt what a session has measured, in place of what it told before."""
+        self._study.set_user_attr(f"{_DOUBTS} of {session}", [*doubts])
 
     def shortlist(self, which: str, choose: Callable[[], list[Shape]]) -> list[Shape]:
         """Return the shapes to train that `which` names, as the first who asked chose them."""
@@ -181,9 +182,9 @@ class Trials:
     def give_back_abandoned(self, *, others: bool = False) -> None:
         """Free what a killed process had taken, for `queue` to take it up again.
 
-        Of a shared storage these are the processes of this home and host, and `others` are to be
-        taken for dead too. One that isn't shared has had no other host: it is a container's under
-        a new name.
+        Of a shared storage these are the processes of this home and host; one that isn't shared
+        has had no other host: it is a container's under a new name. With `others` all are taken
+        for dead, those too whose number another process has by now.
         """
         from optuna.trial import TrialState
 
@@ -191,7 +192,8 @@ class Trials:
         for trial in self._running():
             host, process, home = trial.user_attrs.get("worker", _UNKNOWN)
             local = [host, home] == here
-            if not _lives(process) if local else others or not self._shared:
+            dead = not (_lives(process) if local else self._shared)
+            if others or dead:
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def elsewhere(self) -> list[str]:

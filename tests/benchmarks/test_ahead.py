@@ -18,6 +18,7 @@ from edgecifar.benchmarks.ahead.pack import pack
 from edgecifar.benchmarks.ahead.take import take
 from edgecifar.benchmarks.chain import Chain
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import session
 from edgecifar.train.augment import augment, draw
 from edgecifar.train.normalisation import normalise
 
@@ -258,6 +259,24 @@ def test_a_run_that_was_made_otherwise_stays(package, small_digits, tmp_path):
     with pytest.raises(EdgecifarError, match=r"pupil-seed1.* move it away, or give another --runs"):
         take(package, small_digits, tmp_path / "runs")
     assert other.complete  # the others are taken
+
+
+def test_what_a_killed_take_left_is_taken_and_not_trained_anew(
+    finished, package, small_digits, tmp_path, monkeypatch
+):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take(package, small_digits, tmp_path / "runs")
+    recipe = recipes.read(str(finished / "teacher.toml"))
+    chain = Chain(recipe, small_digits, tmp_path / "runs" / "teacher")
+    with pytest.raises(EdgecifarError, match="trained elsewhere: repeat `edgecifar ahead take`"):
+        chain.trained()
+    assert len(take(package, small_digits, tmp_path / "runs")) == 3
+    assert chain.trained().complete
 
 
 def test_a_pupil_is_not_ascribed_to_another_teacher(package, small_digits, tmp_path):

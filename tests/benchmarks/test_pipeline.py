@@ -310,7 +310,13 @@ def test_the_folder_names_recipe_and_seed():
         ("architecture =", r"mine\.toml is not valid TOML"),
         ("base = 3", r"base of .*mine\.toml is 3: give a recipe's name or file"),
         (QUANTIZE_3, "quantize is a table of settings, not 3"),
-        ('architecture = "a"\ntitle = "t"\nthreads = 0', "threads is 0: it must be 1 or more"),
+        ('architecture = "a"\ntitle = "t"\nthreads = 0', "threads is 0: it must be 1 to 256"),
+        ('architecture = "a"\ntitle = "t"\nthreads = 9999', "threads is 9999: it must be 1 to"),
+        ('architecture = "a"\ntitle = "t"\nvariants = 3', "variants"),
+        (
+            'architecture = "a"\ntitle = "t"\nfine_tune_int8 = false\nexport = []',
+            "export is empty and fine_tune_int8 is false: name a format, or leave one out",
+        ),
         (
             'architecture = "a"\ntitle = "t"\nexport = ["onxn"]',
             "unknown format 'onxn' in export: did you mean onnx",
@@ -332,6 +338,13 @@ def test_the_folder_names_recipe_and_seed():
 def test_a_broken_recipe_is_explained(tmp_path, text, message):
     with pytest.raises(EdgecifarError, match=message):
         _read(text, tmp_path)
+
+
+def test_a_recipe_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes('title = "für mich"'.encode("latin-1"))
+    with pytest.raises(EdgecifarError, match=r"mine\.toml is not in UTF-8: save it in that"):
+        recipes.read(str(path))
 
 
 @pytest.mark.parametrize(

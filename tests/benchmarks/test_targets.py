@@ -85,6 +85,13 @@ def test_a_target_that_is_just_reached_is_met(result):
     assert row_of(result | {"models": rows}, top1=95.41)[-1] == "**missed: top-1**"
 
 
+def test_what_is_asked_keeps_its_places(result):
+    """Rounded it might look reached, or be another figure than the one that is written beside."""
+    cells = row_of(result, bytes=0.305, faster=2.904, points=-0.125, top1=88.125)
+    told = [cell.split(", asked ")[1] for cell in cells if ", asked " in cell]
+    assert told == ["88.125 %", f"{words.MINUS}0.125", "2.904x", "0.305x"]
+
+
 def test_a_file_that_was_measured_in_two_ways_has_no_target(result):
     twice = [row | {"threads": count} for row in result["models"] for count in (1, 4)]
     with pytest.raises(EdgecifarError, match=f"'{OURS}' was measured 2 times: bench files"):

@@ -34,7 +34,27 @@ def test_latency_is_in_microseconds():
     assert found.p90 == pytest.approx(90.1, abs=0.5)
     assert found.p99 == pytest.approx(99.0, abs=0.5)
     assert found.n == 200
-    assert found.low <= found.median <= found.high
+
+
+def test_a_latency_is_that_of_the_middle_round():
+    """Pooled, calls of a machine's two speeds have a median between those of its rounds."""
+    rounds = [np.repeat([t * 1000, (t + 30) * 1000], [60, 40]) for t in range(50, 59)]
+    found = latency(rounds)
+    assert (found.median, found.low, found.high) == (54, 50, 58)
+
+
+@pytest.mark.parametrize("rounds", [7, 20])
+def test_the_interval_of_a_latency_holds_the_truth(rounds):
+    rng = np.random.default_rng(3)
+
+    def measured(rounds):
+        speed = np.where(rng.random(rounds) < 0.6, 50, 80) * rng.lognormal(0, 0.02, rounds)
+        return speed[:, None] * (1 + 0.2 * rng.standard_exponential((rounds, 20))) * 1000
+
+    truth = np.median(np.median(measured(100_000), axis=1)) / 1000
+    found = [latency(list(measured(rounds))) for _ in range(200)]
+    assert sum(one.low <= truth <= one.high for one in found) >= 0.95 * len(found)
+    assert all(one.low <= one.median <= one.high for one in found)
 
 
 def test_interval_comes_from_rounds_not_calls():

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import newest_checkpoint
@@ -156,6 +157,24 @@ def test_a_busy_folder_and_a_damaged_checkpoint_are_named(digits, tmp_path):
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(EdgecifarError, match=r"checkpoints/epoch-00001 is damaged: delete it"):
         train("baseline", digits, dataclasses.replace(SHORT, epochs=1), run)
+
+
+def test_a_disk_that_is_full_is_named_and_keeps_what_was_there(digits, tmp_path, monkeypatch):
+    short = dataclasses.replace(SHORT, epochs=2)
+    write = tf.train.Checkpoint.write
+
+    def fill(self, path):
+        if "epoch-00002" in path:
+            raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\nmore")
+        return write(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.Checkpoint, "write", fill)
+        told = r"no checkpoint can be written in .*run \(No space left on device\): mend that"
+        with pytest.raises(EdgecifarError, match=told):
+            train("baseline", digits, short, tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run").name == "epoch-00001"
+    assert len(history(train("baseline", digits, short, tmp_path / "run").path)) == 2
 
 
 def test_too_few_images_for_a_batch(digits, tmp_path):

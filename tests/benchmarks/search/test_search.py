@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,52 @@ def test_doubtful_times_are_told(storage, monkeypatch):
     assert Trials(storage, "study").doubts == doubts  # the next search knows of it
 
 
+def test_a_kill_leaves_no_cost_without_its_doubts(storage, monkeypatch):
+    """And what has passed when the last shape is measured, such as throttling, stays told."""
+    told = iter([[], ["throttled"], *[[]] * 99])
+
+    def killed(shape):
+        if len(watch.measured) == 3:
+            raise KeyboardInterrupt
+
+    watch = Watch(killed)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.environment, "state", lambda: next(told))
+        patch.setattr(module.environment, "doubts", lambda *states: [*chain(*states)])
+        with pytest.raises(KeyboardInterrupt):
+            module._measure(PLAN, watch, Trials(storage, "study"), ignore)
+    trials = Trials(storage, "study")
+    assert set(trials.costs) == set(watch.measured[:2])
+    assert "throttled" in trials.doubts
+    module._measure(PLAN, Watch(), trials, ignore)
+    assert "throttled" in trials.doubts
+
+
+def test_an_interval_that_stays_wide_is_a_doubt(storage, monkeypatch):
+    wide = Cost(100, 50.0, 0.7, 0.5, 0.9)
+    monkeypatch.setattr(Watch, "measure", lambda self, shape: wide)
+    trials = Trials(storage, "study")
+    module._measure(dataclasses.replace(PLAN, shapes=1), Watch(), trials, ignore)
+    assert "the interval of 16-s32r-s48r is 0.50 to 0.90 times" in trials.doubts
+
+
+def test_the_probe_takes_no_drawn_shape_s_place(digits, tmp_path, monkeypatch):
+    probe = parse("16-s32r-s48r")
+    monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, by_work(shape)))
+    monkeypatch.setattr(module, "_train", lambda *_: 50.0)
+
+    def searched(out, **changes):
+        plan = dataclasses.replace(PLAN, shapes=4, trained=9, limits=LIMITS, **changes)
+        trained = {trial.shape for trial in module.search(plan, digits, tmp_path / out)}
+        told = results.read(tmp_path / out / "search.json", kind="search")["shapes"]
+        return trained, {parse(row["shape"]) for row in told if row["also"]}
+
+    drawn = {*draw_shapes(4, LIMITS, (32, 32), 10, latency=by_work, seed=PLAN.seed)}
+    assert probe not in drawn
+    assert searched("one") == (drawn, {probe})
+    assert searched("two", also=(probe,)) == (drawn | {probe}, {probe})
+
+
 def test_other_limits_keep_what_is_measured(storage):
     watch, trials = Watch(), Trials(storage, "study")
 
@@ -317,6 +364,9 @@ def test_what_a_killed_process_took_is_trained_by_the_next(storage):
     trials.queue(shape, {"macs": 1})
     assert trials.take() is None
     assert trials.elsewhere() == [f"16-s32 ({socket.gethostname()}, process {os.getppid()})"]
+    trials.give_back_abandoned(others=True)  # it does so under a dead one's number
+    trials.queue(shape, {"macs": 1})
+    assert trials.take()[1] == shape
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -595,7 +645,7 @@ def test_a_result_keeps_what_other_limits_had_trained(digits, tmp_path, monkeypa
 def test_what_is_trained_is_shown_only_within_the_limits(digits, searched, monkeypatch):
     out, (found,) = searched
     wider = dataclasses.replace(LIMITS, latency=LIMITS.latency + 1e-6)
-    monkeypatch.setattr(module, "_measure", lambda *_: None)
+    monkeypatch.setattr(module, "_measure", lambda *_: [])
     monkeypatch.setattr(module, "_train", None)
     assert search(dataclasses.replace(PLAN, limits=wider), digits, out) == [found]
     narrow = Limits(found.cost.bytes, LIMITS.latency, True)
