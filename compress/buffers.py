@@ -16,6 +16,7 @@ class Weights:
     name: str
     zeros: int
     size: int
+    is_int8: bool
 
 
 def weights(payload: bytes) -> list[Weights]:
@@ -35,11 +36,7 @@ def _onnx_weights(payload: bytes) -> list[Weights]:
         for tensor in onnx.load_model_from_string(payload).graph.initializer
         if len(tensor.dims) in (2, 4)
     }
-    return [
-        Weights(name, int(values.size - np.count_nonzero(values)), values.size)
-        for name, values in arrays.items()
-        if values.dtype in kinds
-    ]
+    return [_weights(name, values) for name, values in arrays.items() if values.dtype in kinds]
 
 
 def _tflite_weights(payload: bytes) -> list[Weights]:
@@ -55,15 +52,32 @@ def _tflite_weights(payload: bytes) -> list[Weights]:
             if data is None or len(tensor.shape) not in (2, 4) or tensor.type not in dtypes:
                 continue
             values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtypes[tensor.type])
-            zeros = int(values.size - np.count_nonzero(values))
-            found.append(Weights(tensor.name.decode(), zeros, values.size))
+            found.append(_weights(tensor.name.decode(), values))
     return found
+
+
+def _weights(name: str, values: np.ndarray) -> Weights:
+    zeros = int(values.size - np.count_nonzero(values))
+    return Weights(name, zeros, values.size, values.dtype == np.int8)
 
 
 def zero_share(payload: bytes) -> float:
     """Return the share of all kernels' weights that are zero, 0 to 1."""
     found = weights(payload)
     return sum(kernel.zeros for kernel in found) / max(1, sum(kernel.size for kernel in found))
+
+
+def require_int8_weights(payload: bytes, *, name: str) -> str:
+    """Return how much of a file's kernels is in int8; EdgecifarError if nothing is."""
+    found = weights(payload)
+    inside = [kernel.size for kernel in found if kernel.is_int8]
+    if not inside:
+        raise EdgecifarError(
+            f"{name} would have none of its {len(found)} kernels in int8, the converter leaves "
+            "small ones in float: export --int8, or --float32"
+        )
+    share = sum(inside) / sum(kernel.size for kernel in found)
+    return f"{len(inside)} of {len(found)} kernels in int8, {share:.0%} of their weights"
 
 
 def require_zeros(payload: bytes, masks: Iterable[np.ndarray], *, name: str) -> None:

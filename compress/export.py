@@ -241,7 +241,7 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
         "parity": {
             key: value
             for key, value in dataclasses.asdict(parity).items()
-            if key not in ("keras", "file")
+            if key not in ("keras", "file", "original", "original_change")
         },
         "versions": info["versions"],
     } | ({"float_layers": list(form.float_layers)} if form.float_layers else {})
@@ -282,11 +282,14 @@ class _Reference:
     classes: tuple[str, ...]
     probabilities: np.ndarray
     weights: int  # bytes of the Keras model's parameters in float32
+    original: tuple[str, np.ndarray] | None  # of a fine-tuned run: the float one, where it is right
 
     def compare(self, classifier: Classifier, count: int | None) -> Parity:
         """Compare what `classifier` says of the first `count` images, by default of all."""
         found = classifier.predict(self.images[:count]).probabilities
-        return compare(self.probabilities[:count], found, self.labels[:count], self.classes)
+        original = self.original and (self.original[0], self.original[1][:count])
+        said, labels = self.probabilities[:count], self.labels[:count]
+        return compare(said, found, labels, self.classes, original)
 
 
 def _reference(run: Run, model: "keras.Model", dataset: "Dataset") -> _Reference:
@@ -296,7 +299,22 @@ def _reference(run: Run, model: "keras.Model", dataset: "Dataset") -> _Reference
     count = max(_LEAST_IMAGES, _PARITY_MACS // run.info["macs"])
     sample = Split(validation.images[:count], validation.labels[:count])
     said = predict(model, sample)
-    return _Reference(sample.images, sample.labels, dataset.classes, said, weights)
+    original = _original_answers(run, sample.labels)
+    return _Reference(sample.images, sample.labels, dataset.classes, said, weights, original)
+
+
+def _original_answers(run: Run, labels: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """Return the name of the float run that `run` was fine-tuned from, and where that is right.
+
+    None if there is no such run, or if it hasn't kept what it said of these images.
+    """
+    original = run.original("quantize")
+    if original in (None, run) or not (stored := original.predictions("validation")):
+        return None
+    probabilities, known = (array[: len(labels)] for array in stored)
+    if not np.array_equal(known, labels):
+        return None
+    return original.name, probabilities.argmax(axis=1) == labels
 
 
 @dataclass(frozen=True)

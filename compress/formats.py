@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from edgecifar.compress import onnx, onnx_int8, onnx_kernels, tflite
+from edgecifar.compress.buffers import require_int8_weights
 from edgecifar.compress.inspect import operations, require_int8
 from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import file_part
@@ -71,7 +72,12 @@ def _integer_kernels(payload: bytes, model: "keras.Model", name: str) -> str:
 _TFLITE = {
     "float32": {"encoding": PIXEL, "exact": True},
     "float16": {"encoding": PIXEL, "tolerances": (0.01, 0.01), "layer_limit": 0.01},
-    "dynamic": {"encoding": PIXEL, "tolerances": (0.02, 0.1), "layer_limit": 0.15},
+    "dynamic": {
+        "encoding": PIXEL,
+        "tolerances": (0.02, 0.1),
+        "layer_limit": 0.15,
+        "inspect": lambda payload, model, name: require_int8_weights(payload, name=name),
+    },
     "int8": {
         "encoding": PIXEL_MINUS_128,
         "calibrated": "unless fine-tuned",

@@ -17,7 +17,7 @@ from edgecifar.compress.conversion import converting
 from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.compress.onnx import from_keras, quiet_converters
 from edgecifar.compress.selective import fused_with
-from edgecifar.compress.unwrap import unwrap
+from edgecifar.compress.unwrap import Unwrapped, unwrap
 from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.normalisation import MEAN, SCALE, normalise
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _INPUT, _PIXELS, _TURNED = "image", "pixels", "pixels_channels_first"
 _OPSET = 17
 _BATCH = 100  # calibration images a run
+_BOUNDS = ("Clip", "Relu")  # which onnxruntime takes into the quantization before them
 _IN_FLOAT = ("Softmax",)  # of ten numbers: in 8 bits it saves nothing and loses small probabilities
 
 
@@ -42,15 +43,13 @@ def to_onnx_int8(
     `keep_float` stay in float, with those that TFLite fuses with them.
     """
     kept = fused_with(model, keep_float) if keep_float else set()
-    ranges: dict[str, tuple[float, float]] = {}
-    if is_quantization_aware(model):
-        plain = unwrap(model)
-        model, ranges = plain.model, plain.ranges
+    plain = unwrap(model) if is_quantization_aware(model) else Unwrapped(model, {}, {})
+    model = plain.model
     folder = tempfile.TemporaryDirectory(prefix="edgecifar-")
     with folder, quiet_converters(), converting("int8 ONNX"):
         path = Path(folder.name) / "float.onnx"
         _write_float(model, path)
-        proto = _quantize(path, owners_in(model), kept, ranges, calibration)
+        proto = _quantize(path, owners_in(model), kept, plain, calibration)
     _take_pixels(proto.graph, model.input_shape[1:])
     _keep_logits(proto.graph)
     return proto.SerializeToString()
@@ -118,18 +117,15 @@ def _quantize(
     path: Path,
     owners: Owners,
     kept: Collection[str],
-    ranges: dict[str, tuple[float, float]],
+    found: Unwrapped,
     images: np.ndarray,
 ) -> "onnx.ModelProto":
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     graph = onnx.load(path).graph
-    overrides: dict[str, list[dict[str, Any]]] = {_INPUT: [_INPUT_QUANTIZATION]}
-    for tensor in (name for node in graph.node for name in node.output):
-        if (layer := owners.put_out(tensor)) in ranges:
-            low, high = ranges[layer]
-            overrides[tensor] = [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+    overrides = {_INPUT: [_INPUT_QUANTIZATION]}
+    overrides |= _found_ranges(graph, owners, found.ranges) | _found_steps(graph, owners, found)
     kinds = {node.op_type for node in graph.node} - set(_IN_FLOAT)
     excluded = [node.name for node in graph.node if _is_of(node, owners, kept)]
     target = path.with_name("int8.onnx")
@@ -152,6 +148,57 @@ def _quantize(
     proto = onnx.load(target)
     _hold_in_float(proto.graph, excluded)
     return proto
+
+
+def _found_ranges(
+    graph: "onnx.GraphProto", owners: Owners, ranges: dict[str, tuple[float, float]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the ranges that fine-tuning found, by the tensors that leave a layer.
+
+    What a layer keeps to itself, as the sigmoid of swish, has another. What it only bounds has not.
+    """
+    overrides = {}
+    for tensor in (name for node in graph.node for name in node.output):
+        if (layer := owners.put_out(tensor)) not in ranges:
+            continue
+        readers = [node for node in graph.node if tensor in node.input]
+        within = [owners.put_out(node.output[0]) == layer for node in readers]
+        if readers and all(within) and any(node.op_type not in _BOUNDS for node in readers):
+            continue
+        low, high = ranges[layer]
+        overrides[tensor] = [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+    return overrides
+
+
+def _found_steps(
+    graph: "onnx.GraphProto", owners: Owners, found: Unwrapped
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the steps of weights that fine-tuning settled on, where channels share one.
+
+    Norms may be folded into the weights meanwhile, which scales channels and steps alike.
+    """
+    import onnx
+
+    overrides, values = {}, {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in values:
+            continue
+        layers = owners.named(";".join((node.name, *node.output)))
+        steps = next((found.steps[layer] for layer in layers if layer in found.steps), None)
+        weights = onnx.numpy_helper.to_array(values[node.input[1]])
+        axis = 0 if node.op_type == "Conv" or _is_turned(node) else 1
+        if steps is None or weights.shape[axis] != len(steps) or (steps == 127).all():
+            continue
+        largest = np.abs(np.moveaxis(weights, axis, 0).reshape(len(steps), -1)).max(axis=1)
+        overrides[node.input[1]] = [
+            {"axis": axis, "scale": np.float32(most / count or 1), "zero_point": np.int8(0)}
+            for most, count in zip(largest, np.maximum(steps, 1), strict=True)
+        ]
+    return overrides
+
+
+def _is_turned(node: "onnx.NodeProto") -> bool:
+    return any(each.name == "transB" and each.i for each in node.attribute)
 
 
 def _hold_in_float(graph: "onnx.GraphProto", names: Collection[str]) -> None:
@@ -185,8 +232,8 @@ def _hold_in_float(graph: "onnx.GraphProto", names: Collection[str]) -> None:
 
 def _channels(node: "onnx.NodeProto", values: dict[str, "onnx.TensorProto"]) -> int:
     """Return how many numbers a node without bias gives for a pixel or an image."""
-    turned = any(each.name == "transB" and each.i for each in node.attribute)
-    return values[node.input[1]].dims[0 if node.op_type == "Conv" or turned else 1]
+    axis = 0 if node.op_type == "Conv" or _is_turned(node) else 1
+    return values[node.input[1]].dims[axis]
 
 
 def _is_of(node: "onnx.NodeProto", owners: Owners, layers: Collection[str]) -> bool:

@@ -23,20 +23,36 @@ class Parity:
     change: Estimate  # in accuracy, in points, paired
     keras: dict[str, float]  # top1, low and high in percent
     file: dict[str, float]
+    original: str | None = None  # the float model that was fine-tuned to become that Keras model
+    original_change: Estimate | None = None  # in accuracy, against it
 
     @property
     def text(self) -> str:
-        """One line: agreement, what of the accuracy was lost, and by which class most."""
+        """One line: agreement, what of the accuracy was lost, and by which class most.
+
+        Fine-tuning may have lost what the file then hasn't: of that too.
+        """
         change = describe_change("accuracy", self.change, f", {self.n:,} validation images")
         name, points = min(self.per_class.items(), key=lambda item: item[1])
         worst = f", worst class {name} ({points:+.1f})" if points < 0 else ""
-        return f"{self.agreement:.2f} % of answers the same, {change}{worst}"
+        text = f"{self.agreement:.2f} % of answers the same, {change}{worst}"
+        if self.original_change is None:
+            return text
+        since = describe_change("accuracy", self.original_change)
+        return f"{text}; against {self.original} in float {since}"
 
 
 def compare(
-    keras: np.ndarray, file: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+    keras: np.ndarray,
+    file: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    original: tuple[str, np.ndarray] | None = None,
 ) -> Parity:
-    """Compare probabilities, float [n, classes] each, of images with the given labels, int [n]."""
+    """Compare probabilities, float [n, classes] each, of images with the given labels, int [n].
+
+    `original` is the name of a float model, and where it is right, bool [n].
+    """
     difference = np.abs(keras - file)
     ours, theirs = keras.argmax(axis=1), file.argmax(axis=1)
     change = (theirs == labels).astype(float) - (ours == labels)
@@ -53,6 +69,8 @@ def compare(
         change=paired_change(ours == labels, theirs == labels),
         keras=accuracy(ours == labels),
         file=accuracy(theirs == labels),
+        original=original and original[0],
+        original_change=original and paired_change(original[1], theirs == labels),
     )
 
 

@@ -1,7 +1,7 @@
 """Which models can be fine-tuned with quantization in the loop, and what to change in others.
 
 The toolkit wraps layers of kinds that it knows. It knows batch normalisation only where that can be
-folded into what comes before, and splits a separable convolution in two.
+folded into what comes before.
 """
 
 from collections import Counter
@@ -50,6 +50,13 @@ def require_quantizable(model: "keras.Model") -> None:
             reason = opaque(layer) or _unknown(layer)
         if reason:
             raise EdgecifarError(f"layer {layer.name} {reason}")
+    for name, calls in Counter(node.layer.name for node in nodes_of(model)).items():
+        if calls > 1:
+            raise EdgecifarError(
+                f"layer {name} is called {calls} times, whose ranges it can't tell apart: give "
+                "each call a layer of its own, or quantize after training with `edgecifar export "
+                "--int8`"
+            )
     for layer in _unfoldable(model):
         raise EdgecifarError(
             f"layer {layer.name} (BatchNormalization) can't be folded into a convolution: put it "

@@ -9,9 +9,11 @@ import numpy as np
 
 from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.masks import hold, hold_still, require_held, zeros_of
+from edgecifar.compress.order import restore_order
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.release import release
 from edgecifar.compress.selective import file_part, fused_with
+from edgecifar.compress.separable import split
 from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import SHIFT
@@ -155,7 +157,8 @@ def _simulated(model: "keras.Model", keep_float: Collection[str]) -> "keras.Mode
     import tensorflow_model_optimization as tfmot
 
     floats = fused_with(model, keep_float) if keep_float else ()
-    prepared = tfmot.quantization.keras.quantize_model(model)
+    model = split(model)
+    prepared = restore_order(tfmot.quantization.keras.quantize_model(model), model)
     return release(prepared, floats) if floats else prepared
 
 

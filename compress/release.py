@@ -4,7 +4,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.compress.layers import plain_name
-from edgecifar.compress.wrappers import by_name
+from edgecifar.compress.separable import depthwise_part
+from edgecifar.compress.wrappers import rebuilt
 from edgecifar.runtime.errors import EdgecifarError
 
 if TYPE_CHECKING:
@@ -19,30 +20,19 @@ def release(prepared: "keras.Model", layers: Collection[str]) -> "keras.Model":
     Their weights are no longer rounded; nor is what they put out, unless a layer reads it that
     stays in int8. Raises EdgecifarError for a layer that the toolkit has rewritten.
     """
-    import tensorflow_model_optimization as tfmot
-
     wrapped = {plain_name(layer.name): layer for layer in prepared.layers}
     for name in layers:
-        if name not in wrapped:
+        if name not in wrapped or depthwise_part(name) in wrapped:
             raise EdgecifarError(
                 f"layer {name} can't stay in float while fine-tuning, the quantization toolkit "
                 "rewrites it: give --keep-float to `edgecifar export` instead"
             )
     config = prepared.get_config()
     for entry in config["layers"]:
-        entry.pop("build_config", None)  # with it the input's quantizer gets its weights twice
         name = plain_name(entry["config"]["name"])
         if entry["class_name"] == _WRAPPER and name in layers:
             _release(entry["config"]["quantize_config"]["config"], wrapped[name], layers)
-    with tfmot.quantization.keras.quantize_scope():
-        released = type(prepared).from_config(config)
-    if not released.built:
-        released.build(prepared.input_shape)
-    for layer in released.layers:
-        values = by_name(prepared.get_layer(layer.name))
-        for name, weight in by_name(layer).items():
-            weight.assign(values[name])
-    return released
+    return rebuilt(prepared, config)
 
 
 def _release(

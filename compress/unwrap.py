@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgecifar.compress.wrappers import by_name, input_quantizer, weight_name
 
 if TYPE_CHECKING:
@@ -14,17 +16,23 @@ _RANGES = (("output_min", "output_max"), ("post_activation_min", "post_activatio
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A plain Keras model, and the range (low, high) of a layer's output by its name."""
+    """A plain Keras model, and by the name of a layer what quantizers have found for it.
+
+    `ranges` are (low, high) of its output, `steps` how many steps of int8 the largest weight of
+    each channel is: int [channels] of its kernel.
+    """
 
     model: "keras.Model"
     ranges: dict[str, tuple[float, float]]
+    steps: dict[str, np.ndarray]
 
 
 def unwrap(model: "keras.Model") -> Unwrapped:
     """Return the plain model that the fine-tuned `model` simulates the quantization of.
 
-    Its kernels have the values that the quantizers give them: in each channel the largest is 127
-    steps, so that whoever quantizes them again, channel by channel, finds the same int8 numbers.
+    Its kernels have the values that the quantizers give them. In a convolution the largest of each
+    channel is 127 steps, so that whoever quantizes them again, channel by channel, finds the same
+    int8 numbers; in others, whose channels share a step, it may be fewer.
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
@@ -40,14 +48,16 @@ def unwrap(model: "keras.Model") -> Unwrapped:
 
     with tfmot.quantization.keras.quantize_scope():
         bare = keras.models.clone_model(model, clone_function=plain)
-    ranges = {}
+    ranges, steps = {}, {}
     for layer in model.layers:
         if isinstance(layer, QuantizeWrapper):
-            _copy_weights(layer, bare.get_layer(layer.layer.name))
+            plain_layer = bare.get_layer(layer.layer.name)
+            _copy_weights(layer, plain_layer)
+            steps |= _steps(layer, plain_layer)
             ranges |= _range(layer)
         elif not isinstance(layer, of_input):
             bare.get_layer(layer.name).set_weights(layer.get_weights())
-    return Unwrapped(bare, ranges)
+    return Unwrapped(bare, ranges, steps)
 
 
 def _copy_weights(wrapper: "keras.layers.Layer", layer: "keras.layers.Layer") -> None:
@@ -55,6 +65,17 @@ def _copy_weights(wrapper: "keras.layers.Layer", layer: "keras.layers.Layer") ->
     for weight, quantizer, limits in wrapper._weight_vars:
         values[weight_name(weight)] = quantizer(weight, False, weights=limits)
     layer.set_weights([values[weight_name(weight)].numpy() for weight in layer.weights])
+
+
+def _steps(wrapper: "keras.layers.Layer", layer: "keras.layers.Layer") -> dict[str, np.ndarray]:
+    for weight, _, limits in wrapper._weight_vars:
+        values = by_name(layer)[weight_name(weight)].numpy()
+        step = np.maximum(limits["max_var"].numpy(), -limits["min_var"].numpy()) / 127
+        if weight_name(weight) == "depthwise_kernel":  # its channels are the last two axes
+            values = values.reshape(*values.shape[:2], -1)
+        largest = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+        return {layer.name: np.rint(largest / np.maximum(step, 1e-12)).astype(int)}
+    return {}
 
 
 def _range(wrapper: "keras.layers.Layer") -> dict[str, tuple[float, float]]:

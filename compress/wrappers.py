@@ -32,6 +32,23 @@ def weight_name(weight: Any) -> str:
     return weight.name.partition(":")[0].rpartition("/")[2]
 
 
+def rebuilt(prepared: "keras.Model", config: dict[str, Any]) -> "keras.Model":
+    """Return the model of a changed `config` of `prepared`, with the weights that this has."""
+    import tensorflow_model_optimization as tfmot
+
+    for entry in config["layers"]:
+        entry.pop("build_config", None)  # with it the input's quantizer gets its weights twice
+    with tfmot.quantization.keras.quantize_scope():
+        model = type(prepared).from_config(config)
+    if not model.built:
+        model.build(prepared.input_shape)
+    for layer in model.layers:
+        values = by_name(prepared.get_layer(layer.name))
+        for name, weight in by_name(layer).items():
+            weight.assign(values[name])
+    return model
+
+
 def widen_idle_ranges(model: "keras.Model") -> None:
     """Give channels with all but no weights the range of the others, in place.
 

@@ -19,7 +19,7 @@ _ONNX = {"int8": "onnx-int8", "float32": "onnx"}  # which of them ONNX files com
 @click.option("--int8", is_flag=True, help="int8 throughout; with --onnx, an ONNX file of it too.")
 @click.option("--float32", is_flag=True, help="float32; with --onnx, an ONNX file of it too.")
 @click.option("--float16", is_flag=True, help="Weights in float16.")
-@click.option("--dynamic", is_flag=True, help="Weights in int8, activations in float32.")
+@click.option("--dynamic", is_flag=True, help="Large kernels in int8, activations in float32.")
 @click.option(
     "--int16x8",
     is_flag=True,
@@ -101,7 +101,7 @@ def _print_exported(exported) -> None:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("file", no_wrap=True)
+    table.add_column("file", overflow="fold")  # where all is too wide: names, not figures
     for title in ("bytes", "size", "before", "after", "same", "mean", "largest"):
         table.add_column(title, justify="right", no_wrap=True)
     for item in exported:

@@ -44,9 +44,11 @@ def _print_measured(measured, run) -> None:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for title in ("layer", "operation", "points", "nats", ""):
-        right = title in ("points", "nats")
-        table.add_column(title, justify="right" if right else "left", no_wrap=True)
+    for title in ("layer", "operation"):
+        table.add_column(title, overflow="fold")  # where all is too wide: names, not figures
+    for title in ("points", "nats"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
     for each in measured.ranked:
         table.add_row(
             each.layer,

@@ -236,7 +236,8 @@ def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Name the row, with whatever tells it from others of that name."""
     told = [row["name"]]
     twins = [other for other in rows if other["name"] == row["name"]]
-    for key, form in (("backend", "{}"), ("threads", "{} threads"), ("batch", "batch {}")):
+    forms = {"file": "{}", "backend": "{}", "threads": "{} threads", "batch": "batch {}"}
+    for key, form in forms.items():
         if len({str(other.get(key)) for other in twins}) > 1:
             told.append(form.format(row.get(key)))
     return ", ".join(told)

@@ -76,6 +76,7 @@ def classify(
     sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     classifier = Classifier(model, labels=labels, threads=threads, backend=backend)
     _warn_of_strangers(classifier, named=labels is not None)
+    _warn_of_limits(classifier, min_confidence)
     show = _json_line if as_json else _text_line
     failed = 0
     # What is live is told at once; only files are worth a batch.
@@ -112,6 +113,24 @@ def _warn_of_strangers(classifier: Classifier, *, named: bool) -> None:
             f"are what it is given, and damage isn't noticed{unnamed}"
         )
         click.echo(printable(warning), err=True)
+
+
+def _warn_of_limits(classifier: Classifier, min_confidence: float) -> None:
+    """Say so where integers can't be as sure as is asked: the largest of 256 steps is below 1."""
+    import numpy as np
+
+    scores = classifier.output
+    if scores.dtype.kind not in "iu":
+        return
+    limits = np.iinfo(scores.dtype)
+    surest = np.full(scores.shape, limits.min, scores.dtype)
+    surest[0, 0] = limits.max
+    if min_confidence > (most := float(classifier.probabilities(surest).max())):
+        click.echo(
+            f"Warning: no answer of {printable(str(classifier.model.path))} is surer than "
+            f"{most:.4g}: with --min-confidence {min_confidence:g} all are unsure",
+            err=True,
+        )
 
 
 def _sources(paths: Iterable[str]) -> Iterator[tuple[str, Source]]:

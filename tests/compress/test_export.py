@@ -21,6 +21,8 @@ from edgecifar.runtime.interpreters import open_model
 from edgecifar.runtime.verification import verify
 from edgecifar.train.evaluate import predict
 from edgecifar.train.run import Run
+from edgecifar.train.session import train
+from edgecifar.train.settings import Training
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,31 @@ def test_it_tells_the_accuracy_of_the_float_original(digits, digits_run, fine_tu
     assert told["this"]["top1"] == fine_tuned.parity.file["top1"]
     shown = "\n".join(lines(describe(fine_tuned.path)))
     assert len([line for line in shown.splitlines() if line.startswith("top-1")]) == 3
+
+
+def test_its_verdict_tells_what_fine_tuning_has_lost(digits, digits_run, fine_tuned):
+    probabilities, labels = digits_run.predictions("validation")
+    before = (probabilities.argmax(axis=1) == labels).mean()
+    change = fine_tuned.parity.original_change
+    assert change.value == pytest.approx(fine_tuned.parity.file["top1"] - 100 * before)
+    assert f"against {digits_run.name} in float" in fine_tuned.verdict
+
+
+def test_a_float_model_s_file_has_no_other_original(exported):
+    assert all(item.parity.original is None for item in exported.values())
+
+
+def test_a_file_without_weights_in_int8_is_none_of_them(digits, tmp_path):
+    """The converter leaves small kernels in float."""
+    small = train("edge-4-s8", digits, Training(epochs=1, batch_size=64), tmp_path / "small")
+    with pytest.raises(EdgecifarError, match="none of its 3 kernels in int8, the converter leaves"):
+        export(small, digits, ["dynamic"])
+    assert not list(small.exports.glob("*.tflite"))
+
+
+def test_a_file_says_how_much_of_it_is_in_int8(exported):
+    told = exported["resnet8-dynamic.tflite"].verdict
+    assert "; 7 of 10 kernels in int8, 98% of their weights" in told
 
 
 def test_only_images_that_both_were_asked_about_count(digits_run, digits_qat_run):

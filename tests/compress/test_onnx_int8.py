@@ -2,6 +2,7 @@ import numpy as np
 import onnx
 import pytest
 import tf_keras as keras
+from tf_keras import layers
 
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.calibration import calibration_images
@@ -9,6 +10,7 @@ from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.compress.onnx import to_onnx
 from edgecifar.compress.onnx_int8 import quantized_layers, to_onnx_int8
 from edgecifar.compress.onnx_kernels import kernels, require_integer_kernels
+from edgecifar.compress.quantize import prepare
 from edgecifar.compress.selective import fused_with
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.compress.unwrap import unwrap
@@ -261,3 +263,56 @@ def test_layers_kept_in_float_are_and_no_other(concatenating, images, digits, la
         require_integer_kernels(payload, owners, name="net-int8.onnx")
     expected = predict(concatenating, digits.validation)
     assert np.abs(run(payload, digits.validation.images) - expected).mean() < 0.02
+
+
+@pytest.fixture(scope="module")
+def separable():
+    """A net with shared steps, a norm that is folded and swish, prepared for fine-tuning."""
+    keras.utils.set_random_seed(0)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, name="first")(pixels)
+    x = layers.Activation("swish", name="swish")(
+        layers.BatchNormalization(gamma_initializer="random_uniform")(x)
+    )
+    x = layers.DepthwiseConv2D(3, use_bias=False, name="depthwise")(x)
+    x = layers.ReLU()(layers.BatchNormalization(moving_variance_initializer="ones")(x))
+    x = layers.Dense(5, name="dense")(layers.GlobalAveragePooling2D()(x))
+    prepared = prepare(keras.Model(pixels, layers.Softmax()(x)), noise)
+    return prepared, onnx.load_model_from_string(to_onnx_int8(prepared, noise)).graph
+
+
+def numbers(graph, name):
+    """Return the int8 weights of a layer and their scales."""
+    stored = constants(graph)
+    kinds = ("Conv", "Gemm", "MatMul")
+    (node,) = (n for n in graph.node if n.op_type in kinds and name in n.name)
+    (wide,) = (n for n in graph.node if node.input[1] in n.output)
+    return stored[wide.input[0]], stored[wide.input[1]]
+
+
+@pytest.mark.parametrize("name", ["first", "depthwise", "dense"])
+def test_weights_are_those_that_fine_tuning_settled_on(separable, name):
+    """Where channels share a step, their own would be others; a folded norm scales both."""
+    model, graph = separable
+    plain = unwrap(model)
+    (kernel, *_), steps = plain.model.get_layer(name).get_weights(), plain.steps[name]
+    kernel = kernel.reshape(*kernel.shape[:2], -1) if name == "depthwise" else kernel
+    axes = tuple(range(kernel.ndim - 1))
+    settled = np.round(steps * kernel / np.abs(kernel).max(axis=axes)).astype(int)
+    found, _ = numbers(graph, name)
+    assert sorted(np.abs(found.astype(int)).ravel()) == sorted(np.abs(settled).ravel())
+
+
+def test_what_a_layer_keeps_to_itself_has_a_range_of_its_own(separable):
+    """The sigmoid of swish, whose output may be small."""
+    _, graph = separable
+    stored = constants(graph)
+    ranges = {}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and "swish" in node.input[0]:
+            scale, zero = (stored[name] for name in node.input[1:])
+            ranges[node.input[0]] = (255 - int(zero)) * float(scale)
+    (inner,) = (value for name, value in ranges.items() if "Sigmoid" in name)
+    (outer,) = (value for name, value in ranges.items() if "Sigmoid" not in name)
+    assert outer < 0.5 < inner < 1

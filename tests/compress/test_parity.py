@@ -20,6 +20,16 @@ def test_comparison_of_known_probabilities():
     assert "worst class cat (-50.0)" in parity.text
 
 
+def test_what_fine_tuning_lost_is_told_beside_what_the_file_did():
+    labels = np.repeat([0, 1], 200)
+    right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
+    parity = compare(wrong, wrong, labels, ("cat", "dog"), ("net", right.argmax(axis=1) == labels))
+    assert parity.change.value == 0
+    assert parity.original_change.value == -100
+    assert "; against net in float 100.00 points lost" in parity.text
+    assert "against" not in compare(wrong, wrong, labels, ("cat", "dog")).text
+
+
 def test_a_class_without_images_is_left_out():
     same = np.array([[0.9, 0.1]])
     assert compare(same, same, np.array([0]), ("cat", "dog")).per_class == {"cat": 0}

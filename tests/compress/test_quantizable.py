@@ -8,6 +8,7 @@ from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.quantize import prepare
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.normalisation import normalise
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +182,53 @@ SOUND = {
         layers.BatchNormalization(),
     ],
 }
+
+
+def pooled(x):
+    return layers.MaxPooling2D(3, 1, padding="same")(x)
+
+
+def convolved(x):
+    return layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x)))
+
+
+def separated(x):
+    return layers.SeparableConv2D(4, 3, padding="same")(x)
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        (convolved, pooled),
+        (pooled, convolved),
+        (convolved, convolved, convolved, pooled),
+        (convolved, pooled, convolved),
+        (separated, pooled, separated),
+        (convolved, separated),
+    ],
+    ids=lambda branches: "-".join(branch.__name__ for branch in branches),
+)
+def test_branches_that_are_joined_keep_their_order(branches):
+    """The toolkit moves those that it rewrites to the end, where they meet others' weights."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(pixels)
+    joined = layers.Concatenate()([branch(x) for branch in branches])
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(joined))
+    model = keras.Model(pixels, layers.Dense(3, activation="softmax")(x))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    prepared = prepare(model, noise)
+    images = normalise(noise.astype(np.float32))
+    gap = np.abs(prepared.predict(images, verbose=0) - model.predict(images, verbose=0))
+    assert gap.mean() < 0.01
+
+
+def test_layers_that_are_called_twice_are_refused():
+    """One range can't be right for both, and moves by a step at each."""
+    pixels, relu = keras.Input((8, 8, 3)), layers.ReLU(name="relu")
+    x = relu(layers.Conv2D(4, 3)(relu(layers.Conv2D(4, 3)(pixels))))
+    message = "layer relu is called 2 times, whose ranges .*: give each call a layer of its own"
+    refused(keras.Model(pixels, layers.Flatten()(x)), message)
 
 
 @pytest.mark.parametrize("middle", SOUND.values(), ids=SOUND)

@@ -32,11 +32,15 @@ def test_it_computes_what_the_fine_tuned_one_does_but_for_rounded_activations(
 
 def test_kernels_lie_on_the_steps_of_their_channels(plain):
     """So that quantizing them again finds the numbers that fine-tuning settled on."""
-    for layer in plain.model.layers:
-        if "conv2d" in layer.name:
-            kernel = layer.get_weights()[0]
-            steps = 127 * kernel / np.abs(kernel).max(axis=(0, 1, 2))
-            assert np.abs(steps - np.round(steps)).max() < 1e-3
+    kernels = [layer for layer in plain.model.layers if hasattr(layer, "kernel")]
+    assert {layer.name for layer in kernels} == set(plain.steps)
+    for layer in kernels:
+        kernel, steps = layer.kernel.numpy(), plain.steps[layer.name]
+        whole = steps * kernel / np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+        assert np.abs(whole - np.round(whole)).max() < 1e-3
+        shared = "dense" in layer.name  # one step for all of its channels
+        assert steps.max() == 127
+        assert (steps < 127).any() == shared
 
 
 def test_ranges_are_those_that_fine_tuning_followed(plain, fine_tuned):

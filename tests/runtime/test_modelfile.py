@@ -115,6 +115,13 @@ def test_what_is_no_model_is_named(tmp_path, content, message):
         modelfile.read(path)
 
 
+def test_a_keras_file_is_no_archive_to_unpack(tmp_path):
+    path = tmp_path / "net.keras"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(EdgecifarError, match="it is a Keras file: `edgecifar export FILE --int8`"):
+        modelfile.read(path)
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(EdgecifarError, match="no such model file"):
         modelfile.read(tmp_path / "missing.tflite")

@@ -31,7 +31,9 @@ def copied(
 ) -> "keras.Model":
     """Return a flat copy without some layers, with changed configs, behind `shift`.
 
-    `shift` are the three weights and biases of the layer SHIFT.
+    Of a layer without weights each call has a copy of its own: what it puts out has other ranges
+    there, and is in int8 or not by itself. `shift` are the three weights and biases of the layer
+    SHIFT.
     """
     import tf_keras as keras
 
@@ -79,8 +81,8 @@ class _Copy:
         return tensors[str(id(model.outputs[0]))]
 
     def _copy(self, layer: "keras.layers.Layer") -> Any:
-        """Return the copy of a layer, the same at each of its calls; it is built when called."""
-        if id(layer) not in self._layers:
+        """Return the copy of a layer, the same at each of its calls if it has weights."""
+        if id(layer) not in self._layers or not layer.weights:
             name = free_name(layer.name, self._names)  # two models inside may have used the same
             self._names.add(name)
             settings = {"name": name, "trainable": True, "dtype": "float32"}

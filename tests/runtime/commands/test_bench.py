@@ -76,6 +76,13 @@ def test_options_reach_the_bench(edgecifar, described, labelled_npz, tmp_path):
     assert not list(tmp_path.glob(".result.json*")), "the journal is left"
 
 
+def test_files_of_one_name_inside_are_told_apart(edgecifar, described, tmp_path):
+    """As two exports of one run are, whatever the files are called."""
+    files = [shutil.copy(described / "int8.tflite", tmp_path / name) for name in ("old", "new")]
+    told = edgecifar("bench", *files, *QUICK).stdout
+    assert all(f"tiny-int8, {path}" in told for path in files)
+
+
 @pytest.mark.parametrize("option", [("--threads", "1;2"), ("--precision", "two"), ("--batch", "x")])
 def test_options_that_cannot_be_read(edgecifar, described, option):
     assert edgecifar("bench", described / "int8.tflite", *option).exit_code == 2

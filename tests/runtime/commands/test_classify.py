@@ -125,6 +125,11 @@ def test_unsure(edgecifar, model, photos):
     assert json.loads(sure.stdout)["label"] != "unsure"
     text = edgecifar("classify", photos / "0.png", "--model", model, "--min-confidence", "1")
     assert ": unsure (" in text.stdout
+    assert "no answer of" in text.stderr
+    assert "is surer than 0.9961: with --min-confidence 1 all are unsure" in text.stderr
+    for path, most in ((model, "0.99"), (model.with_name("float32.onnx"), "1")):
+        quiet = edgecifar("classify", photos / "0.png", "--model", path, "--min-confidence", most)
+        assert "is surer than" not in quiet.stderr
 
 
 def test_labels_and_file_names_do_not_steer_the_terminal(edgecifar, model, photos):

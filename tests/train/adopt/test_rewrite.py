@@ -145,6 +145,17 @@ def test_models_inside_are_laid_flat_and_shared_layers_stay_shared():
     np.testing.assert_allclose(flat(PIXELS), model(PIXELS), rtol=1e-4, atol=1e-2)
 
 
+def test_of_a_layer_without_weights_each_call_has_its_own():
+    """What leaves it has other ranges there; a reused ReLU would tie all that reads it together."""
+    inputs, relu, conv = keras.Input((12, 12, 3)), layers.ReLU(name="relu"), layers.Conv2D(3, 1)
+    x = relu(conv(relu(conv(inputs))))
+    model = keras.Model(inputs, layers.Flatten()(x))
+    flat = flatten(model, (12, 12))
+    assert [layer.name for layer in flat.layers if "relu" in layer.name] == ["relu", "relu_"]
+    assert flat.count_params() == model.count_params()
+    np.testing.assert_allclose(flat(PIXELS), model(PIXELS), rtol=1e-4, atol=1e-2)
+
+
 def test_attention_keeps_its_weights():
     """It is built by what it is called with, and not by a shape."""
     inputs = keras.Input((12, 12, 3))
