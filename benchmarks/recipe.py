@@ -96,7 +96,7 @@ class Recipe:
     def __post_init__(self) -> None:
         _require_formats(self.export)
         require_seed(self.seed)
-        if not (self.export or self.fine_tune_int8):
+        if not (self.export or self.fine_tune_int8 or any(v.export for v in self.variants)):
             raise EdgecifarError(
                 "export is empty and fine_tune_int8 is false: name a format, or leave one out"
             )

@@ -92,13 +92,14 @@ def distil(
     Resumes if it was begun. What the teacher says is kept in the folder too.
     """
     from edgecifar.train.loop import require_batches
-    from edgecifar.train.session import fit_architecture
+    from edgecifar.train.session import fit_architecture, require_own
 
     known = models.find(student)
     require_batches(dataset, settings)
     teacher.require_fit(dataset, settings)
     how = {"stage": "distil", "architecture": student, "seed": seed}
     run = start_run(out, dataset, settings, force=force, teacher=teacher.identity(), **how)
+    require_own(run)
     feed = taught_feed(teacher, dataset, settings, run, seed=seed)
     fit_architecture(run, known, dataset, settings, seed=seed, feed=feed)
     return run

@@ -51,9 +51,9 @@ def require_quantizable(model: "keras.Model") -> None:
         if reason:
             raise EdgecifarError(f"layer {layer.name} {reason}")
     for name, calls in Counter(node.layer.name for node in nodes_of(model)).items():
-        if calls > 1:
+        if calls > 1 and _has_ranges(model.get_layer(name)):
             raise EdgecifarError(
-                f"layer {name} is called {calls} times, whose ranges it can't tell apart: give "
+                f"layer {name} is called {calls} times, whose ranges can't be told apart: give "
                 "each call a layer of its own, or quantize after training with `edgecifar export "
                 "--int8`"
             )
@@ -63,6 +63,19 @@ def require_quantizable(model: "keras.Model") -> None:
             "right behind one that has no activation and no other reader, replace it by a "
             "DepthwiseConv2D(1) with its scale and offset, which computes the same, or leave it out"
         )
+
+
+def _has_ranges(layer: "keras.layers.Layer") -> bool:
+    """Tell whether the toolkit quantizes what a layer computes or puts out, or its weights."""
+    from tensorflow_model_optimization.quantization.keras.default_8bit import (
+        Default8BitQuantizeRegistry,
+    )
+
+    registry = Default8BitQuantizeRegistry()
+    if layer.weights or not registry.supports(layer):
+        return bool(layer.weights)
+    found = registry.get_quantize_config(layer)
+    return bool(found.get_output_quantizers(layer) or found.get_activations_and_quantizers(layer))
 
 
 def _unknown(layer: "keras.layers.Layer") -> str | None:

@@ -157,9 +157,9 @@ def _simulated(model: "keras.Model", keep_float: Collection[str]) -> "keras.Mode
     import tensorflow_model_optimization as tfmot
 
     floats = fused_with(model, keep_float) if keep_float else ()
-    model = split(model)
+    model, apart = split(model)
     prepared = restore_order(tfmot.quantization.keras.quantize_model(model), model)
-    return release(prepared, floats) if floats else prepared
+    return release(prepared, floats, rewritten=apart) if floats else prepared
 
 
 def _fix_input_range(model: "keras.Model") -> None:

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.compress.layers import plain_name
-from edgecifar.compress.separable import depthwise_part
 from edgecifar.compress.wrappers import rebuilt
 from edgecifar.runtime.errors import EdgecifarError
 
@@ -14,18 +13,20 @@ if TYPE_CHECKING:
 _WRAPPER = "QuantizeWrapperV2"
 
 
-def release(prepared: "keras.Model", layers: Collection[str]) -> "keras.Model":
+def release(
+    prepared: "keras.Model", layers: Collection[str], *, rewritten: Collection[str] = ()
+) -> "keras.Model":
     """Return `prepared`, wrapped by the toolkit, with `layers` (their plain names) in float.
 
     Their weights are no longer rounded; nor is what they put out, unless a layer reads it that
-    stays in int8. Raises EdgecifarError for a layer that the toolkit has rewritten.
+    stays in int8. Raises EdgecifarError for a layer that was `rewritten` for the toolkit, or by it.
     """
     wrapped = {plain_name(layer.name): layer for layer in prepared.layers}
     for name in layers:
-        if name not in wrapped or depthwise_part(name) in wrapped:
+        if name not in wrapped or name in rewritten:
             raise EdgecifarError(
-                f"layer {name} can't stay in float while fine-tuning, the quantization toolkit "
-                "rewrites it: give --keep-float to `edgecifar export` instead"
+                f"layer {name} can't stay in float while fine-tuning, which rewrites it: give "
+                "--keep-float to `edgecifar export` instead"
             )
     config = prepared.get_config()
     for entry in config["layers"]:

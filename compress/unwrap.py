@@ -74,7 +74,8 @@ def _steps(wrapper: "keras.layers.Layer", layer: "keras.layers.Layer") -> dict[s
         if weight_name(weight) == "depthwise_kernel":  # its channels are the last two axes
             values = values.reshape(*values.shape[:2], -1)
         largest = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
-        return {layer.name: np.rint(largest / np.maximum(step, 1e-12)).astype(int)}
+        steps = np.maximum(np.resize(step, len(largest)), 1e-12)  # the last axis alone has its own
+        return {layer.name: np.rint(largest / steps).astype(int)}
     return {}
 
 

@@ -34,7 +34,10 @@ PART_NAMES = {
 # What Python raises for members that are cut, encrypted, packed in ways it doesn't know, or huge.
 DAMAGED = (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _MAX_FILE_BYTES = 512 << 20
-_MAC_LEFTOVERS = "__MACOSX"
+# Folders that operating systems and network disks put beside one's own.
+_NOT_OURS = frozenset(
+    {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ def _walk(folder: Path) -> _Tree:
     tree = _Tree()
     for parent, names in walk(folder, unreadable):
         below = Path(parent).relative_to(folder).parts
-        if below[:1] != (_MAC_LEFTOVERS,):
+        if _NOT_OURS.isdisjoint(below):
             tree.folders.add(below)
             tree.files.extend(_File((*below, name), Path(parent, name)) for name in names)
     return tree
@@ -232,7 +235,7 @@ def _members(path: Path) -> _Tree:
                     "don't trust it, get it from its source again"
                 )
             folder = parts if info.is_dir() else parts[:-1]
-            if folder[:1] == (_MAC_LEFTOVERS,) or any(part.startswith(".") for part in folder):
+            if any(part in _NOT_OURS or part.startswith(".") for part in folder):
                 continue
             tree.folders.add(folder)
             if parts != folder and is_image_name(parts[-1]):
@@ -276,8 +279,8 @@ def _arrange(found: _Tree, source: Path) -> dict[str, tuple[Entry, ...]]:
         part, below = _within(folder, parts)
         if part and below and (part, below[0]) not in filled:
             raise EdgecifarError(
-                f"the class folder {'/'.join(folder)} of {source} has no images: "
-                "put some into it, as JPEG or PNG, or remove it"
+                f"the class folder {'/'.join(folder[: 2 if parts else 1])} of {source} has no "
+                "images: put some into it, as JPEG or PNG, or remove it"
             )
     return {part: tuple(arranged[part]) for part in sorted(arranged)}
 

@@ -32,11 +32,12 @@ _OURS = frozenset({METADATA_NAME, LABELS_NAME})
 _TRACES = (METADATA_NAME.encode(), b'"payload_sha256"')
 _HEAD_BYTES = 256  # enough to tell what it is
 _LARGEST = 2 << 30  # both formats count bytes in signed 32-bit numbers
+_ZIP = b"PK\x03\x04"
 _KERAS = "it is a Keras file: `edgecifar export FILE --int8` on a workstation first"
 _NOT_MODELS = {
     b"<": "it is an HTML or XML page, as failed downloads leave: download it again",
     b"version https://git-lfs": "it is a Git LFS pointer: run `git lfs pull`",
-    b"PK\x03\x04": "it is a zip archive: unpack it",
+    _ZIP: "it is a zip archive: unpack it",
     b"\x89HDF": _KERAS,
 }
 
@@ -209,7 +210,7 @@ def _kind(path: Path, head: bytes) -> Literal["tflite", "onnx"]:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for start, reason in _NOT_MODELS.items():
         if text.startswith(start):
-            keras = path.suffix.lower() == ".keras"  # a zip, too
+            keras = start == _ZIP and path.suffix.lower() == ".keras"
             raise EdgecifarError(f"{path}: {_KERAS if keras else reason}")
     if path.suffix.lower() == ".onnx":
         return "onnx"

@@ -13,7 +13,7 @@ _T98 = (31.821, 6.965, 4.541, 3.747, 3.365)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval, in the unit of the value."""
+    """A value and its interval, in the unit of the value."""
 
     value: float
     low: float

@@ -45,10 +45,19 @@ def train(
     devices = start_strategy(strategy, batch_size=settings.batch_size)
     how = {"stage": "train", "architecture": architecture, "seed": seed}
     run = start_run(out, dataset, settings, force=force, **how)
+    require_own(run)
     fit_architecture(
         run, known, dataset, settings, seed=seed, tensorboard=tensorboard, devices=devices
     )
     return run
+
+
+def require_own(run: Run) -> None:
+    """Raise EdgecifarError if an unfinished run isn't one that training here would finish."""
+    if run.info.get("brought_back"):
+        raise EdgecifarError(
+            f"{run.path} is unfinished and was trained elsewhere: repeat `edgecifar ahead take`"
+        )
 
 
 def inherited(parent: Run, dataset: "Dataset") -> Training:
@@ -71,10 +80,6 @@ def fit_architecture(
 
     `how` are the keyword arguments of `fit_built`.
     """
-    if run.info.get("brought_back"):
-        raise EdgecifarError(
-            f"{run.path} is unfinished and was trained elsewhere: repeat `edgecifar ahead take`"
-        )
     model, result = fit_built(
         lambda: seeded_build(known, dataset, how["seed"]), dataset, settings, run.path, **how
     )

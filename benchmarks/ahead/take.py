@@ -72,11 +72,11 @@ def _take(fit: dict[str, Any], results: Path, dataset: "Dataset", root: Path) ->
         raise EdgecifarError(
             f"{out} was made otherwise than by this package: move it away, or give another --runs"
         ) from there
-    run.update(brought_back=digest)  # none that `run` goes on with, should this be killed
     known = models.find(recipe.architecture)
     model = seeded_build(known, dataset, recipe.seed)
     model.set_weights(weights)
     with alone_in(run.path):
+        run.update(brought_back=digest)  # none that `run` goes on with, should this be killed
         write_rows(run.path / "history.csv", record["history"])
     finish(
         run,

@@ -70,7 +70,7 @@ def _footnote(result: dict[str, Any], limits: Limits, trained: int) -> str:
     also = sum(row["also"] for row in result["shapes"])
     return (
         f"{_FRONT} is on the front: no other is as fast and as accurate. {len(result['shapes'])} "
-        f"shapes were measured with random weights, {also} of them chosen by hand; {trained} "
+        f"shapes were measured with random weights, {also} of them beside those drawn; {trained} "
         f"within `{limits}` were trained for {settings['--epochs']} epochs, once each (seed "
         f"{settings['--seed']}); {data['validation']:,} validation images of {data['name']}. "
         f"Latency: of the int8 file on one thread, in turns with the reference; "

@@ -231,12 +231,13 @@ class _Watch:
         cost = self._stopwatch.measure(shape)
         if cost.is_wide:
             self._wide.append(f"the interval of {shape} is {cost.low:.2f} to {cost.high:.2f} times")
+        doubts = []
         if self._stopwatch.here:  # another device tells its own, and stops the search
             self._states.append(environment.state())
             others = self._usage.others(environment.usage())
             doubts = environment.doubts(*self._states) + environment.crowding(others)
-            self.doubts = [*doubts, *self._wide]
-            self._trials.note_doubts(self._session, self.doubts)
+        self.doubts = [*doubts, *self._wide]
+        self._trials.note_doubts(self._session, self.doubts)
         self._trials.note_cost(shape, cost)
 
 

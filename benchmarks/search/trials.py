@@ -154,7 +154,9 @@ class Trials:
 
         while self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             trial = self._study.ask()
-            trial.set_user_attr("worker", [socket.gethostname(), os.getpid(), self._home])
+            process = os.getpid()
+            worker = [socket.gethostname(), process, self._home, _started(process)]
+            trial.set_user_attr("worker", worker)
             shape = trial.user_attrs.get("shape")  # None where another machine was quicker
             # Two may have queued a shape at once: the first of its trials alone is carried out.
             if shape is None or left_out(shape) or min(self._numbers(shape)) < trial.number:
@@ -182,25 +184,24 @@ class Trials:
     def give_back_abandoned(self, *, others: bool = False) -> None:
         """Free what a killed process had taken, for `queue` to take it up again.
 
-        Of a shared storage these are the processes of this home and host; one that isn't shared
-        has had no other host: it is a container's under a new name. With `others` all are taken
-        for dead, those too whose number another process has by now.
+        Of a shared storage these are the processes of this home and host, and `others` are to be
+        taken for dead too. One that isn't shared has had no other host: it is a container's under
+        a new name.
         """
         from optuna.trial import TrialState
 
         here = [socket.gethostname(), self._home]
         for trial in self._running():
-            host, process, home = trial.user_attrs.get("worker", _UNKNOWN)
+            host, process, home, *started = trial.user_attrs.get("worker", _UNKNOWN)
             local = [host, home] == here
-            dead = not (_lives(process) if local else self._shared)
-            if others or dead:
+            if not _lives(process, *started) if local else others or not self._shared:
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def elsewhere(self) -> list[str]:
         """Return what has been taken and not been finished, each with host and process."""
         found = []
         for trial in self._running():
-            host, process, _ = trial.user_attrs.get("worker", _UNKNOWN)
+            host, process, *_ = trial.user_attrs.get("worker", _UNKNOWN)
             if shape := trial.user_attrs.get("shape"):
                 found.append(f"{shape} ({host}, process {process})")
         return found
@@ -250,8 +251,23 @@ def home_of(folder: Path) -> str:
     return path.read_text()
 
 
-def _lives(process: int) -> bool:
+def _started(process: int) -> str | None:
+    """Return what tells a process from others that had or get its number; None if that isn't known.
+
+    It is the time of its start, in ticks since the machine's.
+    """
+    try:
+        told = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    return told.rpartition(")")[2].split()[19]
+
+
+def _lives(process: int, started: str | None = None) -> bool:
+    """Tell whether the process of this number lives, and is the one that `started` then."""
     if process == os.getpid():  # an earlier search of this process
+        return False
+    if started and _started(process) not in (started, None):
         return False
     try:
         os.kill(process, 0)

@@ -231,6 +231,12 @@ def test_a_recipe_of_the_user_s_own(tmp_path):
     assert _read(text, tmp_path).train.epochs == 3
 
 
+def test_a_recipe_may_export_its_variants_alone(tmp_path):
+    text = 'architecture = "nano"\ntitle = "t"\nfine_tune_int8 = false\nexport = []\n'
+    recipe = _read(text + "[[variants]]\nprune = { share = 0.5 }\n", tmp_path)
+    assert (recipe.export, recipe.variants[0].export) == ((), ("int8",))
+
+
 def test_files_are_looked_for_beside_the_recipe_that_names_them(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "base.toml").write_text(

@@ -275,7 +275,7 @@ def separable():
     x = layers.Activation("swish", name="swish")(
         layers.BatchNormalization(gamma_initializer="random_uniform")(x)
     )
-    x = layers.DepthwiseConv2D(3, use_bias=False, name="depthwise")(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, name="depthwise")(x)
     x = layers.ReLU()(layers.BatchNormalization(moving_variance_initializer="ones")(x))
     x = layers.Dense(5, name="dense")(layers.GlobalAveragePooling2D()(x))
     prepared = prepare(keras.Model(pixels, layers.Softmax()(x)), noise)

@@ -5,6 +5,7 @@ import tf_keras as keras
 from tf_keras import layers
 
 from edgecifar.compress.formats import FORMATS
+from edgecifar.compress.layers import plain_name
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.quantize import prepare
 from edgecifar.runtime.errors import EdgecifarError
@@ -205,22 +206,59 @@ def separated(x):
         (convolved, pooled, convolved),
         (separated, pooled, separated),
         (convolved, separated),
+        (lambda x: x, lambda x: x, pooled),
+        (convolved, lambda x: x, lambda x: x),
     ],
-    ids=lambda branches: "-".join(branch.__name__ for branch in branches),
+    ids=lambda branches: "-".join(branch.__name__.strip("<>") for branch in branches),
 )
 def test_branches_that_are_joined_keep_their_order(branches):
     """The toolkit moves those that it rewrites to the end, where they meet others' weights."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, padding="same", activation="relu")(pixels)
-    joined = layers.Concatenate()([branch(x) for branch in branches])
-    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(joined))
+    computes_the_same(pixels, layers.Concatenate()([branch(x) for branch in branches]))
+
+
+def computes_the_same(pixels, features):
+    """Check that a classifier by `features` is the same when it is prepared, but for rounding."""
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, name="last")(features))
     model = keras.Model(pixels, layers.Dense(3, activation="softmax")(x))
     noise = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
     prepared = prepare(model, noise)
     images = normalise(noise.astype(np.float32))
     gap = np.abs(prepared.predict(images, verbose=0) - model.predict(images, verbose=0))
     assert gap.mean() < 0.01
+    return prepared
+
+
+def test_pixels_may_be_joined_with_what_is_made_of_them():
+    """Their quantizer comes between."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    computes_the_same(pixels, layers.Concatenate()([convolved(pixels), pixels]))
+
+
+def test_layers_without_ranges_may_be_called_twice():
+    keras.utils.set_random_seed(0)
+    pixels, pool = keras.Input((8, 8, 3)), layers.MaxPooling2D(3, 1, padding="same")
+    branches = [pool(convolved(pixels)), convolved(pixels), pool(pixels)]
+    computes_the_same(pixels, layers.Concatenate()(branches))
+
+
+def test_separable_convolutions_keep_what_they_have():
+    """Whatever other layers of a model from a file are called, which Keras didn't count."""
+    keras.utils.set_random_seed(0)
+    pixels, l2 = keras.Input((8, 8, 3)), keras.regularizers.L2(0.1)
+    x = layers.Conv2D(4, 3, name="conv2d")(pixels)
+    x = layers.DepthwiseConv2D(3, padding="same", name="apart_depthwise")(x)
+    x = layers.SeparableConv2D(
+        6, 3, depth_multiplier=2, depthwise_regularizer=l2, pointwise_regularizer=l2, name="apart"
+    )(x)
+    keras.backend.reset_uids()
+    prepared = computes_the_same(pixels, x)
+    names = [plain_name(layer.name) for layer in prepared.layers]
+    assert names[2:6] == ["conv2d", "apart_depthwise", "apart_depthwise_", "apart"]
+    assert len(prepared.losses) == 2
 
 
 def test_layers_that_are_called_twice_are_refused():
@@ -229,6 +267,8 @@ def test_layers_that_are_called_twice_are_refused():
     x = relu(layers.Conv2D(4, 3)(relu(layers.Conv2D(4, 3)(pixels))))
     message = "layer relu is called 2 times, whose ranges .*: give each call a layer of its own"
     refused(keras.Model(pixels, layers.Flatten()(x)), message)
+    x, conv = pixels, layers.Conv2D(3, 1, name="conv")
+    refused(keras.Model(pixels, layers.Flatten()(conv(conv(x)))), "layer conv is called 2 times")
 
 
 @pytest.mark.parametrize("middle", SOUND.values(), ids=SOUND)

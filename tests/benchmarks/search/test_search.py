@@ -364,7 +364,10 @@ def test_what_a_killed_process_took_is_trained_by_the_next(storage):
     trials.queue(shape, {"macs": 1})
     assert trials.take() is None
     assert trials.elsewhere() == [f"16-s32 ({socket.gethostname()}, process {os.getppid()})"]
-    trials.give_back_abandoned(others=True)  # it does so under a dead one's number
+    trials.give_back_abandoned(others=True)
+    assert len(trials.elsewhere()) == 1
+    trial.set_user_attr("worker", [socket.gethostname(), os.getppid(), "", "another start"])
+    trials.give_back_abandoned()  # it does so under a dead one's number
     trials.queue(shape, {"macs": 1})
     assert trials.take()[1] == shape
 
