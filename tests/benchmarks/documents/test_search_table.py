@@ -54,7 +54,7 @@ def test_what_was_trained_is_listed_with_its_front(result):
     )
     assert second.startswith("|  | `16-s32` | 80.00 ")  # slower than one that is more accurate
     assert third.startswith("| * | `32-s48` | 75.00 ")
-    assert "5 shapes were measured with random weights, 1 of them chosen by hand" in note
+    assert "5 shapes were measured with random weights, 1 of them beside those drawn" in note
     assert "3 within `--max-bytes 98496 --max-latency 1x` were trained for 3 epochs" in note
     assert "(seed 7); 1,234 validation images of digits." in note
     assert note.endswith("a board, litert 2, 2026-01-02.")
