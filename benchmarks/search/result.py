@@ -28,6 +28,7 @@ def result_of(
 ) -> dict[str, Any]:
     """Return a sealed result: every shape that was measured, with its cost and its accuracy.
 
+    `also` are those that weren't drawn, which the result says of each.
     An accuracy is null unless the shape was trained. It has `top1` on the `validation` images,
     `low` and `high`, Wilson's 95 % interval, in percent; a cost's `low` and `high` are those of its
     `ratio` to the `reference`. The machine that trained is the `environment`, the one that measured

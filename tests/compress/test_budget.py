@@ -25,7 +25,7 @@ def _quick(monkeypatch):
 
     timed = latency.time_interleaved
     plan = TimingPlan(rounds=2, slice_ms=2, warm_up_ms=2)
-    monkeypatch.setattr(latency, "time_interleaved", lambda calls, _: timed(calls, plan))
+    monkeypatch.setattr(latency, "time_interleaved", lambda calls, _, **__: timed(calls, plan))
 
 
 def test_the_layers_that_lose_most_stay_in_float(digits, stretched):
