@@ -233,13 +233,15 @@ def _cells(row: dict[str, Any], result: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """Name the row, with whatever tells it from others of that name."""
+    """Name the row, with whatever tells it from others of that name; else with its file."""
     told = [row["name"]]
-    twins = [other for other in rows if other["name"] == row["name"]]
-    forms = {"file": "{}", "backend": "{}", "threads": "{} threads", "batch": "batch {}"}
-    for key, form in forms.items():
+    same = twins = [other for other in rows if other["name"] == row["name"]]
+    for key, form in (("backend", "{}"), ("threads", "{} threads"), ("batch", "batch {}")):
         if len({str(other.get(key)) for other in twins}) > 1:
             told.append(form.format(row.get(key)))
+        same = [other for other in same if other.get(key) == row.get(key)]
+    if len({other["file"] for other in same}) > 1:
+        told.append(row["file"])
     return ", ".join(told)
 
 

@@ -81,6 +81,10 @@ def test_files_of_one_name_inside_are_told_apart(edgecifar, described, tmp_path)
     files = [shutil.copy(described / "int8.tflite", tmp_path / name) for name in ("old", "new")]
     told = edgecifar("bench", *files, *QUICK).stdout
     assert all(f"tiny-int8, {path}" in told for path in files)
+    kinds = [described / f"float32.{kind}" for kind in ("tflite", "onnx")]
+    told = edgecifar("bench", *kinds, *QUICK).stdout
+    assert "tiny-float32, litert" in told  # where the interpreter tells them apart, nothing else
+    assert not any(str(path) in told for path in kinds)
 
 
 @pytest.mark.parametrize("option", [("--threads", "1;2"), ("--precision", "two"), ("--batch", "x")])
