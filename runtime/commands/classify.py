@@ -76,7 +76,8 @@ def classify(
     sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     classifier = Classifier(model, labels=labels, threads=threads, backend=backend)
     _warn_of_strangers(classifier, named=labels is not None)
-    _warn_of_limits(classifier, min_confidence)
+    if min_confidence:
+        _warn_of_limits(classifier, min_confidence)
     show = _json_line if as_json else _text_line
     failed = 0
     # What is live is told at once; only files are worth a batch.
