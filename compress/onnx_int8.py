@@ -186,7 +186,7 @@ def _found_steps(
         layers = owners.named(";".join((node.name, *node.output)))
         steps = next((found.steps[layer] for layer in layers if layer in found.steps), None)
         weights = onnx.numpy_helper.to_array(values[node.input[1]])
-        axis = 0 if node.op_type == "Conv" or _is_turned(node) else 1
+        axis = _channel_axis(node)
         if steps is None or weights.shape[axis] != len(steps) or (steps == 127).all():
             continue
         largest = np.abs(np.moveaxis(weights, axis, 0).reshape(len(steps), -1)).max(axis=1)
@@ -197,8 +197,10 @@ def _found_steps(
     return overrides
 
 
-def _is_turned(node: "onnx.NodeProto") -> bool:
-    return any(each.name == "transB" and each.i for each in node.attribute)
+def _channel_axis(node: "onnx.NodeProto") -> int:
+    """Return the axis of a node's weights along which what it gives lies."""
+    turned = any(each.name == "transB" and each.i for each in node.attribute)
+    return 0 if node.op_type == "Conv" or turned else 1
 
 
 def _hold_in_float(graph: "onnx.GraphProto", names: Collection[str]) -> None:
@@ -232,8 +234,7 @@ def _hold_in_float(graph: "onnx.GraphProto", names: Collection[str]) -> None:
 
 def _channels(node: "onnx.NodeProto", values: dict[str, "onnx.TensorProto"]) -> int:
     """Return how many numbers a node without bias gives for a pixel or an image."""
-    axis = 0 if node.op_type == "Conv" or _is_turned(node) else 1
-    return values[node.input[1]].dims[axis]
+    return values[node.input[1]].dims[_channel_axis(node)]
 
 
 def _is_of(node: "onnx.NodeProto", owners: Owners, layers: Collection[str]) -> bool:

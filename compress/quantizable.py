@@ -6,7 +6,7 @@ folded into what comes before.
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgecifar.compress.preflight import opaque, require_one_image
 from edgecifar.runtime.errors import EdgecifarError
@@ -65,13 +65,18 @@ def require_quantizable(model: "keras.Model") -> None:
         )
 
 
-def _has_ranges(layer: "keras.layers.Layer") -> bool:
-    """Tell whether the toolkit quantizes what a layer computes or puts out, or its weights."""
+def _registry() -> Any:
+    """Return what the toolkit knows of kinds of layers."""
     from tensorflow_model_optimization.quantization.keras.default_8bit import (
-        Default8BitQuantizeRegistry,
+        Default8BitQuantizeScheme,
     )
 
-    registry = Default8BitQuantizeRegistry()
+    return Default8BitQuantizeScheme().get_quantize_registry()
+
+
+def _has_ranges(layer: "keras.layers.Layer") -> bool:
+    """Tell whether the toolkit quantizes what a layer computes or puts out, or its weights."""
+    registry = _registry()
     if layer.weights or not registry.supports(layer):
         return bool(layer.weights)
     found = registry.get_quantize_config(layer)
@@ -80,10 +85,6 @@ def _has_ranges(layer: "keras.layers.Layer") -> bool:
 
 def _unknown(layer: "keras.layers.Layer") -> str | None:
     """Return why the toolkit has no quantizers for a layer, and what to use; None if it has."""
-    from tensorflow_model_optimization.quantization.keras.default_8bit import (
-        Default8BitQuantizeScheme,
-    )
-
     kind = type(layer).__name__
     activation = getattr(layer, "activation", None)
     named = getattr(activation, "__name__", type(activation).__name__)
@@ -95,7 +96,7 @@ def _unknown(layer: "keras.layers.Layer") -> str | None:
         return "bounds or bends ReLU in a way that has no int8 form: use ReLU() or ReLU(6.0)"
     if kind in ("BatchNormalization", "InputLayer", "SeparableConv2D"):
         return None
-    known = Default8BitQuantizeScheme().get_quantize_registry().supports(layer)
+    known = _registry().supports(layer)
     if known and kind not in _LEFT_IN_FLOAT:
         return None
     rewrite = next((text for kinds, text in _REWRITES if kind.startswith(kinds)), _USUAL)
