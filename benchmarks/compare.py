@@ -64,13 +64,13 @@ def compare(
 ) -> Comparison:
     """Compare the result files `old` and `new`.
 
-    Files are matched by name (and interpreter, threads, batch and path where one name is there
-    several times); two results with one file each are matched whatever its name. Where both begin
-    with the same file, it is what the others are measured by: it has no slowdown itself, and counts
-    neither for these rules nor as a comparison. Raises EdgecifarError if a result was edited or is
-    of another schema, and if the two can't be compared: other images or none in one of them, and
-    unless `accuracy_only` another device, interpreter, number of threads or of images a call, or an
-    invalid run.
+    Files are matched by name (and threads, batch, interpreter and path as far as one name is there
+    several times in either); two results with one file each are matched whatever its name. Where
+    both begin with the same file, it is what the others are measured by: it has no slowdown itself,
+    and counts neither for these rules nor as a comparison. Raises EdgecifarError if a result was
+    edited or is of another schema, and if the two can't be compared: other images or none in one of
+    them, and unless `accuracy_only` another device, interpreter, number of threads or of images a
+    call, or an invalid run.
     """
     limits = limits or Limits()
     before, after = results.read(old), results.read(new)
@@ -118,11 +118,15 @@ def _require_same_images(*both: tuple[Path, Mapping[str, Any]]) -> None:
             f"{without[0]} knows no accuracy and the other result does: measure both with the "
             "same --data"
         )
-    for key, what in (("fingerprint", "other images"), ("n", "another number of images")):
+    for key, what in (
+        ("n", "another number of images"),
+        ("fingerprint", "other images, or of the same ones scaled to other sizes"),
+    ):
         if first[key] != second[key]:
             raise EdgecifarError(
                 f"the two results are of {what} ({first['name']}, n = {first['n']:,}, and "
-                f"{second['name']}, n = {second['n']:,}): measure both with the same --data"
+                f"{second['name']}, n = {second['n']:,}): measure both with the same --data, on "
+                "models of the same image sizes"
             )
 
 
@@ -180,27 +184,36 @@ def _match(
     if len(old) == len(new) == 1:
         names = dict.fromkeys((old[0]["name"], new[0]["name"]))
         return [(" and ".join(names), old[0], new[0])], (), ()
-    first, second = _keyed(old), _keyed(new)
+    first, second = _keyed(old, new)
     pairs = [(_label(key), first[key], second[key]) for key in first if key in second]
     only_old = tuple(_label(key) for key in first if key not in second)
     return pairs, only_old, tuple(_label(key) for key in second if key not in first)
 
 
-def _keyed(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], Mapping[str, Any]]:
-    """Return rows by name, and by what else tells those of one name apart."""
-    found: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    names = [row["name"] for row in rows]
-    for row in rows:
-        key = [row["name"]]
-        if names.count(row["name"]) > 1:
-            backend = str(row.get("backend", "")).split(" ")[0]
-            key += [backend, f"{row.get('threads', 1)} threads", f"batch {row.get('batch', 1)}"]
-            if tuple(key) in found:
-                key.append(str(row["file"]))
-        if tuple(key) in found:
-            raise EdgecifarError(f"a result has {row['file']} twice: bench each file once")
-        found[tuple(key)] = row
+def _keyed(*both: Sequence[Mapping[str, Any]]) -> list[dict[tuple[str, ...], Mapping[str, Any]]]:
+    """Return each result's rows by name, and by what tells those of one name apart in either."""
+    found: list[dict[tuple[str, ...], Mapping[str, Any]]] = [{} for _ in both]
+    for name in dict.fromkeys(row["name"] for rows in both for row in rows):
+        alike = [[row for row in rows if row["name"] == name] for rows in both]
+        for count in range(5):
+            keys = [[_key(row)[: 1 + count] for row in rows] for rows in alike]
+            if all(len(set(each)) == len(each) for each in keys):
+                break
+        else:
+            twice = next(rows[0]["file"] for rows in alike if len(rows) > 1)
+            raise EdgecifarError(f"a result has {twice} twice: bench each file once")
+        for rows, known, own in zip(alike, found, keys, strict=True):
+            known.update(zip(own, rows, strict=True))
     return found
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a row's name and what may tell it from others of that name, the likeliest first."""
+    # What didn't load has only the interpreter that was asked for, if one was.
+    backend = row.get("backend") or row.get("backend_asked") or ""
+    backend = backend.split(" ")[0].replace("_", "-")
+    calls = f"{row.get('threads', 1)} threads", f"batch {row.get('batch', 1)}"
+    return row["name"], *calls, backend, str(row["file"])
 
 
 def _label(key: tuple[str, ...]) -> str:

@@ -64,7 +64,7 @@ def is_finished(
 ) -> bool:
     """Tell whether `run_recipe` came to its end in `out` with a wanted recipe and these images.
 
-    `is_wanted` is told the recipe as JSON has it, as `Recipe.is_that_of` is.
+    `is_wanted` is told the recipe as results keep it, as `Recipe.is_that_of` is.
     Its bench, the last that is measured, says of which recipe and of which models it is; these
     must still be there.
     """
@@ -99,7 +99,7 @@ def _measure(
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
     made = {run.name: run.digest for run in runs}
     data = result["data"] | {"dataset_fingerprint": dataset.fingerprint}
-    return results.seal(result | {"data": data, "recipe": recipe.as_json(), "runs": made})
+    return results.seal(result | {"data": data, "recipe": recipe.as_kept(), "runs": made})
 
 
 def _export(run: Run, dataset: "Dataset", formats: tuple[str, ...]) -> list[Path]:

@@ -17,6 +17,7 @@ from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
 from edgecifar.train.settings import Training, require_seed
 from edgecifar.train.transfer import Transfer
 
+_TAUGHT_BY = "taught_by"
 _FOLDER = files("edgecifar.benchmarks") / "recipes"
 
 
@@ -144,20 +145,33 @@ class Recipe:
         return replace(self, title="", threads=1, teachers=teachers)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, as `is_that_of` takes them."""
+        """Return plain values."""
         return json.loads(json.dumps(asdict(self)))
 
+    def as_kept(self) -> dict[str, Any]:
+        """Return plain values, as `is_that_of` takes them, and how the teachers are trained."""
+        return self.as_json() | ({_TAUGHT_BY: self._taught_by()} if self.teachers else {})
+
+    def _taught_by(self) -> list[dict[str, Any]]:
+        recipes = map(read, self.teachers)
+        return [recipe.as_kept() | recipe.identity.as_json() for recipe in recipes]
+
     def is_that_of(self, settings: Mapping[str, Any], *, variants: bool = True) -> bool:
-        """Tell whether `settings`, a recipe as JSON has it, give the same results as this one.
+        """Tell whether `settings`, a recipe as results keep it, give the same results as this one.
 
         Without `variants` those of the float and the int8 model alone count.
         """
+        settings = dict(settings)
+        taught_by = settings.pop(_TAUGHT_BY, None)
         try:
             other = from_mapping(Recipe, settings).identity
         except EdgecifarError:  # of a version with other settings
             return False
         mine = self.identity
-        return other == (mine if variants else replace(mine, variants=other.variants))
+        if other != (mine if variants else replace(mine, variants=other.variants)):
+            return False
+        # Older results don't say how their teachers were trained.
+        return taught_by is None or taught_by == self._taught_by()
 
 
 def names() -> tuple[str, ...]:

@@ -74,15 +74,15 @@ def _format(machine: dict[str, Any], working: list[str]) -> list[str]:
     present = sorted(_INT8_FEATURES & set(machine["features"]))
     if present:
         return [f"Take int8 files: this CPU has {present[0]} for them."]
+    measure = "`edgecifar bench` tells int8 and float32 apart."
+    if machine["platform"] != "linux":
+        return [f"Whether int8 files are faster isn't told by this system: {measure}"]
     if arm:
         return [
             "This CPU has no dot product: int8 files save memory but are not surely faster. "
-            "`edgecifar bench` tells int8 and float32 apart."
+            f"{measure}"
         ]
-    return [
-        "This CPU has no VNNI: int8 files are smaller but may be slower. "
-        "`edgecifar bench` tells int8 and float32 apart."
-    ]
+    return [f"This CPU has no VNNI: int8 files are smaller but may be slower. {measure}"]
 
 
 def _condition(machine: dict[str, Any]) -> list[str]:

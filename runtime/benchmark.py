@@ -161,7 +161,8 @@ def _key(rows: Sequence[Candidate], images: Images, settings: Settings) -> str:
 
 
 def _describe_images(images: Images) -> dict[str, Any] | None:
-    for labelled in images.values():
+    if images:
+        labelled = images[min(images)]  # whichever model comes first
         return {
             "name": labelled.name,
             "fingerprint": labelled.fingerprint,

@@ -16,6 +16,7 @@ from edgecifar.runtime.images import find_images, is_image_name
 
 _SIZE = (640, 480)  # width and height; models take far less
 _POLL_SECONDS = 0.5
+_EQUAL_LOOKS = 4  # after the first: two seconds
 
 Picture = tuple[str, "np.ndarray | Path"]
 
@@ -45,7 +46,8 @@ def fake_camera(folder: Path, *, interval: float = 0.0) -> Iterator[Picture]:
 def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
     """Yield images that appear in a folder from this call on, or change, once they are whole.
 
-    A file counts as whole when its size has stayed the same from one look to the next.
+    A file counts as whole when it has stayed the same for several looks: a copy over a network
+    halts at times.
 
     Raises:
         EdgecifarError: it is no folder, or no longer one.
@@ -55,18 +57,20 @@ def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
 
 
 def _appearing(folder: Path, known: dict[str, tuple[int, int]], poll: float) -> Iterator[Picture]:
-    fresh: dict[str, tuple[int, int]] = {}
+    fresh: dict[str, tuple[tuple[int, int], int]] = {}  # with how many looks found it so
     while True:
         time.sleep(poll)
         now = _look(folder)
         for name, state in sorted(now.items()):
             if known.get(name) == state:
                 continue
-            if fresh.get(name) == state and state[0]:
+            last, looks = fresh.get(name, (state, 0))
+            fresh[name] = state, looks + 1 if last == state else 1
+            if fresh[name][1] > _EQUAL_LOOKS and state[0]:
                 known[name] = state
                 yield str(folder / name), folder / name
         known = {name: state for name, state in known.items() if name in now}
-        fresh = now
+        fresh = {name: found for name, found in fresh.items() if name in now}
 
 
 def _look(folder: Path) -> dict[str, tuple[int, int]]:

@@ -78,6 +78,7 @@ def expand(
     for row in rows:
         row.result |= {"name": row.path.stem, "file": str(row.path)}
         row.result |= {"threads": row.threads, "batch": row.batch}
+        row.result |= {"backend_asked": row.backend} if row.backend else {}
     return rows
 
 

@@ -22,6 +22,7 @@ from edgecifar.runtime.probe import CrashError, child, probe
 from edgecifar.runtime.shipped import default_model, names
 
 _TIMEOUT = 120  # seconds; TensorFlow needs 40 of them on a Pi 3
+_UNTOLD = "not told by this machine"
 _IMPORT = (
     "from edgecifar.runtime.backends import *; (NEEDED | BACKENDS | CAMERAS)[sys.argv[1]].load()"
 )
@@ -144,7 +145,7 @@ def lines(examined: dict[str, Any]) -> list[str]:
     fields = {
         "machine": machine["board"] or machine["machine"],
         "CPU": f"{machine['cpu'] or 'unknown'}, {machine['cores']} cores, {machine['machine']}",
-        "features": ", ".join(machine["features"]) or "none that matter here",
+        "features": ", ".join(machine["features"]) or _none(machine),
         "system": f"{machine['system']}, {machine['libc'] or 'unknown C library'}, "
         f"Python {machine['python']} ({machine['python_bits']} bits)",
         "temperature": _known(machine["temperature_c"], "{:.0f} °C"),
@@ -169,7 +170,11 @@ def _library_line(row: dict[str, Any]) -> str:
 
 
 def _known(value: Any, form: str) -> str:
-    return "not told by this machine" if value is None else form.format(value)
+    return _UNTOLD if value is None else form.format(value)
+
+
+def _none(machine: dict[str, Any]) -> str:
+    return "none that matter here" if machine["platform"] == "linux" else _UNTOLD
 
 
 def _clock(machine: dict[str, Any]) -> str:
@@ -181,5 +186,5 @@ def _clock(machine: dict[str, Any]) -> str:
 
 def _throttling(flags: list[str] | None) -> str:
     if flags is None:
-        return "not told by this machine"
+        return _UNTOLD
     return ", ".join(flags) or "none"

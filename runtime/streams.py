@@ -24,6 +24,7 @@ _SPACE = b" \t\n\v\f\r"
 _PADDING = b"\0" + _SPACE  # what cameras leave after an image
 _SIZE = (bytes(range(256)),) * 4  # of the file, in any byte
 _FILM_MARK = (*_SIZE, *_exactly(b"ftyp"))
+_IMAGE_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # HEIF and AVIF
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -144,10 +145,18 @@ def _skip_appended(reader: _Reader, start: int, end: int) -> None:
 
 
 def _skip_film(reader: _Reader) -> None:
-    """Go past the boxes of an MP4 (ISO/IEC 14496-12), if one begins here."""
+    """Go past the boxes of an MP4 (ISO/IEC 14496-12), if one begins here.
+
+    Raises EdgecifarError for images in such boxes, which nothing here can decode.
+    """
     if not reader.starts_with(_FILM_MARK):
         return
-    while (head := reader.peek(16))[4:8].isalnum():
+    if (brand := reader.peek(12)[8:]) in _IMAGE_BRANDS:
+        raise EdgecifarError(
+            f"standard input goes on with a {brand.decode()} image: send JPEGs or PNGs"
+        )
+    # A JPEG may look like a box: the length of its first segment is any two bytes.
+    while not reader.starts_with(*_FORMATS) and (head := reader.peek(16))[4:8].isalnum():
         size = int.from_bytes(head[:4], "big")
         if size == 1:
             size = int.from_bytes(head[8:16], "big")

@@ -113,10 +113,12 @@ def table(result: Mapping[str, Any]) -> str:
         )
     data = result["data"]
     images = f"{data['n']:,} test images of {data['name']}; " if data else ""
+    # With --precision more than were asked for; older results don't keep them.
+    rounds = len(result["models"][0].get("rounds_us", ())) or result["settings"]["rounds"]
     return (
         f"{markdown_table(rows, numbers=False)}\n\n"
         f"{images}one image at a time on {result['settings']['threads']} thread, "
-        f"{result['settings']['rounds']} interleaved rounds in one run; "
+        f"{rounds} interleaved rounds in one run; "
         f"{words.machine(result['environment'])}, {result['created'][:10]}. The ratio is to the "
         "first row; model is the size without metadata.\n"
     )

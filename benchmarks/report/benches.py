@@ -138,7 +138,8 @@ def _trade_off(rows: Sequence[Row], cost: str, key: str) -> Plot | None:
     points = [point for row in rows if (point := _point(row, cost))]
     if len(points) < 2:
         return None
-    return figures.trade_off(points, cost, _COSTS[cost], f"{key}-{cost}")
+    calls = "" if cost == "size" or {row.batch for row in rows} == {1} else " an image"
+    return figures.trade_off(points, cost, f"{_COSTS[cost]}{calls}", f"{key}-{cost}")
 
 
 def _point(row: Row, cost: str) -> Point | None:
@@ -150,6 +151,8 @@ def _point(row: Row, cost: str) -> Point | None:
         value = row.payload_bytes / 1e3
     elif cost == "latency":
         value, span = row.latency.median, _both(row.latency.low, row.latency.high)
+    if cost != "size":  # by the image, as the table's speed is
+        value, span = value / row.batch, span and tuple(end / row.batch for end in span)
     top1_span = _both(row.accuracy.low, row.accuracy.high)
     return Point(row.index, row.name, value, row.accuracy.top1, span, top1_span)
 

@@ -55,6 +55,7 @@ _RC = {
     "xtick.labelcolor": _PLACEHOLDERS["muted"],
     "ytick.labelcolor": _PLACEHOLDERS["muted"],
     "axes.formatter.useoffset": False,
+    "text.parse_math": False,  # a name with two $ is no formula
     "lines.linewidth": 1.8,
 }
 
@@ -108,7 +109,8 @@ def render(figure: "Figure", name: str, *, alt: str) -> str:
 def _inline(svg: str, name: str, alt: str) -> str:
     view_box = re.search(r'viewBox="([^"]+)"', svg).group(1)
     body = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
-    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body).replace("xlink:href", "href")
+    # In attributes alone: the same in a text would be another number.
+    body = re.sub(r"(\d\.\d\d)\d+(?=[^<>]*>)", r"\1", body).replace("xlink:href", "href")
     for noise in _NOISE:
         body = re.sub(noise, "", body, flags=re.S)
     for role, placeholder in _PLACEHOLDERS.items():

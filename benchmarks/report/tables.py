@@ -174,7 +174,8 @@ def _times(row: Row, unit: str) -> tuple[Cell, Cell]:
 
 def _speed(row: Row) -> Cell:
     if row.speedup is None:
-        return Cell("1" if row.latency else words.NOTHING, "the first" if row.latency else "")
+        first = row.latency and not row.against
+        return Cell("1", "the first") if first else Cell(words.NOTHING)
     span = words.ratios(row.speedup.low, row.speedup.high)
     value = row.speedup.value
     return Cell(f"{value:.{words.ratio_places(value)}f}{words.TIMES}", span)

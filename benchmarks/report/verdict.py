@@ -140,13 +140,13 @@ def _batch(model: Measured) -> int:
 def _speedup(model: Measured, first: Measured) -> Speedup | None:
     """Return how many times faster an image is classified than by `first`.
 
-    Both know their speed-up over the first file of the bench, which may have failed since, or
-    rounds that can be paired.
+    Both know rounds that can be paired, or older results their speed-up over the first file of
+    the bench.
     """
-    if not (model.speedup and first.speedup):
-        return None
     if model.raw.get("rounds_us") and first.raw.get("rounds_us"):
         found = relative(first.raw, model.raw)
+    elif not (model.speedup and first.speedup):
+        return None
     else:
         ours, theirs = (
             Estimate(s.value, s.low or s.value, s.high or s.value)

@@ -32,7 +32,7 @@ def read_entry(task: "Task") -> dict[str, Any]:
     trained = open_run(task.folder / task.recipe.architecture)
     return {
         "seed": task.recipe.seed,
-        "recipe": task.recipe.as_json(),
+        "recipe": task.recipe.as_kept(),
         "stages": _stages(task, trained),
         "history": _history(trained),
         "metrics": trained.metrics,

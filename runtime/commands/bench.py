@@ -84,7 +84,8 @@ class Percent(click.ParamType):
     help="litert, tflite-runtime, tensorflow or onnxruntime; may be repeated.",
 )
 @click.option("--profile", is_flag=True, help="Also time each operator, where it can be done.")
-@click.option("--json", "output", type=click.Path(path_type=Path), help="Store the result here.")
+@click.option("--json", "output", type=click.Path(path_type=Path, dir_okay=False),
+              help="Store the result here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite the file given to --json.")
 def bench(
     *,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Outcome = list[tuple[str, float]] | EdgecifarError
 
 _BATCH = 64  # images decoded before they are shared out to the cores
+_INTERVAL = 1.0
 _UNSURE = "unsure"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -34,8 +35,8 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--camera", type=int, is_flag=False, flag_value=0, metavar="[NUMBER]",
               help="Classify what a camera sees, by default the first.")  # fmt: skip
 @click.option("--fake-camera", type=_FOLDER, help="Let the images of a folder be a camera's.")
-@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0),
-              help="Seconds between two frames of a camera.")  # fmt: skip
+@click.option("--interval", type=click.FloatRange(0),
+              help="Seconds between two frames of a camera.  [1.0]")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many images.")
 @click.option("--model", type=click.Path(path_type=Path),
               help="A .tflite or .onnx file, or the name of a model that ships.")  # fmt: skip
@@ -52,7 +53,7 @@ def classify(
     watch: Path | None,
     camera: int | None,
     fake_camera: Path | None,
-    interval: float,
+    interval: float | None,
     count: int | None,
     model: Path | None,
     labels: Path | None,
@@ -72,6 +73,8 @@ def classify(
     live = [watch is not None, camera is not None, fake_camera is not None]
     if bool(paths) + sum(live) != 1:
         raise click.UsageError("give paths, or one of --watch, --camera and --fake-camera")
+    if interval is not None and camera is None and fake_camera is None:
+        raise click.UsageError("--interval is a camera's: give --camera, or leave it out")
     # Before the model is loaded, so that images which appear meanwhile aren't missed.
     sources = _live(watch, camera, fake_camera, interval) if any(live) else _sources(paths)
     classifier = Classifier(model, labels=labels, threads=threads, backend=backend)
@@ -159,12 +162,13 @@ def _standard_input() -> Iterator[tuple[str, Source]]:
 
 
 def _live(
-    watched: Path | None, number: int | None, fake: Path | None, interval: float
+    watched: Path | None, number: int | None, fake: Path | None, interval: float | None
 ) -> Iterator[tuple[str, Source]]:
     from edgecifar.runtime import cameras
 
     if watched is not None:
         return cameras.watch(watched)
+    interval = _INTERVAL if interval is None else interval
     if fake is not None:
         return cameras.fake_camera(fake, interval=interval)
     return cameras.camera(number or 0, interval=interval)

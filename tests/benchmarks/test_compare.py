@@ -272,3 +272,53 @@ def test_the_file_that_all_are_measured_by_is_no_comparison(pair):
     new.write_bytes(results.as_bytes(results.seal(more)))
     with pytest.raises(EdgecifarError, match="have no file in common but the first"):
         compare(old, new)
+
+
+def test_names_that_only_one_result_has_twice(pair):
+    def change(result):
+        slow = result["models"][1]
+        for key in ("value", "low", "high"):
+            slow["ratio"][key] *= 3
+        result["models"].append(slow | {"batch": 8})
+
+    old, new = pair(change)
+    found = compare(old, new)
+    assert [text.partition(":")[0] for text in found.regressions] == [
+        "mlp32-int8, 1 threads, batch 1"
+    ]
+    assert found.only_new == ("mlp32-int8, 1 threads, batch 8",)
+    assert not found.only_old
+
+
+def test_files_of_one_name_are_matched_by_path_in_any_order(pair):
+    def change(result):
+        result["models"] = [
+            *result["models"],
+            result["models"][1] | {"file": "v2/net.tflite", "name": "net"},
+            result["models"][2] | {"file": "v1/net.tflite", "name": "net"},
+        ]
+
+    _, first = pair(change)
+    result = results.read(first)
+    *others, one, two = result["models"]
+    second = first.with_name("swapped.json")
+    second.write_bytes(results.as_bytes(results.seal(result | {"models": [*others, two, one]})))
+    found = compare(first, second)
+    assert not found.regressions
+    assert {change.slowdown.value for change in found.changes[1:]} == {1}
+
+
+def test_a_file_that_fails_now_in_one_of_its_interpreters(pair):
+    def twice(result):
+        row = result["models"][1]
+        row["backend"] = "litert 2.3.0"
+        result["models"].append(row | {"backend": "tflite-runtime 2.14.0"})
+
+    _, old = pair(twice)
+    result = results.read(old)
+    row = result["models"][-1]
+    failed = {key: row[key] for key in ("name", "file", "threads", "batch") if key in row}
+    result["models"][-1] = failed | {"backend_asked": "tflite_runtime", "error": "it crashes"}
+    new = old.with_name("newer.json")
+    new.write_bytes(results.as_bytes(results.seal(result)))
+    assert "it fails now (it crashes)" in compare(old, new).regressions[0]

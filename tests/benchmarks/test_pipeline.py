@@ -362,3 +362,15 @@ def test_an_unknown_recipe_is_one_line(name, message):
     assert result.exit_code == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_pupil_is_another_s_when_its_teacher_s_recipe_changes(tmp_path):
+    teacher, pupil = tmp_path / "teacher.toml", tmp_path / "pupil.toml"
+    teacher.write_text('title = "a"\narchitecture = "nano"\n[train]\nepochs = 1\n')
+    pupil.write_text('title = "b"\narchitecture = "nano"\nteachers = ["teacher.toml"]\n')
+    stored = json.loads(json.dumps(recipes.read(str(pupil)).as_kept()))
+    assert recipes.read(str(pupil)).is_that_of(stored)
+    teacher.write_text('title = "c"\narchitecture = "nano"\n[train]\nepochs = 2\n')
+    assert not recipes.read(str(pupil)).is_that_of(stored)
+    older = {key: value for key, value in stored.items() if key != "taught_by"}
+    assert recipes.read(str(pupil)).is_that_of(older), "which says nothing of its teachers"

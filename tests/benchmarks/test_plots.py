@@ -1,13 +1,16 @@
 """A page's drawings as files."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks.commands import report
+from edgecifar.benchmarks.report import figures
 from edgecifar.benchmarks.report.build import contents, load
 from edgecifar.benchmarks.report.plots import slug, svg_files
 from edgecifar.benchmarks.report.study_load import load_study
@@ -95,3 +98,18 @@ def test_the_command_writes_all_or_nothing(bench_file, tmp_path, monkeypatch):
     shown.write_text("old")
     assert CliRunner().invoke(report, [*command, "--force"]).exit_code == 0
     assert shown.read_text() != "old"
+
+
+def test_numbers_in_a_drawing_are_whole_and_names_are_no_formulas():
+    history = {
+        "epoch": np.arange(1, 4),
+        "loss": np.array([0.004, 0.005, 0.006]),
+        "val_loss": np.array([0.0045, 0.005, 0.0055]),
+    }
+    drawn = re.findall(r"<text[^>]*>([^<]*)<", figures.curve(history, "loss", 2, "a").svg)
+    ticks = [float(text) for text in drawn if text.startswith("0.00")]
+    assert len(ticks) > 3
+    assert len(set(ticks)) == len(ticks)
+    names = ("$1_to_$5", "net-1.2345")
+    matrix = figures.confusion(np.eye(2), names, rates=True, name="b").svg
+    assert set(names) <= {*re.findall(r">([^<]*)<", matrix)}

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import pytest
 
@@ -155,6 +156,21 @@ def test_a_failed_file_is_told_and_the_next_is_compared_with(tmp_path, bench_res
     assert verdict.others[0].text == "could not be measured: it is truncated"
 
 
+def test_speed_where_the_first_file_failed(tmp_path, bench_result):
+    """Nothing has a ratio to it then, but the others met the same rounds."""
+    broken = {"name": "broken", "file": "broken.tflite", "error": "it is missing"}
+    first, second, third = (row | {"ratio": None} for row in bench_result["models"])
+    first["rounds_us"], second["rounds_us"] = [10.0, 12.0] * 9, [5.0, 6.0] * 9
+    third.pop("rounds_us", None)
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": [broken, first, second, third]})))
+    bench = load_bench(path)
+    assert bench_rows(bench)[2].speedup.value == 2
+    speed = bench_view(bench, "a").table
+    cells = [row[speed.columns.index("Speed")].text for row in speed.rows]
+    assert cells[1:] == ["1", f"2.00{words.TIMES}", words.NOTHING]
+
+
 def test_speed_is_told_against_the_file_that_is_named(bench_file, tmp_path, bench_result):
     """The bench's ratios refer to its first file even if its answers couldn't be judged."""
     models = [dict(model) for model in bench_result["models"]]
@@ -178,8 +194,12 @@ def test_more_images_a_call_are_judged_by_the_image(tmp_path, bench_result):
     eight["latency_us"] = {key: 4 * value for key, value in one["latency_us"].items()}
     path = tmp_path / "batches.json"
     path.write_text(json.dumps(seal(bench_result | {"models": [one, eight]})))
-    rows = bench_rows(load_bench(path))
+    bench = load_bench(path)
+    rows = bench_rows(bench)
     assert rows[1].speedup.value == pytest.approx(2)
+    drawing = next(plot.svg for plot in bench_view(bench, "a").plots if "latency" in plot.title)
+    first, second = re.findall(r"at ([\d.e+]+) µs an image", drawing)
+    assert float(second) == pytest.approx(float(first) / 2, rel=0.01)
     verdict = decide(rows)
     assert verdict.chosen is rows[0], "who waits for one image waits longer with the other"
     assert "faster an image" in verdict.others[0].text

@@ -208,7 +208,9 @@ def test_a_watched_folder_gives_whole_new_images_once(tmp_path, images, monkeypa
         Image.fromarray(images[2]).save(tmp_path / "last.png")
 
     # What happens between one look and the next.
-    steps = iter([grow, grow, grow, nothing, write_anew, nothing, nothing, write_others, nothing])
+    halt = [nothing] * 3  # as a copy over a network may: what is whole stands for a look longer
+    still = [*halt, nothing]
+    steps = iter([grow, *halt, grow, grow, *still, write_anew, *still, write_others, *still])
     monkeypatch.setattr(cameras.time, "sleep", lambda seconds: next(steps)())
     found = list(itertools.islice(cameras.watch(tmp_path), 3))
     assert [path.name for _, path in found] == ["slow.png", "old.png", "last.png"]

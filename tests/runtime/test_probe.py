@@ -212,3 +212,14 @@ def test_no_child_is_started_where_it_would_be_the_program(model, python, monkey
     else:
         monkeypatch.setenv("EDGECIFAR_PROBE", "1")
     probe.check_once(model, "litert")
+
+
+def test_memory_where_only_the_maximum_is_told(monkeypatch):
+    """Linux counts it in kB: a Python takes some MB."""
+    told = probe.resident_bytes("VmHWM:")
+
+    def nothing(self):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(probe.Path, "read_text", nothing)
+    assert probe.resident_bytes("VmHWM:") == pytest.approx(told, rel=0.5)

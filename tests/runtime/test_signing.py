@@ -172,3 +172,8 @@ def test_without_cryptography(path, keys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     with pytest.raises(EdgecifarError, match=r"pip install cryptography"):
         signing.sign(path, keys[0])
+
+
+def test_keys_that_differ_after_a_dot_are_two(tmp_path):
+    names = [signing.make_key(tmp_path / name).name for name in ("maker.v1", "maker.v2", "a.pem")]
+    assert names == ["maker.v1.pub.pem", "maker.v2.pub.pem", "a.pub.pem"]

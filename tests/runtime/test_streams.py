@@ -200,3 +200,19 @@ def test_an_endless_image(monkeypatch):
         items(b"\xff\xd8" + bytes(5000))
     with pytest.raises(EdgecifarError, match="256 MiB"):
         items(b"BM" + bytes(5000))
+
+
+def test_a_photo_behind_a_film_is_none_of_it(images):
+    """The length of its first segment may read like the letters of a box's name."""
+    photo, film = encoded(images[0], "JPEG"), b"\0\0\0\x10ftypmp42" + bytes(4)
+    exif = b"Exif\0\0".ljust(0x3045 - 2, b"\0")
+    other = photo[:2] + b"\xff\xe1" + (0x3045).to_bytes(2, "big") + exif + photo[2:]
+    assert other[4:8].isalnum()
+    assert items(photo + film + other + photo) == [photo, other, photo]
+
+
+@pytest.mark.parametrize("brand", ["heic", "avif"])
+def test_an_image_that_comes_in_boxes_is_no_film(images, brand):
+    boxed = (16).to_bytes(4, "big") + b"ftyp" + brand.encode() + bytes(4)
+    with pytest.raises(EdgecifarError, match=f"goes on with a {brand} image: send JPEGs or PNGs"):
+        items(encoded(images[0], "JPEG") + boxed)

@@ -259,3 +259,10 @@ def test_a_closed_standard_input(model):
     )
     assert done.returncode == 1
     assert "standard input is closed" in done.stderr
+
+
+def test_an_interval_is_a_camera_s(edgecifar, model, photos, tmp_path):
+    for source in ((photos,), ("--watch", tmp_path)):
+        result = edgecifar("classify", *source, "--interval", 9, "--model", model)
+        assert result.exit_code == 2
+        assert "--interval is a camera's" in result.stderr

@@ -126,6 +126,7 @@ def test_a_32_bit_python_on_a_64_bit_kernel():
         (found("litert"), {}, "Use LiteRT"),
         (found("litert"), {}, "no dot product"),
         (found("litert"), {"features": ["dot product", "neon"]}, "has dot product"),
+        (found("litert"), INTEL_MAC | {"machine": "arm64"}, "isn't told by this system"),
         (found("litert"), {"machine": "x86_64", "features": ["avx512 vnni"]}, "has avx512 vnni"),
         (found("tflite-runtime"), {"machine": "x86_64"}, "int8 is slower than its float"),
         (found("tflite-runtime"), {"machine": "armv7l"}, "Use tflite-runtime."),
