@@ -215,7 +215,7 @@ def require_feasible(
         return
     require_judgeable(dataset)
     model = known.build(dataset.image_size, len(dataset.classes))
-    deployed = known.deploy(model) if known.deploy else model
+    deployed = known.deployed(model)
     for step in steps:
         step.require_possible(deployed, dataset)
 

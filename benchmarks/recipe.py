@@ -13,6 +13,7 @@ from edgecifar.compress.quantize import Quantization
 from edgecifar.compress.sparsify import Sparsification
 from edgecifar.runtime.benchmark import MOST_THREADS
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import models
 from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
 from edgecifar.train.settings import Training, require_seed
 from edgecifar.train.transfer import Transfer
@@ -199,9 +200,10 @@ def folder_name(name: str, *, quick: bool = False, seed: int = 0) -> str:
 def read(name: str) -> Recipe:
     """Read a recipe by its name, or from a TOML file of the user's own.
 
-    A recipe with a `base`, a name or a file beside it, states what differs from that one.
+    A recipe with a `base`, a name or a file beside it, states what differs from that one; what it
+    leaves out of `train` is as suits its network.
     """
-    return from_mapping(Recipe, _completed(_settings(name)))
+    return from_mapping(Recipe, _suited(_completed(_settings(name))))
 
 
 def stated(name: str, kind: str, known: tuple[str, ...]) -> dict[str, Any]:
@@ -257,6 +259,18 @@ def _variants(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the tables of variants; what is none is refused later on."""
     stated = settings.get("variants")
     return [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
+
+
+def _suited(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `settings` with what suits the network where they leave that out of `train`."""
+    own, architecture = settings.get("train", {}), settings.get("architecture")
+    if "transfer" in settings or not (isinstance(own, dict) and isinstance(architecture, str)):
+        return settings  # which are refused later on, but for those of transfer
+    try:
+        usual = models.find(architecture).training
+    except EdgecifarError:  # likewise
+        return settings
+    return {**settings, "train": _merged(usual, own)}
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:

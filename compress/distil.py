@@ -92,10 +92,11 @@ def distil(
     Resumes if it was begun. What the teacher says is kept in the folder too.
     """
     from edgecifar.train.loop import require_batches
-    from edgecifar.train.session import fit_architecture, require_own
+    from edgecifar.train.session import fit_architecture, require_own, require_size
 
     known = models.find(student)
     require_batches(dataset, settings)
+    require_size(known, dataset)
     teacher.require_fit(dataset, settings)
     how = {"stage": "distil", "architecture": student, "seed": seed}
     run = start_run(out, dataset, settings, force=force, teacher=teacher.identity(), **how)

@@ -20,11 +20,13 @@ def fine_tune(
 
     What was pruned of it weight by weight stays zero.
     """
+    from edgecifar.train.checkpoint import seed_dropout
     from edgecifar.train.loop import fit
     from edgecifar.train.precision import computing_in, recast
 
     with computing_in(settings.precision) as policy:
         fitted = recast(model, policy)
+        seed_dropout(fitted, seed)
         held = hold(fitted, zeros_of(fitted))
         result = fit(feed, fitted, settings, folder, seed=seed)
     require_held(held)

@@ -78,10 +78,11 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
     why_float = None
     try:
         payloads = files(form)
-    except EdgecifarError as error:  # some of its operations have no integer kernel
+        timed = race(payloads)
+    except EdgecifarError as error:  # there is no integer kernel for an operation, or for its range
         form, why_float = FORMATS["float32"], str(error)
         payloads = files(form)
-    timed = race(payloads)
+        timed = race(payloads)
     right = [_answers(runs, dataset) == dataset.validation.labels for runs in sides]
     before, after = (
         _side(runs, form, files, time.latency.median, correct)

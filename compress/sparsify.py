@@ -86,7 +86,7 @@ class Sparsification:
         )
 
     def ramp_settings(self, parent: Training) -> Training:
-        """Return the settings while sparsity rises: the rate halves, and nothing is averaged.
+        """Return the settings while sparsity rises, in which nothing is averaged.
 
         An average would hold weights that are zero by now. The toolkit's wrappers know float32
         alone.
@@ -210,9 +210,11 @@ def _ramp(
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
+    from edgecifar.train.checkpoint import seed_dropout
     from edgecifar.train.loop import fit
 
     wrapped = _wrap(model, recipe, settings.epochs * feed.steps)
+    seed_dropout(wrapped, seed)
     stored = folder / "latest.h5"
 
     def store(*_) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints: one whole folder an epoch, from which a killed run goes on exactly."""
 
+import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,6 +167,16 @@ def random_states(model: "keras.Model") -> list:
     holders = [getattr(layer, "layer", layer) for layer in model.layers]
     holders = [layer._random_generator for layer in holders if hasattr(layer, "_random_generator")]
     return [holder._generator for holder in holders if holder._generator is not None]
+
+
+def seed_dropout(model: "keras.Model", seed: int) -> None:
+    """Let what dropout drops follow from `seed`, however the layers came about.
+
+    Loaded or copied ones have a random state of their own in each process.
+    """
+    seeds = random.Random(seed)
+    for generator in random_states(model):
+        generator.reset_from_seed(seeds.randrange(2**31))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
@@ -151,6 +153,8 @@ def train(
     asked = {"weights": weights, "backbone_size": backbone_size, "unfreeze": unfreeze}
     how = {key: options.pop(key) for key in ("seed", "force", "tensorboard", "strategy")}
     changes = _given(options) | parse_assignments(assignments)
+    if how["tensorboard"] and not find_spec("tensorboard"):
+        raise EdgecifarError("--tensorboard logs for TensorBoard: `pip install tensorboard` first")
     train_run, settings = trainer(architecture, changes, _given(asked))
     start_tensorflow()
     dataset = load(data, image_size=image_size, skip_corrupt=skip_corrupt)
@@ -166,30 +170,21 @@ def trainer(
 
     `changes` are the user's settings, of which `transfer.KEY` go to those `asked` of transfer.
     """
-    from edgecifar.train import session, transfer
+    from edgecifar.train import models, session, transfer
     from edgecifar.train.parsing import override
 
     prefix = "transfer."
     own = {key: value for key, value in changes.items() if not key.startswith(prefix)}
     asked = {**asked, **{key[len(prefix) :]: changes[key] for key in changes if key not in own}}
     if not asked:
-        return session.train, override(_usual(architecture), own)
+        return session.train, override(models.find(architecture).settings, own)
     if "weights" not in asked:
         raise click.UsageError(f"to set {' and '.join(sorted(asked))} give --weights too")
     transfer.require_used(asked, own)
     settings, how = transfer.usual(architecture)
     if asked["weights"] == "none":  # from random weights, which those are too slow for
-        settings = _usual(architecture)
+        settings = models.find(architecture).settings
     return partial(transfer.train, transfer=override(how, asked)), override(settings, own)
-
-
-def _usual(architecture: str) -> "Training":
-    """Return the settings that suit a network which starts from random weights."""
-    from edgecifar.train import models
-    from edgecifar.train.parsing import override
-    from edgecifar.train.settings import Training
-
-    return override(Training(), models.find(architecture).training)
 
 
 def suited(settings: "Training", changes: Mapping, dataset: "Dataset") -> "Training":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgecifar.train.run import Run
 
 
-def predict(model: "keras.Model", split: "Split", *, batch_size: int = 500) -> np.ndarray:
+def predict(model: "keras.Model", split: "Split", *, batch_size: int | None = None) -> np.ndarray:
     """Return class probabilities, float32 [n, classes], for the images of a split in order."""
     from edgecifar.train.pipeline import evaluation_batches
 

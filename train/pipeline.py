@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset, Split
 
 
+_EVALUATED_PIXELS = 500 * 96 * 96  # at once: EfficientNet-Lite0 takes a GB for as many
+
+
 @dataclass(frozen=True)
 class Feed:
     """Batches of (inputs, targets) to fit a model to.
@@ -43,7 +46,7 @@ def image_feed(dataset: "Dataset", settings: Training, *, seed: int) -> Feed:
         training=lambda epoch: training_batches(
             dataset.train, classes, settings, seed=seed, first_epoch=epoch
         ),
-        validation=evaluation_batches(dataset.validation, classes, batch_size=500),
+        validation=evaluation_batches(dataset.validation, classes),
         steps=steps_per_epoch(dataset.train, settings),
     )
 
@@ -171,9 +174,17 @@ def steps_per_epoch(split: "Split", settings: Training) -> int:
     return len(split.labels) // settings.batch_size
 
 
-def evaluation_batches(split: "Split", classes: int, *, batch_size: int) -> "tf.data.Dataset":
-    """Return the images of a split once, in order, normalised, with one-hot targets."""
+def evaluation_batches(
+    split: "Split", classes: int, *, batch_size: int | None = None
+) -> "tf.data.Dataset":
+    """Return the images of a split once, in order, normalised, with one-hot targets.
+
+    Unless they are told, batches are as large as memory allows for images of that size.
+    """
     import tensorflow as tf
+
+    height, width = split.images.shape[1:3]
+    batch_size = batch_size or min(500, max(1, _EVALUATED_PIXELS // (height * width)))
 
     def batch(start):
         images, labels = tf.numpy_function(

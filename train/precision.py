@@ -17,12 +17,12 @@ def computing_in(precision: str) -> Iterator[str]:
     """Set Keras' policy for the models that are built inside, and give its name.
 
     `auto` is float16 with loss scaling on a GPU, whose tensor cores want it, and float32 on a CPU.
-    `bfloat16` becomes float32, and says so, on a CPU that has no instructions for it: emulated it
-    took ten to thirty times as long (AMD Zen 3).
+    `bfloat16` becomes float32, and says so, on a CPU that has no instructions for it, and `float16`
+    on any: emulated, either took ten to thirty times as long.
     """
     policy = policy_for(precision)
-    if precision == "bfloat16" and policy == "float32":
-        click.echo("training in float32: this CPU has no instructions for bfloat16", err=True)
+    if policy == "float32" and precision not in ("float32", "auto"):
+        click.echo(f"training in float32: on this CPU {precision} would be emulated", err=True)
     with under(policy):
         yield policy
 
@@ -47,7 +47,8 @@ def policy_for(precision: str) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if precision == "auto":
         precision = "float16" if gpus else "float32"
-    if precision == "bfloat16" and not gpus and BFLOAT16 not in cpu_features():
+    emulated = precision == "float16" or BFLOAT16 not in cpu_features()
+    if not gpus and emulated:
         precision = "float32"
     return precision if precision == "float32" else f"mixed_{precision}"
 

@@ -100,7 +100,7 @@ def load_keras_weights(model: "keras.Model", path: Path) -> None:
         raise EdgecifarError(f"{path} is missing: --weights takes imagenet, none or a file")
     try:
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, AssertionError) as error:
         raise _another_network(path, error) from error
 
 

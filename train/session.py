@@ -42,6 +42,7 @@ def train(
 
     known = models.find(architecture)
     require_batches(dataset, settings)
+    require_size(known, dataset)
     devices = start_strategy(strategy, batch_size=settings.batch_size)
     how = {"stage": "train", "architecture": architecture, "seed": seed}
     run = start_run(out, dataset, settings, force=force, **how)
@@ -83,7 +84,7 @@ def fit_architecture(
     model, result = fit_built(
         lambda: seeded_build(known, dataset, how["seed"]), dataset, settings, run.path, **how
     )
-    finish(run, known.deploy(model) if known.deploy else model, dataset, result)
+    finish(run, known.deployed(model), dataset, result)
 
 
 def fit_built(
@@ -118,6 +119,18 @@ def fit_built(
     if fitted is not model:
         model.set_weights(fitted.get_weights())
     return model, result
+
+
+def require_size(architecture: models.Architecture, dataset: "Dataset") -> None:
+    """Raise EdgecifarError if the images are too small for the network."""
+    try:
+        architecture.build(dataset.image_size, len(dataset.classes))
+    except ValueError as error:
+        height, width = dataset.image_size
+        raise EdgecifarError(
+            f"{architecture.name} can't take images of {width}x{height} pixels: give a larger "
+            "--image-size, or another architecture"
+        ) from error
 
 
 def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: int) -> "keras.Model":

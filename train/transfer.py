@@ -61,7 +61,10 @@ class Head:
     early_stopping: int = 4
 
     def __post_init__(self) -> None:
-        self.settings(self.batch_size)
+        try:
+            self.settings(self.batch_size)
+        except EdgecifarError as error:
+            raise EdgecifarError(f"of the head {error}") from None
 
     def settings(self, images: int) -> Training:
         """Return these as settings of a fit to `images` images, which may be few."""
@@ -236,6 +239,11 @@ def _find(
     if run and run.info["architecture"] != architecture:
         raise EdgecifarError(
             f"{run.name} is a run of {run.info['architecture']}, not of {architecture}"
+        )
+    if run and (zeros := run.info.get("sparsity")):
+        raise EdgecifarError(
+            f"{100 * zeros:.0f} % of the weights of {run.name} are zero and would not stay so: "
+            f"start from {run.info['parent']}, and make the new run sparse afterwards"
         )
     able = _imagenet_names()
     if run and architecture not in able:

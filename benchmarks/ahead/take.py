@@ -80,7 +80,7 @@ def _take(fit: dict[str, Any], results: Path, dataset: "Dataset", root: Path) ->
         write_rows(run.path / "history.csv", record["history"])
     finish(
         run,
-        known.deploy(model) if known.deploy else model,
+        known.deployed(model),
         dataset,
         Fit.of(record["history"], record["best_epoch"]),
         computed_in=fit["policy"],

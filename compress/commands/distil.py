@@ -44,13 +44,13 @@ def distil(teachers, pixels, student, out, epochs, assignments, seed, force, **o
     from edgecifar.compress.commands.summary import print_verdict
     from edgecifar.compress.distil import Teacher
     from edgecifar.compress.steps import distil_and_judge
+    from edgecifar.train import models
     from edgecifar.train.backend import start_tensorflow
     from edgecifar.train.parsing import override, parse_assignments
-    from edgecifar.train.settings import Training
     from edgecifar.train.summary import print_run
 
     changes = ({"epochs": epochs} if epochs else {}) | parse_assignments(assignments)
-    settings = override(Training(), changes)
+    settings = override(models.find(student).settings, changes)
     distillation = distillation_of(options, taught=True)
     start_tensorflow()
     out = out or Path("runs") / f"{student}-distilled"

@@ -374,3 +374,10 @@ def test_a_pupil_is_another_s_when_its_teacher_s_recipe_changes(tmp_path):
     assert not recipes.read(str(pupil)).is_that_of(stored)
     older = {key: value for key, value in stored.items() if key != "taught_by"}
     assert recipes.read(str(pupil)).is_that_of(older), "which says nothing of its teachers"
+
+
+def test_a_recipe_without_settings_trains_as_suits_its_network(tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('title = "a"\narchitecture = "baseline"\n[train]\nepochs = 3\n')
+    found = recipes.read(str(recipe)).train
+    assert (found.optimizer, found.learning_rate, found.epochs) == ("adam", 1e-3, 3)

@@ -269,3 +269,26 @@ def test_a_temperature_without_a_teacher_is_wrong_usage(digits_run):
     result = CliRunner().invoke(main, script)
     assert result.exit_code == 2
     assert "need --teacher" in result.stderr
+
+
+def test_a_student_is_trained_as_suits_it(digits_run, tmp_path, monkeypatch):
+    """`baseline` has no batch normalisation, and diverges at the usual rate."""
+    asked = []
+
+    def distil_and_judge(teacher, student, dataset, settings, out, **how):
+        asked.append(settings)
+        raise EdgecifarError("far enough")
+
+    monkeypatch.setattr("edgecifar.compress.steps.distil_and_judge", distil_and_judge)
+    script = ["distil", str(digits_run.path), "--student", "baseline", "--data", "digits"]
+    assert "far enough" in CliRunner().invoke(main, [*script, "--epochs", "2"]).stderr
+    assert (asked[0].optimizer, asked[0].epochs) == ("adam", 2)
+    assert asked[0].learning_rate <= 1e-3
+
+
+def test_images_too_small_for_the_student_are_told_before_the_teacher_is_asked(
+    small_digits, settings, teacher, tmp_path
+):
+    with pytest.raises(EdgecifarError, match="baseline can't take images of 8x8 pixels"):
+        distil(teacher, "baseline", small_digits, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -138,3 +138,23 @@ def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
         "train", "baseline", "--batch-size", 64, "--data", "digits", "--out", tmp_path / "run"
     )
     assert "no space left on the disk" in failed(result)
+
+
+def test_tensorboard_that_is_not_there_is_told_before_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgecifar.train.commands.find_spec", lambda name: None)
+    out = tmp_path / "run"
+    line = failed(run("train", "resnet8", "--data", "digits", "--tensorboard", "--out", out))
+    assert "`pip install tensorboard`" in line
+    assert not out.exists()
+
+
+def test_images_too_small_for_the_network_leave_no_folder(tmp_path):
+    out, digits = tmp_path / "run", ("--data", "digits", "--image-size", 16, "--batch-size", 64)
+    line = failed(run("train", "baseline", *digits, "--epochs", 1, "--out", out))
+    assert "baseline can't take images of 16x16 pixels" in line
+    assert not out.exists()
+
+
+def test_a_setting_of_the_head_is_named_as_one(tmp_path):
+    how = ("--weights", "nano", "--set", "transfer.head.learning_rate=0.5")
+    assert "of the head learning_rate is 0.5" in failed(run("train", "nano", *how))

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import precision
 from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.files import alone_in
 from edgecifar.train.session import train
@@ -117,10 +118,12 @@ def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
     assert newest_checkpoint(tmp_path / "hot") is None
 
 
-def test_float16_does_not_go_on_in_float32(digits, tmp_path):
+def test_float16_does_not_go_on_in_float32(digits, tmp_path, monkeypatch):
     """Whose optimizer scales no losses: the checkpoint is whole, and says so."""
     half = dataclasses.replace(SHORT, epochs=1, precision="float16")
-    run = train("baseline", digits, half, tmp_path / "run")
+    with monkeypatch.context() as gpu:
+        gpu.setattr(precision, "policy_for", lambda asked: "mixed_float16")
+        run = train("baseline", digits, half, tmp_path / "run")
     for made in ("metrics.json", "model.h5"):  # as if it had been killed
         (run.path / made).unlink()
     run.update(recipe=run.info["recipe"] | {"precision": "float32"})  # as auto is on a CPU

@@ -73,3 +73,9 @@ def test_the_catalogue_as_json():
     ]
     assert rows[1]["macs"] == 12_501_632
     assert rows[1]["input"] == [32, 32, 3]
+
+
+def test_branches_that_are_folded_away_are_not_counted():
+    plain, branched = models.catalogue(["nano", "nano-rep"])
+    assert plain["macs"] == branched["macs"]
+    assert plain["parameters"] >= branched["parameters"]

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgecifar.train.pipeline import training_batches
+from edgecifar.train.data import Split
+from edgecifar.train.pipeline import evaluation_batches, training_batches
 from edgecifar.train.settings import Augmentation, Training
 
 
@@ -23,3 +24,10 @@ def test_a_pasted_part_brings_its_share_of_the_label(small_digits, views):
         np.testing.assert_allclose(targets, shares, atol=1e-6)
         mixed += np.sum(shares.max(axis=1) < 1)
     assert mixed > 50
+
+
+@pytest.mark.parametrize(("size", "count"), [(32, 500), (96, 500), (224, 91), (5000, 1)])
+def test_evaluated_batches_fit_into_memory(size, count):
+    images = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (600, size, size, 3))
+    batches = evaluation_batches(Split(images, np.zeros(600, np.int64)), 10)
+    assert len(next(iter(batches.take(1)))[0]) == count

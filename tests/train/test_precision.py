@@ -7,19 +7,25 @@ from edgecifar.train import models, precision
 
 
 @pytest.mark.parametrize(
-    ("features", "policy"), [(["bf16"], "mixed_bfloat16"), (["avx2"], "float32")]
+    ("asked", "features", "policy"),
+    [
+        ("bfloat16", ["bf16"], "mixed_bfloat16"),
+        ("bfloat16", ["avx2"], "float32"),
+        ("float16", ["bf16"], "float32"),
+    ],
 )
-def test_bfloat16_is_for_cpus_that_have_it(monkeypatch, capsys, features, policy):
+def test_half_precision_is_for_cpus_that_have_it(monkeypatch, capsys, asked, features, policy):
     """Emulated it would take ten times as long."""
     monkeypatch.setattr(precision, "cpu_features", lambda: features)
-    with precision.computing_in("bfloat16") as found:
+    with precision.computing_in(asked) as found:
         assert found == policy == keras.mixed_precision.global_policy().name
     assert keras.mixed_precision.global_policy().name == "float32"
-    assert ("no instructions for bfloat16" in capsys.readouterr().err) == (policy == "float32")
+    said = f"training in float32: on this CPU {asked} would be emulated"
+    assert (said in capsys.readouterr().err) == (policy == "float32")
 
 
 def test_a_failed_fit_leaves_the_precision_of_the_next_model_alone():
-    with pytest.raises(EdgecifarError, match="diverged"), precision.computing_in("float16"):
+    with pytest.raises(EdgecifarError, match="diverged"), precision.under("mixed_float16"):
         raise EdgecifarError("the loss diverged")
     assert keras.mixed_precision.global_policy().name == "float32"
 

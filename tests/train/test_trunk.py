@@ -1,6 +1,7 @@
 """Other classes on a trained network of ours."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.data import Split
 from edgecifar.train.parsing import override
 from edgecifar.train.precision import under
+from edgecifar.train.run import Run
 from edgecifar.train.transfer import FROM_RUN, HEAD_FROM_RUN, Transfer, freeze, thaw, train
 from edgecifar.train.trunk import Trunk, trunk_of
 
@@ -117,3 +119,13 @@ def test_the_scale_of_an_adopted_model_s_pixels_is_never_trained():
     thaw(model)
     learning["later"] = [layer.name for layer in model.layers if layer.trainable_weights]
     assert learning == {"tuned": ["conv", "head"], "later": ["conv", "head"]}
+
+
+def test_a_sparse_run_is_no_start(parity, digits_run, tmp_path):
+    """Its zeros would fill up without a word."""
+    sparse = Run(shutil.copytree(digits_run.path, tmp_path / "resnet8-s80"))
+    sparse.update(sparsity=0.8, parent="resnet8")
+    transfer = Transfer(str(sparse.path))
+    with pytest.raises(EdgecifarError, match=r"80 % of the weights.* zero.*start from resnet8"):
+        train("resnet8", parity, QUICK, transfer, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models import edgenet
-from edgecifar.train.parsing import did_you_mean
+from edgecifar.train.parsing import did_you_mean, override
+from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,15 @@ class Architecture:
     initialise: "Callable[[keras.Model, np.ndarray], None] | None" = None
     deploy: "Callable[[keras.Model], keras.Model] | None" = None
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Training:
+        """The settings that suit the network where it starts from random weights."""
+        return override(Training(), self.training)
+
+    def deployed(self, model: "keras.Model") -> "keras.Model":
+        """Return what a trained network is saved as: itself, if there is no `deploy`."""
+        return self.deploy(model) if self.deploy else model
 
 
 _MODULES = (
@@ -106,7 +116,7 @@ def catalogue(
     for architecture in [find(name) for name in (names() if chosen is None else chosen)]:
         size = usual_size(image_size) if architecture.backbone else None
         enlarged = {"backbone_size": size} if size else {}
-        model = architecture.build(image_size, classes, **enlarged)
+        model = architecture.deployed(architecture.build(image_size, classes, **enlarged))
         yield {
             "name": architecture.name,
             "summary": architecture.summary,

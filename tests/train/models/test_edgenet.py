@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train import models
+from edgecifar.train import models, whitening
 from edgecifar.train.macs import count_macs
 from edgecifar.train.models import edgenet
 
@@ -117,3 +117,18 @@ def test_a_stem_wider_than_the_patches_have_components():
     changed = (before != after).any(axis=(0, 1, 2))
     assert changed[:54].all()
     assert not changed[54:].any()
+
+
+def test_whitening_takes_no_more_patches_of_larger_images(monkeypatch):
+    counts, covariance = [], np.cov
+
+    def cov(patches, **how):
+        counts.append(len(patches))
+        return covariance(patches, **how)
+
+    monkeypatch.setattr(whitening.np, "cov", cov)
+    for size in (32, 96):
+        images = np.random.default_rng(0).integers(0, 256, (200, size, size, 3), dtype=np.uint8)
+        assert whitening.whitening_kernel(images, size=3, filters=16).shape == (3, 3, 3, 16)
+    assert counts[0] == 200 * 30 * 30
+    assert counts[0] / 2 < counts[1] <= counts[0]
