@@ -18,7 +18,7 @@ from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
 from edgecifar.train.settings import Training, require_seed
 from edgecifar.train.transfer import Transfer
 
-_TAUGHT_BY = "taught_by"
+TAUGHT_BY = "taught_by"
 _FOLDER = files("edgecifar.benchmarks") / "recipes"
 
 
@@ -151,7 +151,7 @@ class Recipe:
 
     def as_kept(self) -> dict[str, Any]:
         """Return plain values, as `is_that_of` takes them, and how the teachers are trained."""
-        return self.as_json() | ({_TAUGHT_BY: self._taught_by()} if self.teachers else {})
+        return self.as_json() | ({TAUGHT_BY: self._taught_by()} if self.teachers else {})
 
     def _taught_by(self) -> list[dict[str, Any]]:
         recipes = map(read, self.teachers)
@@ -163,7 +163,7 @@ class Recipe:
         Without `variants` those of the float and the int8 model alone count.
         """
         settings = dict(settings)
-        taught_by = settings.pop(_TAUGHT_BY, None)
+        taught_by = settings.pop(TAUGHT_BY, None)
         try:
             other = from_mapping(Recipe, settings).identity
         except EdgecifarError:  # of a version with other settings

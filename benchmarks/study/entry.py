@@ -1,12 +1,13 @@
 """What a study keeps of one recipe with one seed, read from the folder of its results."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecifar.benchmarks.recipe import TAUGHT_BY
 from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.runtime import results
 from edgecifar.train.files import read_json
@@ -30,21 +31,24 @@ _OF_FILE = ("name", "file", "sha256", "file_bytes", "payload_bytes", "backend")
 def read_entry(task: "Task") -> dict[str, Any]:
     """Return the figures of a finished task; EdgecifarError if a file of it is damaged."""
     trained = open_run(task.folder / task.recipe.architecture)
+    bench = results.read(task.bench)
+    # Of its teachers' recipes what is known of then; older benches don't say.
+    taught = {key: value for key, value in bench["recipe"].items() if key == TAUGHT_BY}
     return {
         "seed": task.recipe.seed,
-        "recipe": task.recipe.as_kept(),
-        "stages": _stages(task, trained),
+        "recipe": task.recipe.as_json() | taught,
+        "stages": _stages(task, trained, bench["runs"]),
         "history": _history(trained),
         "metrics": trained.metrics,
         **_of_predictions(trained),
-        "files": _files(task, results.read(task.bench)),
+        "files": _files(task, bench),
     }
 
 
-def _stages(task: "Task", trained: Run) -> list[dict[str, Any]]:
+def _stages(task: "Task", trained: Run, names: Iterable[str]) -> list[dict[str, Any]]:
     """Return what is told of the training and of each fine-tuning after it."""
     # Those that the recipe made: others may lie there.
-    others = [Run(task.folder / name) for name in results.read(task.bench)["runs"]]
+    others = [Run(task.folder / name) for name in names]
     stages = []
     for run in [trained, *(run for run in others if run.path != trained.path and run.complete)]:
         info = {key: run.info[key] for key in _TOLD if key in run.info}
