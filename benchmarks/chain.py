@@ -76,7 +76,9 @@ class Chain:
 
             what = (recipe.architecture, self.dataset, recipe.train)
             if teacher:
-                return distil(teacher, *what, out, **how)
+                run = distil(teacher, *what, out, **how)
+                run.update(**{recipes.TAUGHT_BY: recipe.taught_by()})
+                return run
             if recipe.transfer:
                 return transfer.train(*what, recipe.transfer, out, **how)
             return session.train(*what, out, **how)
@@ -124,7 +126,7 @@ class Chain:
         The recipe's teachers teach it if it has no `teacher` of its own.
         """
         done, seed = is_finished(out), self.recipe.seed
-        absent = done and not teacher and not self._teachers_are_there
+        absent = done and not teacher and self._may_do_without_teachers(out)
         known = self._absent(out) if absent else teacher or self._teachers
         if not done:
             announce(f"{out.name}: {what}" + (", going on" if out.exists() else ""))
@@ -172,6 +174,11 @@ class Chain:
     def _teachers_are_there(self) -> bool:
         return all(is_finished(school._trained) for school in self._schools)
 
+    def _may_do_without_teachers(self, out: Path) -> bool:
+        """Tell whether they are missing, and the finished run at `out` is known to be of such."""
+        known = open_run(out).info.get(recipes.TAUGHT_BY)
+        return not self._teachers_are_there and self.recipe.is_taught_by(known)
+
     def _absent(self, out: Path) -> "Teacher":
         """Return the teachers of the finished run at `out` without their folders.
 
@@ -214,8 +221,7 @@ def require_feasible(
     if not steps:
         return
     require_judgeable(dataset)
-    model = known.build(dataset.image_size, len(dataset.classes))
-    deployed = known.deployed(model)
+    deployed = known.deployed(known.built_for(dataset.image_size, len(dataset.classes)))
     for step in steps:
         step.require_possible(deployed, dataset)
 

@@ -13,6 +13,8 @@ from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate, paired_ratio
 
+_FIELDS = 5  # of `_apart`
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -64,13 +66,13 @@ def compare(
 ) -> Comparison:
     """Compare the result files `old` and `new`.
 
-    Files are matched by name (and threads, batch, interpreter and path as far as one name is there
-    several times in either); two results with one file each are matched whatever its name. Where
-    both begin with the same file, it is what the others are measured by: it has no slowdown itself,
-    and counts neither for these rules nor as a comparison. Raises EdgecifarError if a result was
-    edited or is of another schema, and if the two can't be compared: other images or none in one of
-    them, and unless `accuracy_only` another device, interpreter, number of threads or of images a
-    call, or an invalid run.
+    Files are matched by name (and threads, batch, format, path and interpreter as far as they tell
+    those of one name apart in either); two results with one file each are matched whatever its
+    name. Where both begin with the same file, it is what the others are measured by: it has no
+    slowdown itself, and counts neither for these rules nor as a comparison. Raises EdgecifarError
+    if a result was edited or is of another schema, and if the two can't be compared: other images
+    or none in one of them, and unless `accuracy_only` another device, interpreter, number of
+    threads or of images a call, or an invalid run.
     """
     limits = limits or Limits()
     before, after = results.read(old), results.read(new)
@@ -141,7 +143,7 @@ def _require_same_device(old: Mapping[str, Any], new: Mapping[str, Any]) -> None
         ("governor", "governor"),
     ):
         if first.get(key) != second.get(key):
-            apart = _apart(first.get(key), second.get(key))
+            apart = _differing(first.get(key), second.get(key))
             raise EdgecifarError(
                 f"the two results are of another {what} ({apart}): measure both on the same "
                 "device, or compare with --accuracy-only"
@@ -153,7 +155,7 @@ def _require_same_device(old: Mapping[str, Any], new: Mapping[str, Any]) -> None
         )
 
 
-def _apart(first: Any, second: Any) -> str:
+def _differing(first: Any, second: Any) -> str:
     """Tell two values that differ; of lists what is in one alone."""
     if isinstance(first, list) and isinstance(second, list):
         return f"{', '.join(sorted(set(first) ^ set(second)))} in one alone"
@@ -195,25 +197,35 @@ def _keyed(*both: Sequence[Mapping[str, Any]]) -> list[dict[tuple[str, ...], Map
     found: list[dict[tuple[str, ...], Mapping[str, Any]]] = [{} for _ in both]
     for name in dict.fromkeys(row["name"] for rows in both for row in rows):
         alike = [[row for row in rows if row["name"] == name] for rows in both]
-        for count in range(5):
-            keys = [[_key(row)[: 1 + count] for row in rows] for rows in alike]
-            if all(len(set(each)) == len(each) for each in keys):
-                break
-        else:
-            twice = next(rows[0]["file"] for rows in alike if len(rows) > 1)
-            raise EdgecifarError(f"a result has {twice} twice: bench each file once")
+        keys = [[(name,)] * len(rows) for rows in alike]
+        for field in range(_FIELDS):
+            values = [[_apart(row)[field] for row in rows] for rows in alike]
+            if _are_unique(keys) or all(len(set(each)) < 2 for each in values):
+                continue
+            keys = [
+                [(*key, value) for key, value in zip(*side, strict=True)]
+                for side in zip(keys, values, strict=True)
+            ]
+        if not _are_unique(keys):
+            raise EdgecifarError(f"a result has {name} twice: bench each file once")
         for rows, known, own in zip(alike, found, keys, strict=True):
             known.update(zip(own, rows, strict=True))
     return found
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a row's name and what may tell it from others of that name, the likeliest first."""
-    # What didn't load has only the interpreter that was asked for, if one was.
+def _are_unique(keys: Sequence[Sequence[tuple[str, ...]]]) -> bool:
+    return all(len(set(each)) == len(each) for each in keys)
+
+
+def _apart(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what may tell a row from others of its name, first what each row knows of itself.
+
+    What didn't load has only the interpreter that was asked for, if one was.
+    """
     backend = row.get("backend") or row.get("backend_asked") or ""
-    backend = backend.split(" ")[0].replace("_", "-")
     calls = f"{row.get('threads', 1)} threads", f"batch {row.get('batch', 1)}"
-    return row["name"], *calls, backend, str(row["file"])
+    file = str(row["file"])
+    return *calls, Path(file).suffix, file, backend.split(" ")[0].replace("_", "-")
 
 
 def _label(key: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.chain import Chain, announce
-from edgecifar.benchmarks.recipe import Recipe
+from edgecifar.benchmarks.recipe import TAUGHT_BY, Recipe
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json
@@ -64,7 +64,7 @@ def is_finished(
 ) -> bool:
     """Tell whether `run_recipe` came to its end in `out` with a wanted recipe and these images.
 
-    `is_wanted` is told the recipe as results keep it, as `Recipe.is_that_of` is.
+    `is_wanted` is told the recipe as JSON has it, as `Recipe.is_that_of` is.
     Its bench, the last that is measured, says of which recipe and of which models it is; these
     must still be there.
     """
@@ -98,8 +98,10 @@ def _measure(
         if "error" in row:
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
     made = {run.name: run.digest for run in runs}
+    taught = {key: value for key, value in runs[0].info.items() if key == TAUGHT_BY}
+    told = recipe.as_json() | taught
     data = result["data"] | {"dataset_fingerprint": dataset.fingerprint}
-    return results.seal(result | {"data": data, "recipe": recipe.as_kept(), "runs": made})
+    return results.seal(result | {"data": data, "recipe": told, "runs": made})
 
 
 def _export(run: Run, dataset: "Dataset", formats: tuple[str, ...]) -> list[Path]:

@@ -1,7 +1,7 @@
 """Whole recipes: everything that `edgecifar run` does, as one file states it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -149,30 +149,53 @@ class Recipe:
         """Return plain values."""
         return json.loads(json.dumps(asdict(self)))
 
-    def as_kept(self) -> dict[str, Any]:
-        """Return plain values, as `is_that_of` takes them, and how the teachers are trained."""
-        return self.as_json() | ({TAUGHT_BY: self._taught_by()} if self.teachers else {})
+    def taught_by(self) -> list[dict[str, Any]]:
+        """Return plain values of the teachers' recipes, with those of theirs under `TAUGHT_BY`."""
+        recipes = [read(teacher) for teacher in self.teachers]
+        return [recipe.as_json() | {TAUGHT_BY: recipe.taught_by()} for recipe in recipes]
 
-    def _taught_by(self) -> list[dict[str, Any]]:
-        recipes = map(read, self.teachers)
-        return [recipe.as_kept() | recipe.identity.as_json() for recipe in recipes]
+    def is_taught_by(self, kept: Sequence[Mapping[str, Any]] | None) -> bool:
+        """Tell whether teachers made by the recipes `kept`, as `taught_by` gives them, are these.
+
+        None stands for teachers of whom nothing is known, as in older results.
+        """
+        if kept is None:
+            return True
+        recipes = [read(teacher) for teacher in self.teachers]
+        return len(kept) == len(recipes) and all(
+            recipe._agrees(settings, _float_model)
+            for recipe, settings in zip(recipes, kept, strict=True)
+        )
 
     def is_that_of(self, settings: Mapping[str, Any], *, variants: bool = True) -> bool:
-        """Tell whether `settings`, a recipe as results keep it, give the same results as this one.
+        """Tell whether `settings`, a recipe as JSON has it, give the same results as this one.
 
-        Without `variants` those of the float and the int8 model alone count.
+        They may hold `taught_by` under `TAUGHT_BY`. Without `variants` those of the float and the
+        int8 model alone count.
         """
+        return self._agrees(settings, lambda r: r if variants else replace(r, variants=()))
+
+    def _agrees(self, settings: Mapping[str, Any], part: "Callable[[Recipe], Recipe]") -> bool:
         settings = dict(settings)
         taught_by = settings.pop(TAUGHT_BY, None)
         try:
-            other = from_mapping(Recipe, settings).identity
+            other = from_mapping(Recipe, settings)
         except EdgecifarError:  # of a version with other settings
             return False
-        mine = self.identity
-        if other != (mine if variants else replace(mine, variants=other.variants)):
-            return False
-        # Older results don't say how their teachers were trained.
-        return taught_by is None or taught_by == self._taught_by()
+        return part(other.identity) == part(self.identity) and self.is_taught_by(taught_by)
+
+
+def _float_model(recipe: Recipe) -> Recipe:
+    """Return a recipe with what settles its float model, by which it teaches, and no more."""
+    return Recipe(
+        recipe.architecture,
+        title="",
+        train=recipe.train,
+        transfer=recipe.transfer,
+        teachers=recipe.teachers,
+        distil=recipe.distil,
+        seed=recipe.seed,
+    )
 
 
 def names() -> tuple[str, ...]:
@@ -201,7 +224,7 @@ def read(name: str) -> Recipe:
     """Read a recipe by its name, or from a TOML file of the user's own.
 
     A recipe with a `base`, a name or a file beside it, states what differs from that one; what it
-    leaves out of `train` is as suits its network.
+    leaves out of `train` is as suits its network, if that starts from random weights.
     """
     return from_mapping(Recipe, _suited(_completed(_settings(name))))
 

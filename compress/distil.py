@@ -92,11 +92,11 @@ def distil(
     Resumes if it was begun. What the teacher says is kept in the folder too.
     """
     from edgecifar.train.loop import require_batches
-    from edgecifar.train.session import fit_architecture, require_own, require_size
+    from edgecifar.train.session import fit_architecture, require_own
 
     known = models.find(student)
     require_batches(dataset, settings)
-    require_size(known, dataset)
+    known.built_for(dataset.image_size, len(dataset.classes))  # or it raises, before any work
     teacher.require_fit(dataset, settings)
     how = {"stage": "distil", "architecture": student, "seed": seed}
     run = start_run(out, dataset, settings, force=force, teacher=teacher.identity(), **how)

@@ -1,5 +1,6 @@
 """Measure what a compression step changed: accuracy, size and latency on this machine."""
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -62,6 +63,7 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
 
     Where a file wouldn't be int8 throughout, the float32 files are compared.
     """
+    from edgecifar.compress.bare import open_bare
     from edgecifar.compress.calibration import calibration_images
     from edgecifar.compress.formats import FORMATS
     from edgecifar.compress.latency import race
@@ -70,19 +72,21 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
     calibration = calibration_images(dataset, _CALIBRATION_IMAGES)
 
     def files(form: "Format") -> list[tuple[bytes, ...]]:
-        return [
+        found = [
             tuple(_converted(form, each.load_model(), calibration, each.name) for each in runs)
             for runs in sides
         ]
+        for payload in itertools.chain(*found):
+            open_bare(payload)  # or it raises
+        return found
 
     why_float = None
     try:
         payloads = files(form)
-        timed = race(payloads)
     except EdgecifarError as error:  # there is no integer kernel for an operation, or for its range
         form, why_float = FORMATS["float32"], str(error)
         payloads = files(form)
-        timed = race(payloads)
+    timed = race(payloads)
     right = [_answers(runs, dataset) == dataset.validation.labels for runs in sides]
     before, after = (
         _side(runs, form, files, time.latency.median, correct)

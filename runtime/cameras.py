@@ -16,7 +16,7 @@ from edgecifar.runtime.images import find_images, is_image_name
 
 _SIZE = (640, 480)  # width and height; models take far less
 _POLL_SECONDS = 0.5
-_EQUAL_LOOKS = 4  # after the first: two seconds
+_EQUAL_LOOKS = 4  # after the first
 
 Picture = tuple[str, "np.ndarray | Path"]
 
@@ -46,8 +46,8 @@ def fake_camera(folder: Path, *, interval: float = 0.0) -> Iterator[Picture]:
 def watch(folder: Path, *, poll: float = _POLL_SECONDS) -> Iterator[Picture]:
     """Yield images that appear in a folder from this call on, or change, once they are whole.
 
-    A file counts as whole when it has stayed the same for several looks: a copy over a network
-    halts at times.
+    A file counts as whole when five looks, one every ``poll`` seconds, have found it the same: a
+    copy over a network halts at times.
 
     Raises:
         EdgecifarError: it is no folder, or no longer one.

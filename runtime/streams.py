@@ -24,7 +24,11 @@ _SPACE = b" \t\n\v\f\r"
 _PADDING = b"\0" + _SPACE  # what cameras leave after an image
 _SIZE = (bytes(range(256)),) * 4  # of the file, in any byte
 _FILM_MARK = (*_SIZE, *_exactly(b"ftyp"))
-_IMAGE_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # HEIF and AVIF
+# Of images in the boxes of a film: HEIF (ISO/IEC 23008-12) and AVIF.
+_IMAGE_BRANDS = {
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    *(b"mif1", b"mif2", b"msf1", b"avif", b"avis"),
+}
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -59,7 +63,8 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
             yield _one(reader)
             _skip_film(reader)
             reader.skip(_PADDING)
-    elif reader.peek(1) == b"\0":  # H.264 and MP4 begin so, names don't
+    elif reader.peek(1) == b"\0":
+        _refuse_boxed(reader)  # or it is H.264 or MP4: names don't begin so
         raise EdgecifarError(_NEITHER)
     else:
         yield from reader.lines()
@@ -145,16 +150,10 @@ def _skip_appended(reader: _Reader, start: int, end: int) -> None:
 
 
 def _skip_film(reader: _Reader) -> None:
-    """Go past the boxes of an MP4 (ISO/IEC 14496-12), if one begins here.
-
-    Raises EdgecifarError for images in such boxes, which nothing here can decode.
-    """
+    """Go past the boxes of an MP4 (ISO/IEC 14496-12), if one begins here."""
+    _refuse_boxed(reader)
     if not reader.starts_with(_FILM_MARK):
         return
-    if (brand := reader.peek(12)[8:]) in _IMAGE_BRANDS:
-        raise EdgecifarError(
-            f"standard input goes on with a {brand.decode()} image: send JPEGs or PNGs"
-        )
     # A JPEG may look like a box: the length of its first segment is any two bytes.
     while not reader.starts_with(*_FORMATS) and (head := reader.peek(16))[4:8].isalnum():
         size = int.from_bytes(head[:4], "big")
@@ -165,6 +164,14 @@ def _skip_film(reader: _Reader) -> None:
         else:  # to the end
             reader.take_rest()
         reader.begin()
+
+
+def _refuse_boxed(reader: _Reader) -> None:
+    """Raise EdgecifarError for an image in an MP4's boxes, which nothing here can decode."""
+    if reader.starts_with(_FILM_MARK) and (brand := reader.peek(12)[8:]) in _IMAGE_BRANDS:
+        raise EdgecifarError(
+            f"standard input holds an image of the kind {brand.decode()}: send JPEGs or PNGs"
+        )
 
 
 def _next_marker(reader: _Reader) -> int:

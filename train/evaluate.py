@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def predict(model: "keras.Model", split: "Split", *, batch_size: int | None = None) -> np.ndarray:
     """Return class probabilities, float32 [n, classes], for the images of a split in order."""
-    from edgecifar.train.pipeline import evaluation_batches
+    from edgecifar.train.pipeline import evaluation_batches, images_at_once
 
+    batch_size = batch_size or images_at_once(model)
     batches = evaluation_batches(split, 1, batch_size=batch_size).map(lambda x, _: x)
     return model.predict(batches, verbose=0).astype(np.float32)
 

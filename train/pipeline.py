@@ -10,10 +10,12 @@ from edgecifar.train.settings import Augmentation, Training
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    import tf_keras as keras
 
     from edgecifar.train.data import Dataset, Split
 
 
+_MOST_EVALUATED = 500
 _EVALUATED_PIXELS = 500 * 96 * 96  # at once: EfficientNet-Lite0 takes a GB for as many
 
 
@@ -39,14 +41,19 @@ class Goals:
     accuracy: Callable
 
 
-def image_feed(dataset: "Dataset", settings: Training, *, seed: int) -> Feed:
-    """Return the images of a data set, for training augmented as `settings` say."""
+def image_feed(
+    dataset: "Dataset", settings: Training, *, seed: int, at_once: int | None = None
+) -> Feed:
+    """Return the images of a data set, for training augmented as `settings` say.
+
+    `at_once` are the images of a batch of validation.
+    """
     classes = len(dataset.classes)
     return Feed(
         training=lambda epoch: training_batches(
             dataset.train, classes, settings, seed=seed, first_epoch=epoch
         ),
-        validation=evaluation_batches(dataset.validation, classes),
+        validation=evaluation_batches(dataset.validation, classes, batch_size=at_once),
         steps=steps_per_epoch(dataset.train, settings),
     )
 
@@ -174,6 +181,18 @@ def steps_per_epoch(split: "Split", settings: Training) -> int:
     return len(split.labels) // settings.batch_size
 
 
+def images_at_once(model: "keras.Model") -> int:
+    """Return how many images `model` can evaluate at once, to whatever size it enlarges them."""
+    from edgecifar.train.macs import calls
+
+    sizes = (shape[1:3] for _, shapes in calls(model) for shape in shapes if len(shape) == 4)
+    return min(map(_fitting, sizes), default=_MOST_EVALUATED)
+
+
+def _fitting(size: tuple[int, int]) -> int:
+    return min(_MOST_EVALUATED, max(1, _EVALUATED_PIXELS // (size[0] * size[1])))
+
+
 def evaluation_batches(
     split: "Split", classes: int, *, batch_size: int | None = None
 ) -> "tf.data.Dataset":
@@ -183,8 +202,7 @@ def evaluation_batches(
     """
     import tensorflow as tf
 
-    height, width = split.images.shape[1:3]
-    batch_size = batch_size or min(500, max(1, _EVALUATED_PIXELS // (height * width)))
+    batch_size = batch_size or _fitting(split.images.shape[1:3])
 
     def batch(start):
         images, labels = tf.numpy_function(

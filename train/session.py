@@ -42,7 +42,7 @@ def train(
 
     known = models.find(architecture)
     require_batches(dataset, settings)
-    require_size(known, dataset)
+    known.built_for(dataset.image_size, len(dataset.classes))  # or it raises, before any work
     devices = start_strategy(strategy, batch_size=settings.batch_size)
     how = {"stage": "train", "architecture": architecture, "seed": seed}
     run = start_run(out, dataset, settings, force=force, **how)
@@ -105,12 +105,12 @@ def fit_built(
     """
     from edgecifar.train.devices import replicate
     from edgecifar.train.loop import fit
-    from edgecifar.train.pipeline import image_feed
+    from edgecifar.train.pipeline import image_feed, images_at_once
     from edgecifar.train.precision import computing_in
 
-    feed = feed or image_feed(dataset, settings, seed=seed)
     with computing_in(settings.precision) as policy:
         model = build()
+        feed = feed or image_feed(dataset, settings, seed=seed, at_once=images_at_once(model))
         with devices.scope() if devices else contextlib.nullcontext():
             fitted = replicate(model) if devices else model
             result = fit(feed, fitted, settings, folder, seed=seed, tensorboard=tensorboard)
@@ -119,18 +119,6 @@ def fit_built(
     if fitted is not model:
         model.set_weights(fitted.get_weights())
     return model, result
-
-
-def require_size(architecture: models.Architecture, dataset: "Dataset") -> None:
-    """Raise EdgecifarError if the images are too small for the network."""
-    try:
-        architecture.build(dataset.image_size, len(dataset.classes))
-    except ValueError as error:
-        height, width = dataset.image_size
-        raise EdgecifarError(
-            f"{architecture.name} can't take images of {width}x{height} pixels: give a larger "
-            "--image-size, or another architecture"
-        ) from error
 
 
 def seeded_build(architecture: models.Architecture, dataset: "Dataset", seed: int) -> "keras.Model":

@@ -48,6 +48,9 @@ There batch normalisation must stay frozen: its averages don't settle in the ste
 """
 
 
+_LEAST_ZEROS = 0.05  # of all weights: fewer may be chance
+
+
 @dataclass(frozen=True)
 class Head:
     """How the head learns: Adam at a constant rate, on features that are computed once.
@@ -240,10 +243,10 @@ def _find(
         raise EdgecifarError(
             f"{run.name} is a run of {run.info['architecture']}, not of {architecture}"
         )
-    if run and (zeros := run.info.get("sparsity")):
+    if run and (zeros := _zeros(run.load_model())) > _LEAST_ZEROS:
         raise EdgecifarError(
             f"{100 * zeros:.0f} % of the weights of {run.name} are zero and would not stay so: "
-            f"start from {run.info['parent']}, and make the new run sparse afterwards"
+            "start from the run before that, and make the new run sparse afterwards"
         )
     able = _imagenet_names()
     if run and architecture not in able:
@@ -265,6 +268,12 @@ def _find(
     transfer = transfer.for_images(image_size)
     build = partial(known.build, backbone_size=transfer.backbone_size)
     return dataclasses.replace(known, build=build), transfer
+
+
+def _zeros(model: "keras.Model") -> float:
+    """Return the share of zeros in the weights of layers that compute."""
+    values = [weight.numpy() for weight in model.weights if weight.shape.rank > 1]
+    return sum(int((value == 0).sum()) for value in values) / sum(value.size for value in values)
 
 
 def load_weights(

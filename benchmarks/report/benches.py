@@ -11,7 +11,7 @@ from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.origins import Facts, bench_origin, device_name
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.tables import Table
-from edgecifar.benchmarks.report.verdict import Row, Verdict, bench_rows, decide
+from edgecifar.benchmarks.report.verdict import Row, Verdict, bench_rows, decide, reference
 
 _COSTS = {"latency": "µs", "size": "kB", "energy": "mJ"}  # and their units
 
@@ -135,11 +135,12 @@ def _accuracy_tile(chosen: Row, first: Row) -> Tile:
 
 
 def _trade_off(rows: Sequence[Row], cost: str, key: str) -> Plot | None:
-    points = [point for row in rows if (point := _point(row, cost))]
+    # Calls of another number of images cost more, and less an image.
+    alike = [row for row in rows if row.batch == reference(rows).batch]
+    points = [point for row in alike if (point := _point(row, cost))]
     if len(points) < 2:
         return None
-    calls = "" if cost == "size" or {row.batch for row in rows} == {1} else " an image"
-    return figures.trade_off(points, cost, f"{_COSTS[cost]}{calls}", f"{key}-{cost}")
+    return figures.trade_off(points, cost, _COSTS[cost], f"{key}-{cost}")
 
 
 def _point(row: Row, cost: str) -> Point | None:
@@ -151,8 +152,6 @@ def _point(row: Row, cost: str) -> Point | None:
         value = row.payload_bytes / 1e3
     elif cost == "latency":
         value, span = row.latency.median, _both(row.latency.low, row.latency.high)
-    if cost != "size":  # by the image, as the table's speed is
-        value, span = value / row.batch, span and tuple(end / row.batch for end in span)
     top1_span = _both(row.accuracy.low, row.accuracy.high)
     return Point(row.index, row.name, value, row.accuracy.top1, span, top1_span)
 

@@ -91,7 +91,7 @@ class Task:
         return is_finished(self.is_made_by, dataset, self.folder)
 
     def is_made_by(self, settings: Mapping[str, Any]) -> bool:
-        """Tell whether a recipe, as results keep it, makes what a study shows of this one."""
+        """Tell whether a recipe, as JSON has it, makes what a study shows of this one."""
         return self.recipe.is_that_of(settings, variants=False)
 
     @property

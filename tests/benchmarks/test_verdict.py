@@ -1,6 +1,5 @@
 import csv
 import json
-import re
 
 import pytest
 
@@ -197,9 +196,7 @@ def test_more_images_a_call_are_judged_by_the_image(tmp_path, bench_result):
     bench = load_bench(path)
     rows = bench_rows(bench)
     assert rows[1].speedup.value == pytest.approx(2)
-    drawing = next(plot.svg for plot in bench_view(bench, "a").plots if "latency" in plot.title)
-    first, second = re.findall(r"at ([\d.e+]+) µs an image", drawing)
-    assert float(second) == pytest.approx(float(first) / 2, rel=0.01)
+    assert not bench_view(bench, "a").plots, "two costs of different kinds"
     verdict = decide(rows)
     assert verdict.chosen is rows[0], "who waits for one image waits longer with the other"
     assert "faster an image" in verdict.others[0].text

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgecifar.train import models
 from edgecifar.train.data import Split
-from edgecifar.train.pipeline import evaluation_batches, training_batches
+from edgecifar.train.pipeline import evaluation_batches, images_at_once, training_batches
 from edgecifar.train.settings import Augmentation, Training
 
 
@@ -31,3 +32,9 @@ def test_evaluated_batches_fit_into_memory(size, count):
     images = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (600, size, size, 3))
     batches = evaluation_batches(Split(images, np.zeros(600, np.int64)), 10)
     assert len(next(iter(batches.take(1)))[0]) == count
+
+
+def test_a_network_that_enlarges_images_takes_fewer_at_once():
+    build = models.find("efficientnet_lite0").build
+    assert images_at_once(build((32, 32), 10, backbone_size=96)) == 500
+    assert images_at_once(build((32, 32), 10, backbone_size=224)) == 91

@@ -48,6 +48,17 @@ class Architecture:
         """The settings that suit the network where it starts from random weights."""
         return override(Training(), self.training)
 
+    def built_for(self, image_size: tuple[int, int], classes: int) -> "keras.Model":
+        """Build it; raise EdgecifarError if such images, (height, width), are too small for it."""
+        try:
+            return self.build(image_size, classes)
+        except ValueError as error:
+            height, width = image_size
+            raise EdgecifarError(
+                f"{self.name} can't take images of {width}x{height} pixels: give a larger "
+                "--image-size, or another architecture"
+            ) from error
+
     def deployed(self, model: "keras.Model") -> "keras.Model":
         """Return what a trained network is saved as: itself, if there is no `deploy`."""
         return self.deploy(model) if self.deploy else model
