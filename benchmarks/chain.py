@@ -126,11 +126,13 @@ class Chain:
         The recipe's teachers teach it if it has no `teacher` of its own.
         """
         done, seed = is_finished(out), self.recipe.seed
-        absent = done and not teacher and self._may_do_without_teachers(out)
+        absent = done and not teacher and not self._teachers_are_there
         known = self._absent(out) if absent else teacher or self._teachers
         if not done:
             announce(f"{out.name}: {what}" + (", going on" if out.exists() else ""))
         try:
+            if absent:
+                self._require_taught_by_such(out)
             return work(force=False, teacher=known, seed=seed)
         except RunFinishedError as there:
             return there.run
@@ -174,10 +176,14 @@ class Chain:
     def _teachers_are_there(self) -> bool:
         return all(is_finished(school._trained) for school in self._schools)
 
-    def _may_do_without_teachers(self, out: Path) -> bool:
-        """Tell whether they are missing, and the finished run at `out` is known to be of such."""
-        known = open_run(out).info.get(recipes.TAUGHT_BY)
-        return not self._teachers_are_there and self.recipe.is_taught_by(known)
+    def _require_taught_by_such(self, out: Path) -> None:
+        """Raise RunDiffersError if the teachers of a finished run had other recipes."""
+        known = open_run(out).info.get(recipes.TAUGHT_BY) or ()
+        if len(known) == len(self.recipe.teachers) and not self.recipe.is_taught_by(known):
+            raise RunDiffersError(
+                f"{out} was taught by networks that its teachers' recipes no longer make: give "
+                "--force to make it anew, or another --out"
+            )
 
     def _absent(self, out: Path) -> "Teacher":
         """Return the teachers of the finished run at `out` without their folders.

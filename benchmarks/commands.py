@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 _REMADE = "Make anew what was made by another recipe, and all that came from it."
+_FEW = 10_000  # training images: fewer want smaller batches and more epochs
 
 
 @click.command()
@@ -214,5 +215,5 @@ def demo(*, out: Path | None, force: bool, **source) -> None:
     from edgecifar.train.data import load
 
     dataset = load(**source)
-    recipe = recipes.read("demo-digits" if dataset.name == "digits" else "demo")
+    recipe = recipes.read("demo-few" if len(dataset.train) < _FEW else "demo")
     _carry_out(recipe, dataset, out or Path("runs/demo"), force=force)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.wrappers import by_name
+from edgecifar.runtime.description import DIVISORS
 from edgecifar.train.adopt.adoption import STAGE as ADOPTED
 from edgecifar.train.run import Run
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 _LEAST_IMAGES = 100  # on fewer the best divisor is chance
-_RANGE = (0.25, 4.0)  # where all answers are right the best divisor would be 0
 # All that a dense layer holds in the unit of its output, the ranges of its quantizers with it.
 _SCALED = (
     "kernel", "bias", "kernel_min", "kernel_max", "pre_activation_min", "pre_activation_max",
@@ -53,7 +53,7 @@ def best_divisor(probabilities: np.ndarray, labels: np.ndarray) -> float:
     def unlikelihood(logarithm: float) -> float:
         return -log_softmax(logits / np.exp(logarithm), axis=1)[rows, labels].mean()
 
-    found = minimize_scalar(unlikelihood, bounds=np.log(_RANGE), method="bounded")
+    found = minimize_scalar(unlikelihood, bounds=np.log(DIVISORS), method="bounded")
     return round(float(np.exp(found.x)), 3)
 
 

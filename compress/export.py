@@ -15,15 +15,17 @@ from edgecifar.compress.confidence import divide_logits, divisor
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
 from edgecifar.compress.formats import FORMATS, Format
 from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
-from edgecifar.compress.latency import Timed, call_of, faster, race
+from edgecifar.compress.latency import Timed, call_of, doubtful, faster, race
 from edgecifar.compress.masks import zeros_of
 from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
 from edgecifar.compress.sensitivity import Track
 from edgecifar.runtime import golden, modelfile
 from edgecifar.runtime.classifier import Classifier
+from edgecifar.runtime.description import divided
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.interpreters import open_model
+from edgecifar.train.adopt.adoption import STAGE as ADOPTED
 from edgecifar.train.evaluate import predict
 from edgecifar.train.files import read_json, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
@@ -67,7 +69,7 @@ class Exported:
         if not self.timed or self.format in ("float32", "onnx"):
             return text
         plain = "float32 ONNX" if self.path.suffix == ".onnx" else "float32"
-        return f"{text}; {faster(self.timed.ratio, plain)}"
+        return f"{text}; {faster(self.timed.ratio, plain)}{doubtful(self.timed.doubts)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -148,7 +150,7 @@ def _calibrate(run: Run, model: "keras.Model", report: Report) -> float:
     number = divisor(run)
     if number == 1 or not divide_logits(model, number):
         return 1.0
-    report(f"logits divided by {number:g}: so confidence fits accuracy on validation images")
+    report(divided(number))
     return number
 
 
@@ -230,7 +232,8 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
             "encoding": form.encoding,
         },
         "dataset": info["dataset"],
-        "recipe": info["recipe"],
+        # How a model from elsewhere was trained isn't known: its run has what later steps inherit.
+        "recipe": None if info["stage"] == ADOPTED else info["recipe"],
         "seed": info["seed"],
         "parameters": info["parameters"],
         "macs": info["macs"],

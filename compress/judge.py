@@ -102,6 +102,7 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
         change,
         len(right[0]),
         why_float=why_float,
+        doubts=timed[1].doubts,
         **whole,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecifar.compress.bare import open_bare
 from edgecifar.compress.tflite import to_tflite
+from edgecifar.runtime import environment
 from edgecifar.runtime.rounds import too_wide
 from edgecifar.runtime.statistics import Estimate, Latency, latency, ratio
 from edgecifar.runtime.timing import TimingPlan, time_interleaved
@@ -24,6 +25,7 @@ class Timed:
 
     latency: Latency
     ratio: Estimate
+    doubts: tuple[str, ...] = ()  # why they can't be trusted
 
 
 def race(
@@ -37,8 +39,15 @@ def race(
     """
     plan = plan or TimingPlan()
     calls = [_call(model) for model in models]
+    before = environment.usage()
     rounds = time_interleaved(calls, plan, enough=lambda samples: not too_wide(samples, plan, 0))
-    return [Timed(latency(each), ratio(each, rounds[0])) for each in rounds]
+    doubts = tuple(environment.crowding(before.others(environment.usage())))
+    return [Timed(latency(each), ratio(each, rounds[0]), doubts) for each in rounds]
+
+
+def doubtful(doubts: Sequence[str]) -> str:
+    """Say why times can't be trusted, after what they say; nothing if they can."""
+    return f"; these times are doubtful: {', '.join(doubts)}" if doubts else ""
 
 
 def told(times: Estimate) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from edgecifar.compress.latency import faster, told
+from edgecifar.compress.latency import doubtful, faster, told
 from edgecifar.runtime.statistics import Estimate, describe_change
 
 
@@ -45,6 +45,7 @@ class Verdict:
     original: str | None = None  # the run that earlier steps began with, unless `before` is that
     original_change: Estimate | None = None  # in points, of `after` against `original`
     why_float: str | None = None
+    doubts: tuple[str, ...] = ()  # why the latencies can't be trusted
 
     @property
     def precision(self) -> str:
@@ -69,9 +70,11 @@ class Verdict:
             accuracy += f", since {self.original} in all {whole}"
         if self.step == "sparsify":
             gain = "no speed-up is to be expected: kernels multiply zeros like other weights"
-            return f"{size}, {accuracy}; {gain} (measured {told(self.latency_ratio)}){self._why()}"
+            measured = f"(measured {told(self.latency_ratio)})"
+            return f"{size}, {accuracy}; {gain} {measured}{self._why()}{doubtful(self.doubts)}"
         text = f"{self._speed()}, {size}, {accuracy}"
-        return f"{text}; {self._fine_tuning()}" if self.beside else text + self._why()
+        text += f"; {self._fine_tuning()}" if self.beside else self._why()
+        return text + doubtful(self.doubts)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return (what, then a value of each side) as a table shows them."""

@@ -72,9 +72,11 @@ def _format(machine: dict[str, Any], working: list[str]) -> list[str]:
     if "litert" not in working and not arm and "tflite-runtime" in working:
         return ["Take float32 files: tflite-runtime's int8 is slower than its float on x86."]
     present = sorted(_INT8_FEATURES & set(machine["features"]))
-    if present:
-        return [f"Take int8 files: this CPU has {present[0]} for them."]
     measure = "`edgecifar bench` tells int8 and float32 apart."
+    if present:
+        small = f" With AMX small networks may be slower in int8: {measure}"
+        amx = small if "amx int8" in present else ""
+        return [f"Take int8 files: this CPU has {present[0]} for them.{amx}"]
     if machine["platform"] != "linux":
         return [f"Whether int8 files are faster isn't told by this system: {measure}"]
     if arm:

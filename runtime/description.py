@@ -11,6 +11,7 @@ from edgecifar.runtime.splits import SPLITS
 from edgecifar.runtime.statistics import Estimate, describe_change
 from edgecifar.runtime.tables import human_bytes, printable
 
+DIVISORS = (0.25, 4.0)  # of logits: where all answers are right the best would be 0
 # What accuracy is of. The original is what a pruned float model was made of; a model fine-tuned for
 # int8 computes, in floats, what its file is to.
 _WHOSE = {
@@ -144,9 +145,15 @@ def _parity(parity: dict[str, Any]) -> dict[str, str]:
 
 
 def _confidence(divisor: float | None) -> str | None:
-    if divisor in (None, 1):
-        return None
-    return f"logits divided by {divisor:g}: it fits accuracy on validation images"
+    return None if divisor in (None, 1) else divided(divisor)
+
+
+def divided(divisor: float) -> str:
+    """Say what the logits were divided by, and what confidence is worth then."""
+    lowest, highest = DIVISORS
+    if 1.01 * lowest < divisor < 0.99 * highest:
+        return f"logits divided by {divisor:g}: confidence fits accuracy on validation images"
+    return f"logits divided by {divisor:g}, the most that is tried: confidence doesn't fit accuracy"
 
 
 def _number(section: Any, key: str) -> float | None:

@@ -22,7 +22,19 @@ def print_run(run: Run) -> None:
     for split, figures in run.metrics.items():
         table.add_row(split, describe_accuracy(figures))
     table.add_row("folder", str(run.path))
-    plain_console().print(table)
+    console = plain_console()
+    console.print(table)
+    if _is_chance(run.metrics["validation"]):
+        console.print(
+            "That is not surely better than naming the commonest class: train for more epochs, or "
+            "in smaller batches. Batch normalisation settles after some hundreds of them."
+        )
+
+
+def _is_chance(figures: dict) -> bool:
+    """Tell whether a top-1 may be that of always giving the same answer."""
+    commonest = max(row["support"] for row in figures["per_class"]) / figures["n"]
+    return figures["low"] <= 100 * commonest
 
 
 def describe_accuracy(figures: dict) -> str:

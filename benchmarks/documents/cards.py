@@ -170,7 +170,7 @@ def _data(model: Shipped) -> str:
     )
     if "test images" in model.info.get("remark", ""):  # which says itself what they were read for
         return f"{told}."
-    return f"{told}; the test images were read for these figures alone."
+    return f"{told}; the test images decided only that it ships."
 
 
 def _training(model: Shipped) -> str:

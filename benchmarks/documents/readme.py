@@ -139,7 +139,7 @@ def paired(result: Mapping[str, Any], models: Iterable[Shipped]) -> str:
             "against",
             "points of top-1 (95 % interval)",
             "McNemar",
-            "latency, times",
+            "latency, multiple of its",
             "bytes",
         ),
     ]

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from edgecifar.benchmarks import commands
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.chain import Chain, Made, require_feasible
 from edgecifar.benchmarks.pipeline import is_finished, run_recipe
@@ -389,3 +390,12 @@ def test_a_recipe_without_settings_trains_as_suits_its_network(tmp_path):
     recipe.write_text('title = "a"\narchitecture = "baseline"\n[train]\nepochs = 3\n')
     found = recipes.read(str(recipe)).train
     assert (found.optimizer, found.learning_rate, found.epochs) == ("adam", 1e-3, 3)
+
+
+def test_a_demo_of_few_images_takes_small_batches(monkeypatch, digits):
+    taken = []
+    monkeypatch.setattr(commands, "_carry_out", lambda recipe, *_, **__: taken.append(recipe))
+    assert CliRunner().invoke(main, ["demo", "--data", "digits"]).exit_code == 0
+    monkeypatch.setattr(commands, "_FEW", len(digits.train))
+    assert CliRunner().invoke(main, ["demo", "--data", "digits"]).exit_code == 0
+    assert [recipe.train.batch_size for recipe in taken] == [32, 256]

@@ -72,6 +72,9 @@ def test_teachers_are_trained_first_in_folders_of_their_own(digits, folder):
             Chain(dataclasses.replace(recipe, **change), digits, out).trained()
     with pytest.raises(EdgecifarError, match="begun with stage train, not distil"):
         Chain(recipe, digits, folder / "runs" / "untaught").trained()
+    (folder / "base.toml").write_text(TEACHER.replace("0.05", "0.04"))
+    with pytest.raises(EdgecifarError, match="that its teachers' recipes no longer make"):
+        Chain(recipe, digits, out).trained()
     assert not (folder / "runs" / "small-quick").exists()
 
 

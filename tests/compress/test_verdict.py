@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from edgecifar.compress import latency
 from edgecifar.compress.commands.summary import print_verdict
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.judge import judge, verdict_of
@@ -12,6 +13,7 @@ from edgecifar.compress.verdict import Side, Verdict
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate
+from edgecifar.runtime.timing import TimingPlan
 from edgecifar.train.run import Run
 
 
@@ -150,3 +152,12 @@ def test_quantize_ends_in_the_table(digits_run, digits_qat_run, tmp_path):
     again = CliRunner().invoke(main, [*line, "--out", str(run.path)])
     assert again.exit_code == 1
     assert "is finished" in again.stderr
+
+
+def test_times_beside_other_work_are_called_doubtful(monkeypatch):
+    doubts = ("other programs kept the processor 51 % busy",)
+    for verdict in (_verdict(), _verdict("sparsify"), _int8_verdict((0.9, 0.5, 1.3))):
+        text = replace(verdict, doubts=doubts).text
+        assert text == f"{verdict.text}; these times are doubtful: {doubts[0]}"
+    monkeypatch.setattr(latency.environment.Usage, "others", lambda *_: 0.51)
+    assert [each.doubts for each in latency.race([int, int], TimingPlan(rounds=2))] == [doubts] * 2

@@ -158,3 +158,10 @@ def test_images_too_small_for_the_network_leave_no_folder(tmp_path):
 def test_a_setting_of_the_head_is_named_as_one(tmp_path):
     how = ("--weights", "nano", "--set", "transfer.head.learning_rate=0.5")
     assert "of the head learning_rate is 0.5" in failed(run("train", "nano", *how))
+
+
+def test_chance_is_called_chance(tmp_path):
+    script = ("train", "resnet8", "--data", "digits", "--epochs", 1, "--out", tmp_path / "run")
+    slow = run(*script, "--set", "learning_rate=1e-9")
+    assert slow.exit_code == 0, slow.output
+    assert "surely better than naming the commonest class" in slow.output

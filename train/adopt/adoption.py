@@ -164,10 +164,12 @@ def _pixels_of(
     wanted: Preprocessing | None,
 ) -> tuple[Preprocessing, str]:
     """Return what `model` is to be given, and how that is known."""
-    if wanted:
-        return wanted, f"{pixels}, as given"
     raw = scales.NAMED["0..255"]
-    if ahead.names and scales.takes_raw(ahead.after(raw)):
+    rescaled = bool(ahead.names) and scales.takes_raw(ahead.after(raw))
+    if wanted:
+        though = f", though its own {_listed(ahead.names)} takes 0..255" if rescaled else ""
+        return wanted, f"{pixels}, as given{though if wanted != raw else ''}"
+    if rescaled:
         return raw, f"0..255, which {_listed(ahead.names)} rescales"
     name, seen = scales.measure(
         lambda inputs: _predict(model, inputs), sample.images, sample.labels

@@ -14,6 +14,7 @@ from edgecifar.compress.commands.export import export
 from edgecifar.compress.commands.prune import prune
 from edgecifar.compress.commands.quantize import quantize
 from edgecifar.compress.commands.sensitivity import sensitivity
+from edgecifar.runtime import modelfile
 from edgecifar.runtime.verification import verify
 from edgecifar.train.run import Run
 
@@ -169,6 +170,8 @@ def test_a_model_takes_every_other_command(given, tmp_path, monkeypatch):
     done(export, file.path, *file.told, "--int8", "--onnx", "--out", tmp_path)
     record = json.loads((tmp_path / "exports.json").read_text())["files"]
     assert "QLinearConv" in record["small-int8.onnx"]["verdict"]
+    described = modelfile.read(tmp_path / "small-int8.tflite").metadata
+    assert described["recipe"] is None, "nobody told how it was trained"
     sparse = tmp_path / "sparse"
     half = ("--sparsity", 0.5, *SHORT)
     assert "no speed-up is to be expected" in done(

@@ -87,9 +87,11 @@ def test_figures_are_in_words(edgecifar, described):
         "-0.39 to +0.03, 5,000 validation images), worst class cow (-1.1 points)"
     )
     assert shown["probabilities"] == "differ from Keras's by 0.14 points on average, 7.3 at most"
-    assert shown["confidence"].startswith("logits divided by 0.702: it fits accuracy")
+    assert shown["confidence"].startswith("logits divided by 0.702: confidence fits accuracy")
     assert "{" not in told
     change = {"value": -1.5, "low": -2.0, "high": -1.0}
+    modelfile.append(path, {"divisor": 3.998}, None)
+    assert "the most that is tried: confidence doesn't fit" in edgecifar("info", path).stdout
     modelfile.append(path, {"parity": {"change": change}, "divisor": 1.0}, None)
     told = edgecifar("info", path).stdout
     assert "1.50 points lost (-2.00 to -1.00)" in told
