@@ -94,7 +94,7 @@ def test_a_card_tells_how_far_confidence_is_off(result, resnet8):
 
 
 def test_a_card_does_not_gainsay_its_remark(result, resnet8):
-    alone = "the test images were read for these figures alone"
+    alone = "the test images decided only that it ships"
     assert "second that they have measured" in resnet8.info["remark"]
     assert alone not in card(resnet8, result)
     for remark in ({}, {"remark": "It was cold."}):

@@ -145,7 +145,7 @@ def test_zero_padding_is_made_exact_where_its_grey_matters(raw_net, images, monk
 
 
 def test_a_scale_that_the_network_s_own_layers_contradict_is_told(raw_net, images, tmp_path):
-    path = tmp_path / "net.h5"
+    path = tmp_path / "net.keras"
     raw_net.save(path)
     run, _ = open_or_adopt(path, lambda: images, pixels="-1..1", beside=tmp_path / "runs")
     assert run.info["adopted"]["pixels"].endswith("though its own move and scale takes 0..255")
