@@ -207,7 +207,10 @@ def _training(model: Shipped) -> str:
 def _named(runs: Iterable[str]) -> str:
     """Return the names of teachers, of which several may be of one shape."""
     shapes = Counter(runs)
-    return " and ".join(f"{times} {name}" if times > 1 else name for name, times in shapes.items())
+    return " and ".join(
+        f"{times} networks of the shape {name}" if times > 1 else name
+        for name, times in shapes.items()
+    )
 
 
 def _stage(run: Mapping[str, Any]) -> str:

@@ -80,8 +80,8 @@ def _footnote(study: StudyData) -> str:
             for number, bench in enumerate(study.benches, start=1)
         ]
         parts.append(
-            "Latency: median of one image on one thread, the files of a run in turns; "
-            f"{'; '.join(runs)}."
+            "Latency: median of one image on one thread, the files of a run in turns"
+            f"{'; only those with one mark compare: ' if several else '; '}{'; '.join(runs)}."
         )
     for system in (system for system in study.members if _missed(system) and system.tried):
         parts.append(f"{system.label}, {system.outcome.partition(' by ')[0]}: {system.tried}")

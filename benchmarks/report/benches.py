@@ -1,7 +1,7 @@
 """What the page shows of a bench: its verdict or its front, numbers, tables and trade-offs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecifar.benchmarks.report import figures, tables, words
 from edgecifar.benchmarks.report.asked import Asked, asked
@@ -53,13 +53,16 @@ def bench_view(bench: Bench, key: str) -> BenchView:
     """Work out what the page shows of a bench; `key` makes the ids of its drawings unique."""
     rows = bench_rows(bench)
     found = front(bench)
-    verdict = found or decide(rows)
+    verdict, doubts = found or decide(rows), tuple(bench.raw.get("doubts") or ())
+    if doubts and not found and verdict.chosen.latency:
+        action = verdict.action[:1].lower() + verdict.action[1:]
+        verdict = replace(verdict, action=f"If its times were valid: {action}")
     device = device_name(bench)
     caption = f"{len(rows)} files, {_threads(bench)}, on {device}"
     plots = [_trade_off(rows, cost, key) for cost in _COSTS]
     return BenchView(
         device,
-        tuple(bench.raw.get("doubts") or ()),
+        doubts,
         verdict,
         front_tiles(found) if found else tiles(verdict),
         asked(bench),

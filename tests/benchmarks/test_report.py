@@ -162,6 +162,9 @@ def test_throttled_latencies_are_called_invalid(tmp_path, bench_result):
     assert "digit images" in shown.splitlines()[0], "what a reader must know comes first"
     records = csv.DictReader(results_csv([], [load_bench(path)]).splitlines())
     assert {record["doubts"] for record in records} == set(doubts)
+    one = {"models": bench_result["models"][:2], "valid": False, "doubts": doubts}
+    path.write_text(json.dumps(seal(bench_result | one)))
+    assert "**If its times were valid: ship" in results_markdown([], [load_bench(path)])
 
 
 def test_a_csv_says_where_and_how_each_row_was_measured(tmp_path, bench_result):
