@@ -186,7 +186,7 @@ def images_at_once(model: "keras.Model") -> int:
     from edgecifar.train.macs import calls
 
     sizes = (shape[1:3] for _, shapes in calls(model) for shape in shapes if len(shape) == 4)
-    return min(map(_fitting, sizes), default=_MOST_EVALUATED)
+    return min((_fitting(size) for size in sizes if None not in size), default=_MOST_EVALUATED)
 
 
 def _fitting(size: tuple[int, int]) -> int:
