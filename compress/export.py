@@ -232,8 +232,6 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
             "encoding": form.encoding,
         },
         "dataset": info["dataset"],
-        # How a model from elsewhere was trained isn't known: its run has what later steps inherit.
-        "recipe": None if info["stage"] == ADOPTED else info["recipe"],
         "seed": info["seed"],
         "parameters": info["parameters"],
         "macs": info["macs"],
@@ -247,7 +245,10 @@ def describe(run: Run, form: Format, parity: Parity, name: str) -> dict[str, Any
             if key not in ("keras", "file", "original", "original_change")
         },
         "versions": info["versions"],
-    } | ({"float_layers": list(form.float_layers)} if form.float_layers else {})
+        # How a model from elsewhere was trained isn't known: its run has what later steps inherit.
+        **({"recipe": info["recipe"]} if info["stage"] != ADOPTED else {}),
+        **({"float_layers": list(form.float_layers)} if form.float_layers else {}),
+    }
 
 
 def _accuracies(run: Run, parity: Parity) -> dict[str, dict[str, float]]:
