@@ -179,6 +179,7 @@ class Chain:
     def _require_taught_by_such(self, out: Path) -> None:
         """Raise RunDiffersError if the teachers of a finished run had other recipes."""
         known = open_run(out).info.get(recipes.TAUGHT_BY) or ()
+        # Another number of teachers is told with all else that differs.
         if len(known) == len(self.recipe.teachers) and not self.recipe.is_taught_by(known):
             raise RunDiffersError(
                 f"{out} was taught by networks that its teachers' recipes no longer make: give "

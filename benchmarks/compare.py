@@ -1,6 +1,6 @@
 """Compare two bench results, file by file: what got worse beyond chance, for a user's CI."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ from edgecifar.benchmarks.statistics import PairedDifference, paired_difference,
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate, paired_ratio
-
-_FIELDS = 5  # of `_apart`
 
 
 @dataclass(frozen=True)
@@ -198,8 +196,8 @@ def _keyed(*both: Sequence[Mapping[str, Any]]) -> list[dict[tuple[str, ...], Map
     for name in dict.fromkeys(row["name"] for rows in both for row in rows):
         alike = [[row for row in rows if row["name"] == name] for rows in both]
         keys = [[(name,)] * len(rows) for rows in alike]
-        for field in range(_FIELDS):
-            values = [[_apart(row)[field] for row in rows] for rows in alike]
+        for tell in _APART:
+            values = [[tell(row) for row in rows] for rows in alike]
             if _are_unique(keys) or all(len(set(each)) < 2 for each in values):
                 continue
             keys = [
@@ -217,15 +215,20 @@ def _are_unique(keys: Sequence[Sequence[tuple[str, ...]]]) -> bool:
     return all(len(set(each)) == len(each) for each in keys)
 
 
-def _apart(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what may tell a row from others of its name, first what each row knows of itself.
-
-    What didn't load has only the interpreter that was asked for, if one was.
-    """
+def _interpreter(row: Mapping[str, Any]) -> str:
+    """Return an interpreter's name; of what didn't load that which was asked for, if one was."""
     backend = row.get("backend") or row.get("backend_asked") or ""
-    calls = f"{row.get('threads', 1)} threads", f"batch {row.get('batch', 1)}"
-    file = str(row["file"])
-    return *calls, Path(file).suffix, file, backend.split(" ")[0].replace("_", "-")
+    return backend.split(" ")[0].replace("_", "-")
+
+
+# What may tell a row from others of its name, first what each row knows of itself.
+_APART: tuple[Callable[[Mapping[str, Any]], str], ...] = (
+    lambda row: f"{row.get('threads', 1)} threads",
+    lambda row: f"batch {row.get('batch', 1)}",
+    lambda row: Path(row["file"]).suffix,
+    lambda row: str(row["file"]),
+    _interpreter,
+)
 
 
 def _label(key: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecifar.benchmarks.chain import Chain, announce
-from edgecifar.benchmarks.recipe import TAUGHT_BY, Recipe
+from edgecifar.benchmarks.recipe import Recipe, teaching_of
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_json
@@ -98,8 +98,7 @@ def _measure(
         if "error" in row:
             raise EdgecifarError(f"{row['name']} can't be measured: {row['error']}")
     made = {run.name: run.digest for run in runs}
-    taught = {key: value for key, value in runs[0].info.items() if key == TAUGHT_BY}
-    told = recipe.as_json() | taught
+    told = recipe.as_json() | teaching_of(runs[0].info)
     data = result["data"] | {"dataset_fingerprint": dataset.fingerprint}
     return results.seal(result | {"data": data, "recipe": told, "runs": made})
 

@@ -185,6 +185,11 @@ class Recipe:
         return part(other.identity) == part(self.identity) and self.is_taught_by(taught_by)
 
 
+def teaching_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run or a recipe's JSON notes of its teachers' recipes: nothing if it is old."""
+    return {TAUGHT_BY: record[TAUGHT_BY]} if TAUGHT_BY in record else {}
+
+
 def _float_model(recipe: Recipe) -> Recipe:
     """Return a recipe with what settles its float model, by which it teaches, and no more."""
     return Recipe(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecifar.benchmarks.recipe import TAUGHT_BY
+from edgecifar.benchmarks.recipe import teaching_of
 from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.runtime import results
 from edgecifar.train.files import read_json
@@ -32,11 +32,9 @@ def read_entry(task: "Task") -> dict[str, Any]:
     """Return the figures of a finished task; EdgecifarError if a file of it is damaged."""
     trained = open_run(task.folder / task.recipe.architecture)
     bench = results.read(task.bench)
-    # Of its teachers' recipes what is known of then; older benches don't say.
-    taught = {key: value for key, value in bench["recipe"].items() if key == TAUGHT_BY}
     return {
         "seed": task.recipe.seed,
-        "recipe": task.recipe.as_json() | taught,
+        "recipe": task.recipe.as_json() | teaching_of(bench["recipe"]),
         "stages": _stages(task, trained, bench["runs"]),
         "history": _history(trained),
         "metrics": trained.metrics,
