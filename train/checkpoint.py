@@ -32,6 +32,11 @@ class Fit:
         seconds = sum(row["seconds"] for row in history)
         return cls(tuple(history), best_epoch, seconds, speeds[len(speeds) // 2])
 
+    @property
+    def best_accuracy(self) -> float:
+        """The share of the validation images that the best epoch's model was right on."""
+        return self.history[self.best_epoch - 1]["val_accuracy"]
+
 
 class Checkpoints:
     """The state of a fit in `folder/checkpoints`, and the best weights seen so far.

@@ -1,15 +1,13 @@
 """A head on frozen features: what a backbone makes of the images, computed once and kept."""
 
-import shutil
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.train.files import alone_in, remove_partial, write_whole
+from edgecifar.train.files import alone_in, remove_partial, write_rows, write_whole
 from edgecifar.train.models.backbone import Backbone
 from edgecifar.train.settings import Training
 
@@ -69,7 +67,7 @@ def fit_head(
         result = fit(feed, alone, settings, place, seed=seed)
         for layer in alone.layers[1:]:
             model.get_layer(layer.name).set_weights(layer.get_weights())
-        write_whole(folder / "history.csv", partial(shutil.copy, place / "history.csv"))
+        write_rows(folder / "history.csv", result.history)
     return HeadFit(result, feature_seconds)
 
 

@@ -19,6 +19,8 @@ def print_run(run: Run) -> None:
     )
     if "top1" in (head := info.get("head") or {}):
         table.add_row("its head alone", f"{head['top1']:.2f} % of the validation images")
+    if dropped := info.get("dropped"):
+        table.add_row("its last layers too", f"{dropped['top1']:.2f} %, which is less: dropped")
     for split, figures in run.metrics.items():
         table.add_row(split, describe_accuracy(figures))
     table.add_row("folder", str(run.path))

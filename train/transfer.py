@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, zoo
 from edgecifar.train.adopt.copying import SHIFT
+from edgecifar.train.files import write_rows
 from edgecifar.train.models.backbone import Backbone, enlargement, usual_size
 from edgecifar.train.run import Run, open_run, start_run
 from edgecifar.train.settings import Augmentation, Training
@@ -18,6 +19,7 @@ from edgecifar.train.trunk import Trunk, trunk_of
 if TYPE_CHECKING:
     import tf_keras as keras
 
+    from edgecifar.train.checkpoint import Fit
     from edgecifar.train.data import Dataset
 
 FINE_TUNING = Training(
@@ -132,8 +134,9 @@ def train(
 ) -> Run:
     """Train `architecture` from pretrained weights into the run folder `out`, or resume it there.
 
-    `settings` are those of the second phase. Each phase keeps its checkpoints (the first in the
-    subfolder `head`), so that a killed run goes on in either.
+    `settings` are those of the second phase, which is dropped where the head alone was right on
+    more of the validation images. Each phase keeps its checkpoints (the first in the subfolder
+    `head`), so that a killed run goes on in either.
     """
     from edgecifar.train.devices import start_strategy
     from edgecifar.train.features import fit_head
@@ -151,16 +154,12 @@ def train(
     how = {"stage": "train", "architecture": architecture, "seed": seed}
     origin = dataclasses.asdict(transfer) | {"weights": source}
     run = start_run(out, dataset, settings, force=force, transfer=origin, **how)
+    headed, fitted = model, None
     if transfer.weights != "none":
         head = transfer.head.settings(len(dataset.train))
         fitted = fit_head(known.backbone, model, dataset, head, run.path, seed=seed)
         result = fitted.fit
-        told = {
-            "epochs": len(result.history),
-            "train_seconds": round(result.seconds, 1),
-            "feature_seconds": round(fitted.feature_seconds, 1),
-            "top1": round(100 * max(row["val_accuracy"] for row in result.history), 2),
-        }
+        told = _told(result) | {"feature_seconds": round(fitted.feature_seconds, 1)}
         run.update(head=run.info.get("head") or told)  # that of a run that goes on is told
     computed_in = "float32"  # as heads are
     if second:
@@ -182,11 +181,24 @@ def train(
             tensorboard=tensorboard,
             devices=devices,
         )
+        if fitted and result.best_accuracy < fitted.fit.best_accuracy:
+            run.update(dropped=_told(result))
+            model, result, computed_in = headed, fitted.fit, "float32"
+            write_rows(run.path / "history.csv", result.history)
     thaw(model)  # a file remembers what was frozen, and later stages train everything
     finish(run, model, dataset, result, computed_in=computed_in)
     for features in (run.path / "head").glob("features-*.npy"):
         features.unlink()
     return run
+
+
+def _told(fit: "Fit") -> dict[str, Any]:
+    """Return what is noted of a phase; top1 is percent of the validation images."""
+    return {
+        "epochs": len(fit.history),
+        "train_seconds": round(fit.seconds, 1),
+        "top1": round(100 * fit.best_accuracy, 2),
+    }
 
 
 def source_run(weights: str | None) -> Run | None:

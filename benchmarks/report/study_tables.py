@@ -210,7 +210,7 @@ def _repetition(system: System, one: Repetition) -> tuple[Cell, ...]:
         Cell(words.percent(small.accuracy["top1"])) if small else _EMPTY,
         _calibration(one),
         Cell(str(stage.get("epochs", words.NOTHING)), f"epoch {place + 1} kept"),
-        Cell(words.duration(_seconds(one)), "\n".join(told)),
+        Cell(words.training_time(stage), "\n".join(told)),
         Cell(words.duration(tuned.get("train_seconds")), words.number(tuned["epochs"], "epoch"))
         if tuned
         else _EMPTY,
@@ -225,13 +225,6 @@ def _calibration(one: Repetition) -> Cell:
     exported = file.accuracy.get("ece") if file else None
     told = "" if exported is None else f"file {words.percent(100 * exported)}"
     return Cell(words.percent(100 * trained), told)
-
-
-def _seconds(one: Repetition) -> float | None:
-    """Return the time of both phases of transfer learning, of other trainings their only one's."""
-    stage = one.raw["stages"][0]
-    seconds, head = stage.get("train_seconds"), stage.get("head") or {}
-    return seconds and seconds + head.get("train_seconds", 0) + head.get("feature_seconds", 0)
 
 
 def _at(history: Mapping[str, Any], column: str, place: int, scale: float) -> float | None:

@@ -108,7 +108,7 @@ def _run(run: Run, row: Row) -> tuple[Cell, ...]:
             f"{words.count(info['macs'])} MACs" if info.get("macs") else "",
         ),
         Cell(_epochs(run), "" if kept is None else f"epoch {kept} kept"),
-        Cell(words.duration(info.get("train_seconds")), "\n".join(words.training(info))),
+        Cell(words.training_time(info), "\n".join(words.training(info))),
     )
 
 

@@ -157,6 +157,16 @@ def training(info: Mapping[str, Any]) -> list[str]:
     return told + ([f"on {machine}"] if machine else [])
 
 
+def training_time(info: Mapping[str, Any]) -> str:
+    """Give the time that a run was trained for: of transfer learning, that of both phases."""
+    seconds, head = info.get("train_seconds"), info.get("head") or {}
+    # The run tells of the head itself where that is all there was, or was better.
+    frozen = (info.get("transfer") or {}).get("unfreeze") == 0
+    other = info.get("dropped") or ({} if frozen else head)
+    both = (other.get("train_seconds", 0), head.get("feature_seconds", 0))
+    return duration(seconds and seconds + sum(both))
+
+
 def number(count: int, what: str) -> str:
     """Give a small number of things: 1 epoch, 2 epochs."""
     return f"{count} {what}{'' if count == 1 else 's'}"

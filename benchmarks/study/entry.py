@@ -20,7 +20,7 @@ _DIGITS = 6  # significant, of what is only drawn
 _TOLD = (
     "name", "stage", "architecture", "image_size", "parameters", "macs", "epochs", "best_epoch",
     "train_seconds", "images_per_second", "trained_on", "recipe", "created", "versions",
-    "transfer", "head",
+    "transfer", "head", "dropped",
 )  # fmt: skip
 _OF_ORIGINAL = {"float32": "float", "int8": "int8_post"}  # roles by format
 _OF_FINE_TUNED = {"int8": "int8"}

@@ -20,7 +20,8 @@ from edgecifar.train.data import Split
 from edgecifar.train.files import alone_in, require_idle
 from edgecifar.train.parsing import override
 from edgecifar.train.settings import Training
-from edgecifar.train.transfer import FINE_TUNING, Head, Transfer, freeze, train
+from edgecifar.train.summary import print_run
+from edgecifar.train.transfer import FINE_TUNING, HEAD_FROM_RUN, Head, Transfer, freeze, train
 
 NAME = "efficientnet_lite0"
 QUICK = override(
@@ -82,6 +83,23 @@ def test_only_the_last_layers_change(few, weights, tmp_path):
     assert "top_conv" in tuned
     assert "top_bn" not in tuned  # frozen batch normalisation
     assert all(layer.trainable for layer in model.layers)  # later stages train everything
+
+
+def test_a_second_phase_that_harms_is_dropped(few, tmp_path, capsys):
+    """A rate that ruins the network leaves the head alone, as its features were."""
+    ruinous = dataclasses.replace(QUICK, learning_rate=0.05)
+    run = train("resnet8", few, ruinous, Transfer("resnet8", head=HEAD_FROM_RUN), tmp_path / "run")
+    told, head = run.info["dropped"], run.info["head"]
+    assert told["epochs"] == 2
+    assert told["top1"] < head["top1"]
+    assert head["top1"] == pytest.approx(run.metrics["validation"]["top1"], abs=0.01)
+    assert run.info["epochs"] == head["epochs"]
+    np.testing.assert_array_equal(history(run.path), history(run.path / "head"))
+    assert all(layer.trainable for layer in run.load_model().layers)
+    print_run(run)
+    assert f"its last layers too │ {told['top1']:.2f} %, which is less: dropped" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_frozen_backbone_ends_after_the_head(few, weights, tmp_path):
