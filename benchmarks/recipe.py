@@ -16,7 +16,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
 from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
 from edgecifar.train.settings import Training, require_seed
-from edgecifar.train.transfer import Transfer
+from edgecifar.train.transfer import Transfer, usual
 
 TAUGHT_BY = "taught_by"
 _FOLDER = files("edgecifar.benchmarks") / "recipes"
@@ -229,7 +229,7 @@ def read(name: str) -> Recipe:
     """Read a recipe by its name, or from a TOML file of the user's own.
 
     A recipe with a `base`, a name or a file beside it, states what differs from that one; what it
-    leaves out of `train` is as suits its network, if that starts from random weights.
+    leaves out of `train` and `transfer` is as suits its network and its first weights.
     """
     return from_mapping(Recipe, _suited(_completed(_settings(name))))
 
@@ -292,13 +292,18 @@ def _variants(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _suited(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return `settings` with what suits the network where they leave that out of `train`."""
     own, architecture = settings.get("train", {}), settings.get("architecture")
-    if "transfer" in settings or not (isinstance(own, dict) and isinstance(architecture, str)):
-        return settings  # which are refused later on, but for those of transfer
+    origin = settings.get("transfer")
+    if not (isinstance(own, dict) and isinstance(architecture, str)):
+        return settings  # which are refused later on
     try:
-        usual = models.find(architecture).training
+        if isinstance(origin, dict):
+            train, how = map(asdict, usual(architecture, origin.get("weights", "imagenet")))
+            settings = {**settings, "transfer": _merged(how, origin)}
+        else:
+            train = models.find(architecture).training
     except EdgecifarError:  # likewise
         return settings
-    return {**settings, "train": _merged(usual, own)}
+    return {**settings, "train": _merged(train, own)}
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -181,9 +181,7 @@ def trainer(
     if "weights" not in asked:
         raise click.UsageError(f"to set {' and '.join(sorted(asked))} give --weights too")
     transfer.require_used(asked, own)
-    settings, how = transfer.usual(architecture)
-    if asked["weights"] == "none":  # from random weights, which those are too slow for
-        settings = models.find(architecture).settings
+    settings, how = transfer.usual(architecture, asked["weights"])
     return partial(transfer.train, transfer=override(how, asked)), override(settings, own)
 
 

@@ -234,11 +234,16 @@ def require_used(asked: Mapping[str, Any], training: Iterable[str]) -> None:
         raise EdgecifarError(f"{why}: leave out {' and '.join(idle)}")
 
 
-def usual(architecture: str) -> tuple[Training, Transfer]:
-    """Return the settings that suit `architecture`, those of the second phase first."""
-    if architecture in _imagenet_names():
-        return FINE_TUNING, Transfer()
-    return FROM_RUN, Transfer(head=HEAD_FROM_RUN)
+def usual(architecture: str, weights: str = Transfer.weights) -> tuple[Training, Transfer]:
+    """Return the settings that suit `architecture` and such `weights` as `Transfer` has.
+
+    Those of the second phase come first; with `none` it is the only one.
+    """
+    if architecture not in _imagenet_names():
+        return FROM_RUN, Transfer(head=HEAD_FROM_RUN)
+    if weights == "none":  # which the rates for trained weights are too slow for
+        return models.find(architecture).settings, Transfer()
+    return FINE_TUNING, Transfer()
 
 
 def _imagenet_names() -> list[str]:

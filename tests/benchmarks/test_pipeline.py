@@ -18,6 +18,8 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.labelled import read_labelled
 from edgecifar.train.data.pack import pack
 from edgecifar.train.run import open_run
+from edgecifar.train.settings import Training
+from edgecifar.train.transfer import FINE_TUNING, FROM_RUN, HEAD_FROM_RUN, Head
 
 CHAIN = """
 title = "a chain"
@@ -390,6 +392,27 @@ def test_a_recipe_without_settings_trains_as_suits_its_network(tmp_path):
     recipe.write_text('title = "a"\narchitecture = "baseline"\n[train]\nepochs = 3\n')
     found = recipes.read(str(recipe)).train
     assert (found.optimizer, found.learning_rate, found.epochs) == ("adam", 1e-3, 3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "origin", "train", "head"),
+    [
+        ("resnet50", "", FINE_TUNING, Head()),
+        ("resnet50", 'weights = "none"\n', Training(), Head()),
+        ("resnet8", 'weights = "resnet8"\n', FROM_RUN, HEAD_FROM_RUN),
+    ],
+)
+def test_a_recipe_from_trained_weights_fine_tunes_as_suits_them(
+    architecture, origin, train, head, tmp_path
+):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f'title = "a"\narchitecture = "{architecture}"\n[transfer]\nunfreeze = 7\n{origin}'
+        "[train]\nepochs = 3\n"
+    )
+    found = recipes.read(str(recipe))
+    assert found.train == replace(train, epochs=3)
+    assert (found.transfer.head, found.transfer.unfreeze) == (head, 7)
 
 
 def test_a_demo_of_few_images_takes_small_batches(monkeypatch, digits):
