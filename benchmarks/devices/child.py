@@ -1,10 +1,12 @@
 """The agent as a process of this machine, for devices that are made of it."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,19 @@ from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
 
+UNUSED_DAYS = 30  # after which what benches had copied, or began and never finished, goes
+
+
+def forget(place: Path, cache: Path) -> None:
+    """Delete `place`, where a bench was, and what none has used in `cache` for a month."""
+    shutil.rmtree(place, ignore_errors=True)
+    benches = (path for path in cache.glob("*") if path.is_dir() and path.name != "store")
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
+    for path in (*cache.glob("store/*"), *benches):
+        with contextlib.suppress(OSError):  # another process may have been quicker
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
 
 def lay_out(folder: Path, parcel: Parcel, settings: Settings) -> None:
     """Lay out what the agent reads: the request in `folder`, files in the store beside it."""
@@ -28,6 +43,7 @@ def lay_out(folder: Path, parcel: Parcel, settings: Settings) -> None:
             partial = store / f".{os.getpid()}-{name}"
             shutil.copyfile(path, partial)
             partial.rename(store / name)
+        os.utime(store / name)  # of its last use
     request = {**parcel.request, "settings": asdict(settings)}
     replace_file(folder / REQUEST, json.dumps(request).encode())
 

@@ -6,13 +6,12 @@ times say nothing about a device, so none are taken.
 
 import os
 import shlex
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgecifar.benchmarks.devices.child import lay_out, run_agent
+from edgecifar.benchmarks.devices.child import forget, lay_out, run_agent
 from edgecifar.benchmarks.devices.parcel import Parcel, unpack
 from edgecifar.benchmarks.devices.rootfs import ARM64, ARMHF, Architecture, prepare, python_of
 from edgecifar.runtime.agent import settings_from
@@ -106,7 +105,8 @@ class EmulatedDevice:
 
     def forget(self, parcel: Parcel) -> None:
         """Delete what the bench left in the cache; called once the result is stored."""
-        shutil.rmtree(self._folder(parcel), ignore_errors=True)
+        folder = self._folder(parcel)
+        forget(folder, folder.parent)
 
     def _folder(self, parcel: Parcel) -> Path:
         from edgecifar.train.data.cache import cache_root

@@ -1,10 +1,9 @@
 """One bench on several devices: those that fail say why, and the others go on."""
 
-import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from edgecifar.benchmarks.devices.local import LocalDevice
 from edgecifar.benchmarks.devices.parcel import Parcel, pack
 from edgecifar.benchmarks.devices.ssh import SshDevice
 from edgecifar.benchmarks.devices.without_amx import WithoutAmx
-from edgecifar.runtime import modelfile, results
+from edgecifar.runtime import environment, modelfile, results
 from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
-from edgecifar.runtime.stored import Outcome, store
+from edgecifar.runtime.stored import Outcome, journal_of, store
 
 KINDS = {
     LocalDevice.name: LocalDevice,
@@ -26,6 +25,7 @@ KINDS = {
     "emulated": EmulatedDevice,
 }
 Device = LocalDevice | WithoutAmx | SshDevice | EmulatedDevice
+HERE = (LocalDevice, WithoutAmx)  # devices that are this machine
 Progress = Callable[[str], object]
 
 
@@ -64,6 +64,8 @@ def bench_on(
     """
     devices = [device(spec) for spec in specs]
     outputs = _outputs(output, [one.name for one in devices])
+    if output:
+        journal_of(output)  # raises if there is no such folder
     if outputs and all(path and path.exists() for path in outputs):
         refuse_existing(outputs[0], force=force)
     finished = {path for path in outputs if path and path.exists() and not force}
@@ -72,7 +74,11 @@ def bench_on(
         if finished or any(one.remote for one in devices):
             on_progress("reading models and images")
             parcel = pack(files, data, settings, Path(folder))
-        known = {path: _earlier(path, parcel, settings) for path in finished}
+        known = {
+            path: _earlier(one, path, parcel, settings)
+            for one, path in zip(devices, outputs, strict=True)
+            if path in finished
+        }
         outcomes = []
         for one, path in zip(devices, outputs, strict=True):
             how = {"data": data, "settings": settings, "parcel": parcel}
@@ -84,30 +90,49 @@ def bench_on(
     return outcomes
 
 
-def _earlier(path: Path, parcel: Parcel, settings: Settings) -> dict[str, Any]:
-    """Read a stored result; EdgecifarError if it is of other files, images or settings."""
+def _earlier(one: Device, path: Path, parcel: Parcel, settings: Settings) -> dict[str, Any]:
+    """Read a stored result; EdgecifarError if it is of another device, or of another bench."""
     result = results.read(path)
     data, asked = result.get("data") or {}, parcel.request["data"] or {}
-    files = {row["sha256"] for row in result["models"] if "sha256" in row}
-    named = {Path(row["file"]).name for row in result["models"]}
     for what, same in (
-        ("files", files <= _digests(parcel) and named == {p.name for p in parcel.originals}),
-        ("images", all(data.get(key) == asked.get(key) for key in ("fingerprint", "n"))),
-        ("settings", result["settings"] == settings.as_json()),
+        ("another device", _is_of(one, result)),
+        ("other files", _files_of(result) == _files_in(parcel)),  # the first one sets the ratios
+        ("other images", all(data.get(key) == asked.get(key) for key in ("fingerprint", "n"))),
+        ("other settings", result["settings"] == settings.as_json()),
     ):
         if not same:
             raise EdgecifarError(
-                f"{path} is of other {what}: give --json another name, or replace it with --force"
+                f"{path} is of {what}: give --json another name, or replace it with --force"
             )
     return result
 
 
-def _digests(parcel: Parcel) -> set[str]:
-    found = set()
-    for path in parcel.originals:
-        with contextlib.suppress(EdgecifarError):  # a damaged file has only an error in a result
-            found.add(modelfile.read(path).sha256)
-    return found
+def _is_of(one: Device, result: Mapping[str, Any]) -> bool:
+    """Tell whether a result is of this device; of this very processor, where it is this machine."""
+    if result.get("device", LocalDevice.name) != one.name:
+        return False
+    if not isinstance(one, HERE):
+        return True
+    here = {"board": environment.board(), "cpu": environment.cpu_model()}
+    here["features"] = one.features()
+    return all(result["environment"].get(key) == value for key, value in here.items())
+
+
+def _files_of(result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    rows = result["models"]
+    return list(dict.fromkeys((Path(row["file"]).name, row.get("sha256")) for row in rows))
+
+
+def _files_in(parcel: Parcel) -> list[tuple[str, str | None]]:
+    return list(dict.fromkeys((path.name, _digest(path)) for path in parcel.originals))
+
+
+def _digest(path: Path) -> str | None:
+    """Return what a result holds of the file: nothing of a damaged one."""
+    try:
+        return modelfile.read(path).sha256
+    except EdgecifarError:
+        return None
 
 
 def _measure(
@@ -132,6 +157,8 @@ def _measure(
             result = _measure_remote(one, parcel, output, told)
     except EdgecifarError as error:
         return Outcome(one.name, error=str(error))
+    except OSError as error:  # as of a full disk
+        return Outcome(one.name, error=f"{error.filename or output}: {error.strerror}: mend that")
     return Outcome(one.name, result, output=output)
 
 

@@ -134,7 +134,7 @@ def _images(models: Sequence[Path], data: Path, settings: Settings, folder: Path
     if not sizes:
         raise EdgecifarError("no model can be read here: check the files with `edgecifar info`")
     stored = []
-    for size in sizes:
+    for size in sorted(sizes, reverse=True):  # the smallest tells of the images, as `bench` has it
         labelled = _first(read_labelled(data, image_size=size), settings.images)
         name = f"images-{labelled.fingerprint[:_HASH_LETTERS]}-{len(labelled.labels)}"
         name += f"-{size[0]}x{size[1]}.npz"

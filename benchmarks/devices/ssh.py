@@ -2,8 +2,8 @@
 
 All that is copied lies below ~/.cache/edgecifar/device on the device: files named by content
 (`store`), the runtime's own modules by version, and a folder a bench, which goes when its
-result is stored here; the others go when no bench has used them for a month. A lost connection is
-made again, and the agent goes on with the next round.
+result is stored here; the others, and benches that nobody took up again, go after a month without
+use. A lost connection is made again, and the agent goes on with the next round.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgecifar.benchmarks.devices.child import UNUSED_DAYS
 from edgecifar.benchmarks.devices.parcel import Parcel, parse_message, runtime_wheel, unpack
 from edgecifar.benchmarks.devices.transport import Connection, Target, UnreachableError, parse
 from edgecifar.runtime.errors import EdgecifarError
@@ -31,7 +32,7 @@ print(int(all(map(there, sys.argv[1:]))))
 """
 _ALWAYS = ("numpy", "PIL")
 _INTERPRETERS = {".tflite": "ai_edge_litert|tflite_runtime|tensorflow", ".onnx": "onnxruntime"}
-_UNUSED_DAYS = 30  # after which a file that benches had copied goes
+_WHOLE = "whole"  # a file in an environment whose installation came to its end
 # A 32-bit Python on a 64-bit kernel takes that for its own system, and pip looks for LiteRT, which
 # has no 32-bit wheel; linux32 makes the kernel call itself armv8l.
 _LINUX32 = (
@@ -81,14 +82,14 @@ class SshDevice:
                     connection.reconnect()
 
     def forget(self, parcel: Parcel) -> None:
-        """Delete what the bench left there, and copies that none has used for a month.
+        """Delete what the bench left there, and what none has used for a month.
 
         Called once the result is stored here.
         """
         with Connection(self._target) as connection:
             connection.run(
                 f"cd {_CACHE} || exit 0; rm -rf {_bench_name(parcel, self._target)}; "
-                f"find store/* edgecifar_runtime-* -prune -mtime +{_UNUSED_DAYS} "
+                f"find store/* edgecifar_runtime-* bench-* -prune -mtime +{UNUSED_DAYS} "
                 "-exec rm -rf {} + 2>/dev/null || :"
             )
 
@@ -97,6 +98,12 @@ def _bench_name(parcel: Parcel, target: Target) -> str:
     """Return the folder of a bench on the device: what one Python measured is not another's."""
     digest = hashlib.sha256(f"{parcel.key} {target.python or ''}".encode()).hexdigest()
     return f"bench-{digest[:24]}"
+
+
+def _environment_name(target: Target) -> str:
+    """Return the folder of the environment that is made with a Python: one for each."""
+    named = target.python and hashlib.sha256(target.python.encode()).hexdigest()[:12]
+    return f"venv-{named}" if named else "venv"
 
 
 def _partial(there: str) -> str:
@@ -179,25 +186,32 @@ class _Job:
         with tempfile.TemporaryDirectory() as folder:
             wheel = runtime_wheel(Path(folder))
             self._modules = f"{self._folder}/{wheel.stem}"
-            environment = f"{self._folder}/venv"
-            base = self._connection.target.python or "python3"
+            base = (self._connection.target.python or "python3").removeprefix("~/")
             if "/" in base and not base.startswith("/"):
                 base = f"{self._home}/{base}"
-            found = [name for name in (base, f"{environment}/bin/python") if self._has(name)]
-            if base not in found:
+            if not self._has(base):
                 raise EdgecifarError(
                     f"there is no {base}: install Python 3.10 or newer there, or name one as "
                     "ssh://host?python=PATH"
                 )
+            environment = f"{self._folder}/{_environment_name(self._connection.target)}"
+            whole = self._is_whole(environment)
+            found = (base, f"{environment}/bin/python") if whole else (base,)
             ready = [name for name in found if self._suits(name)]
             self._python = ready[0] if ready else base
             self._unpack(wheel)
             if not ready:
-                self._make_environment(environment, wheel)
+                self._make_environment(environment, wheel, anew=not whole)
 
     def _has(self, python: str) -> bool:
         test = f"if command -v {shlex.quote(python)} >/dev/null; then echo yes; fi"
         return self._connection.run(test).strip() == "yes"
+
+    def _is_whole(self, environment: str) -> bool:
+        """Tell whether an environment was made to its end, and its Python is still there."""
+        quoted = shlex.quote(environment)
+        test = f"[ -f {quoted}/{_WHOLE} ] && {quoted}/bin/python -m pip --version >/dev/null 2>&1"
+        return self._connection.run(f"if {test}; then echo yes; fi").strip() == "yes"
 
     def _suits(self, python: str) -> bool:
         kinds = {Path(name).suffix for name in self._parcel.files} & _INTERPRETERS.keys()
@@ -218,17 +232,23 @@ class _Job:
             f"if [ -d {there} ]; then rm -rf {partial}; else mv {partial} {there}; fi"
         )
 
-    def _make_environment(self, environment: str, wheel: Path) -> None:
+    def _make_environment(self, environment: str, wheel: Path, *, anew: bool) -> None:
         self._tell("installing the runtime, once")
         archive = shlex.quote(f"{self._folder}/{wheel.name}")
-        quoted = shlex.quote(environment)
+        quoted, python = shlex.quote(environment), shlex.quote(self._python)
         onnx = any(name.endswith(".onnx") for name in self._parcel.files)
         self._put(wheel, f"{self._folder}/{wheel.name}")
-        linux32 = _LINUX32.format(python=shlex.quote(self._python))
-        pip = f"{linux32} {quoted}/bin/python -m pip install --quiet"
+        pip = f"{_LINUX32.format(python=python)} {quoted}/bin/python -m pip install --quiet"
+        if anew:
+            if not self._run_python(f"if {python} -c 'import ensurepip'; then echo yes; fi"):
+                raise EdgecifarError(
+                    "its Python can make no environment: install what that takes there "
+                    "(`sudo apt install python3-venv`)"
+                )
+            self._run_python(f"rm -rf {quoted} && {python} -m venv {quoted} 1>&2")
         self._run_python(
-            f"{shlex.quote(self._python)} -m venv {quoted} 1>&2 && "
-            f"{pip} {archive}{'[onnx]' if onnx else ''} 1>&2"
+            f"rm -f {quoted}/{_WHOLE} && {pip} {archive}{'[onnx]' if onnx else ''} 1>&2 && "
+            f"touch {quoted}/{_WHOLE}"
         )
         self._python = f"{environment}/bin/python"
 
@@ -251,7 +271,12 @@ class _Job:
         modules = shlex.quote(self._modules)
         try:
             self._run_python(f"PYTHONPATH={modules} exec {command}", on_line=on_line)
-        except UnreachableError:
+        except UnreachableError as error:
+            if not ends and self._connection.stands():
+                raise EdgecifarError(
+                    "its system ended the measuring, most likely for want of memory: close other "
+                    "programs there, or bench fewer or smaller files at once"
+                ) from error
             if not ends:
                 raise
         except EdgecifarError:

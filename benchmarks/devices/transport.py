@@ -80,7 +80,7 @@ def parse(spec: str) -> Target:
         raise EdgecifarError(f"{spec} is no address: give ssh://[user@]host[:port]")
     # urlsplit's own host name is in lower case, and a Host of ssh's configuration need not be.
     host = parts.netloc.rpartition("@")[2]
-    host = re.sub(r":\d+$", "", host).strip("[]")
+    host = re.sub(r":\d+$", "", host).strip("[]").replace("%25", "%")  # of an interface
     return Target(spec, host, parts.username, port, (query.get("python") or [None])[0])
 
 
@@ -106,6 +106,10 @@ class Connection:
         """Leave the shared connection, which may be dead; the next command makes a new one."""
         self._close()
         self._number += 1
+
+    def stands(self) -> bool:
+        """Tell whether the shared connection is there: what failed then wasn't the network."""
+        return self._control("check") == 0
 
     def run(
         self,
@@ -165,10 +169,13 @@ class Connection:
         return [*command, *(["-p", str(self.target.port)] if self.target.port else [])]
 
     def _close(self) -> None:
-        subprocess.run(
-            [*self._ssh(), "-O", "exit", "--", self.target.where],
+        self._control("exit")
+
+    def _control(self, order: str) -> int:
+        return subprocess.run(
+            [*self._ssh(), "-O", order, "--", self.target.where],
             capture_output=True, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        ).returncode  # fmt: skip
 
     def _error(self, status: int, said: str) -> EdgecifarError:
         lines = [line.strip() for line in said.splitlines() if line.strip()]

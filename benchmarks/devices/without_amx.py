@@ -10,13 +10,12 @@ the kernels of a processor that has none.
 import ctypes
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgecifar.benchmarks.devices.child import lay_out, run_agent
+from edgecifar.benchmarks.devices.child import forget, lay_out, run_agent
 from edgecifar.benchmarks.devices.parcel import Parcel, unpack
 from edgecifar.runtime import agent, environment
 from edgecifar.runtime.agent import settings_from
@@ -69,7 +68,8 @@ class WithoutAmx:
 
     def forget(self, parcel: Parcel) -> None:
         """Delete what the bench left in the cache; called once the result is stored."""
-        shutil.rmtree(self._place(parcel), ignore_errors=True)
+        place = self._place(parcel)
+        forget(place, place.parent)
 
     def _place(self, parcel: Parcel) -> Path:
         from edgecifar.train.data.cache import cache_root

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.benchmarks.devices.fleet import bench_on, device
-from edgecifar.benchmarks.devices.local import LocalDevice
-from edgecifar.benchmarks.devices.without_amx import WithoutAmx
+from edgecifar.benchmarks.devices.fleet import HERE, bench_on, device
 from edgecifar.compress.latency import Timed
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime import environment, modelfile
@@ -23,7 +21,6 @@ from edgecifar.runtime.timing import TimingPlan
 if TYPE_CHECKING:
     import tf_keras as keras
 
-HERE = (LocalDevice, WithoutAmx)  # devices that are this machine
 _CREATED = "1980-01-01T00:00:00+00:00"  # equal models, equal files: a device keeps the reference
 
 

@@ -1,11 +1,13 @@
 """The agent as a process of this machine; a shell script stands for it."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from edgecifar.benchmarks.devices.child import run_agent
+from edgecifar.benchmarks.devices.child import forget, run_agent
 from edgecifar.runtime import results
 from edgecifar.runtime.agent import RESULT
 from edgecifar.runtime.errors import EdgecifarError
@@ -30,6 +32,20 @@ def test_an_agent_may_say_more_than_a_pipe_holds(tmp_path):
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.stdout == "round 1\nbench\n", done.stderr
+
+
+def test_what_no_bench_uses_goes(tmp_path):
+    month = time.time() - 31 * 24 * 3600
+    bench, begun, store = (tmp_path / name for name in ("bench", "begun", "store"))
+    for folder in (bench, begun, store):
+        folder.mkdir()
+    old, used, lock = store / "old", store / "used", tmp_path / "lock"
+    for path in (old, used, lock):
+        path.touch()
+    for path in (begun, store, old, lock):
+        os.utime(path, (month, month))
+    forget(bench, tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["lock", "store", "used"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from edgecifar.benchmarks.devices import parcel
 from edgecifar.benchmarks.devices.parcel import pack, runtime_wheel, unpack
 from edgecifar.runtime import results
 from edgecifar.runtime.agent import settings_from
@@ -31,18 +32,29 @@ def test_a_parcel_is_named_by_its_content(tiny_models, tiny_data, tmp_path):
     assert first.request["data"]["fingerprint"] == labelled.fingerprint
 
 
+def test_the_smallest_images_tell_of_all(tiny_models, tiny_data, tmp_path, monkeypatch):
+    """As in a bench of this machine, in whatever order the files come."""
+    sizes = dict(zip(tiny_models, ((8, 8), (12, 10)), strict=True))
+    monkeypatch.setattr(parcel, "_image_size", sizes.get)
+    fingerprint = read_labelled(tiny_data, image_size=(8, 8)).fingerprint
+    for models in (tiny_models, tiny_models[::-1]):
+        found = pack(models, tiny_data, Settings(), tmp_path).request["data"]
+        assert found["fingerprint"] == fingerprint
+        assert len(found["stored"]) == 2
+
+
 def test_a_missing_file(tmp_path, tiny_models):
     with pytest.raises(EdgecifarError, match="no such model"):
         pack([tmp_path / "none.onnx"], None, Settings(), tmp_path)
 
 
 def test_a_result_gets_the_names_of_this_machine(tiny_models, tmp_path):
-    parcel = pack(tiny_models, None, Settings(), tmp_path)
+    packed = pack(tiny_models, None, Settings(), tmp_path)
     rows = [
         {"file": "/there/0/first.onnx", "name": "first"},
         {"file": "/there/1/second.onnx", "name": "second", "error": "/there/1/second.onnx: bad"},
     ]
-    found = unpack(parcel, {"models": rows}, "ssh://x")
+    found = unpack(packed, {"models": rows}, "ssh://x")
     assert [row["file"] for row in found["models"]] == [str(path) for path in tiny_models]
     assert found["models"][1]["error"] == f"{tiny_models[1]}: bad"
     assert found["device"] == "ssh://x"

@@ -143,6 +143,67 @@ def test_pip_is_told_of_a_32_bit_python(sshd, tiny_models, size, kernel, persona
     assert asked.strip().endswith(".whl[onnx]")
 
 
+@pytest.fixture
+def bare(sshd):
+    """Two Pythons without what a bench needs, whose pip notes what it was to install."""
+    tools, log = sshd.folder / "tools", sshd.folder / "pip"
+    tools.mkdir()
+    for name in ("python3", "another"):
+        (tools / name).write_text(_PYTHON.format(bytes=8, log=log, python=sys.executable))
+        (tools / name).chmod(0o755)
+    path = f"PATH={tools}:/bin:/usr/bin XDG_CACHE_HOME={sshd.folder / 'cache'}"
+    sshd.start(ForceCommand=f'/usr/bin/env {path} sh -c "$SSH_ORIGINAL_COMMAND"')
+    return tools, log
+
+
+def test_each_python_gets_an_environment_of_its_own(sshd, bare, tiny_models):
+    """Else one would be measured under the other's name."""
+    for spec in ("ssh://device", f"ssh://device?python={bare[0] / 'another'}"):
+        assert _bench(tiny_models[:1], None, None, spec).errors == []
+    assert len(list(sshd.cache.glob("venv*/whole"))) == 2
+
+
+def _interrupt(environment):
+    (environment / "whole").unlink()
+
+
+def _lose_its_python(environment):
+    (environment / "bin/python").unlink()
+    (environment / "bin/python").symlink_to(environment / "gone")
+
+
+@pytest.mark.parametrize("happens", [_interrupt, _lose_its_python])
+def test_a_broken_environment_is_made_again(sshd, bare, tiny_models, happens):
+    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    happens(sshd.cache / "venv")
+    (sshd.cache / "venv/rubble").touch()
+    bare[1].unlink()
+    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    assert bare[1].exists(), "pip was asked again"
+    assert not (sshd.cache / "venv/rubble").exists()
+    assert (sshd.cache / "venv/whole").exists()
+
+
+def test_a_python_that_can_make_no_environment(bare, tiny_models):
+    python = bare[0] / "python3"
+    python.write_text(python.read_text().replace(" in\n", " in\n*ensurepip*) exit 1 ;;\n", 1))
+    error = _bench(tiny_models[:1], None, None, "ssh://device").error
+    assert "apt install python3-venv" in error
+
+
+def test_an_agent_that_the_system_kills_is_told(sshd, tiny_models, tmp_path):
+    """And not started again and again: the connection stands."""
+    starts, python = tmp_path / "starts", tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in\n*runtime.agent*) echo x >>{starts}; kill -9 $$ ;;\n'
+        f'*) exec {sys.executable} "$@" ;;\nesac\n'
+    )
+    python.chmod(0o755)
+    error = _bench(tiny_models, None, None, f"ssh://device?python={python}").error
+    assert "its system ended the measuring, most likely for want of memory" in error
+    assert starts.read_text() == "x\n"
+
+
 def test_too_old_python(sshd, tiny_models, tmp_path):
     old = tmp_path / "python"
     older = "import sys\nsys.version_info = (3, 7, 0)\nexec(sys.argv.pop(1))"
@@ -182,14 +243,15 @@ def test_what_no_bench_uses_goes(sshd, tiny_models):
     (copy,) = (sshd.cache / "store").glob("*.onnx")
     month = time.time() - 31 * 24 * 3600
     left, modules = sshd.cache / "store" / "left.tflite", sshd.cache / "edgecifar_runtime-0"
+    begun = sshd.cache / "bench-0"
     left.touch()
     modules.mkdir()
-    for path in (copy, left, modules):
+    begun.mkdir()
+    for path in (copy, left, modules, begun):
         os.utime(path, (month, month))
     _bench(tiny_models[:1], None, None)
     assert copy.exists()
-    assert not left.exists()
-    assert not modules.exists()
+    assert not any(path.exists() for path in (left, modules, begun))
 
 
 def test_one_bench_at_a_time_is_timed_on_a_device(sshd, tiny_models):
@@ -387,3 +449,4 @@ def test_addresses():
     found = parse("ssh://Pi@Kitchen:2222?python=/opt/p")
     assert (found.user, found.host, found.port, found.python) == ("Pi", "Kitchen", 2222, "/opt/p")
     assert found.where == "Pi@Kitchen"
+    assert parse("ssh://[fe80::1%25eth0]").host == "fe80::1%eth0"
