@@ -8,6 +8,7 @@ Targets stand in a TOML file beside the result, `NAME.toml` for `NAME.json`:
     points = -0.1      # of top-1, paired by image; top1, agreement, faster, bytes, zipped likewise
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -21,7 +22,7 @@ from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.report import words
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes
-from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml
+from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml, require
 
 COLUMNS = ("top-1 %", "points of it", "same answers", "faster", "bytes", "zipped")  # of figures
 
@@ -33,7 +34,7 @@ class Target:
     `top1` is the least percentage of right answers, `points` of it are the least that may be won
     (or, below zero, the most that may be lost), `agreement` the least percentage of images with
     the same answer, `faster` the least quotient of median latencies, `bytes` and `zipped` the most
-    that the payload may be of the other's, as it is and compressed.
+    that the payload may be of the other's, as it is and compressed. Doubtful times reach no speed.
     """
 
     file: str
@@ -44,6 +45,11 @@ class Target:
     faster: float | None = None
     bytes: float | None = None
     zipped: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in _TITLES:
+            asked = getattr(self, name)
+            require(asked is None or math.isfinite(asked), name, asked, "a finite number")
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def _judge(result: Mapping[str, Any], target: Target) -> Judged:
         at_most = name in ("bytes", "zipped")
         met = reached <= asked + _ROUNDING if at_most else reached >= asked - _ROUNDING
         figures.append(replace(figure, asked=_as_stated(name, asked)))
-        missed += [] if met else [_TITLES[name]]
+        missed += [] if met else [_TITLES[name] + _doubt(result, name)]
     return Judged(target, tuple(figures), tuple(missed))
 
 
@@ -157,7 +163,8 @@ def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Fig
     if all(row.get("ratio") for row in (pair.ours, pair.peer)):
         latency = pair.latency
         faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
-        yield "faster", Figure(f"{faster:.2f}x", f"{slowest:.2f} to {fastest:.2f}"), faster
+        figure = Figure(f"{faster:.2f}x", f"{slowest:.2f} to {fastest:.2f}")
+        yield "faster", figure, faster if result.get("valid", True) else -np.inf
     else:  # an emulated board gives no times
         yield "faster", _UNKNOWN, -np.inf
     for name, key in (("bytes", "payload_bytes"), ("zipped", "zipped_bytes")):
@@ -166,6 +173,11 @@ def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Fig
             yield name, Figure(_FORMS[name](share)), share
         else:  # of a bench that didn't compress yet
             yield name, _UNKNOWN, np.inf
+
+
+def _doubt(result: Mapping[str, Any], name: str) -> str:
+    """Say why what is asked of speed is missed, whatever was measured, by doubtful times."""
+    return " (by doubtful times)" if name == "faster" and not result.get("valid", True) else ""
 
 
 def _named(result: Mapping[str, Any], name: str) -> Row:

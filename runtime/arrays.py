@@ -7,7 +7,6 @@ adds `split`, `name` and `dataset_fingerprint`), and Keras's `x_train`, `y_train
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from edgecifar.runtime.folders import DAMAGED, PART_NAMES, WHOLE, require_usable
 _KERAS_PARTS = {"x_train": "train", "x_val": "validation", "x_valid": "validation"}
 _KERAS_PARTS["x_test"] = "test"
 _RGB = 3
-_DAMAGED = (*DAMAGED, ValueError, AttributeError, TypeError, struct.error)  # NumPy raises more
+_DAMAGED = (*DAMAGED, ValueError, AttributeError, TypeError)  # NumPy raises more
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def read_npz(path: Path) -> ArrayFile:
 def _pairs(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, tuple[str, str]]:
     if "images" in arrays:
         split = _text(arrays, "split")
-        pairs = {PART_NAMES.get(split or "", WHOLE): ("images", "labels")}
+        pairs = {PART_NAMES.get((split or "").lower(), WHOLE): ("images", "labels")}
     else:
         pairs = {part: (key, f"y{key[1:]}") for key, part in _KERAS_PARTS.items() if key in arrays}
     wanted = [key for pair in pairs.values() for key in pair]
@@ -115,6 +114,8 @@ def _classes(
     highest = max(int(labels.max()) for _, labels in parts.values())
     names = tuple(map(_name, arrays["classes"].ravel())) if "classes" in arrays else None
     count = len(names) if names else highest + 1
+    if lowest == 1 and not names:
+        raise EdgecifarError(f"{path}: labels go from 1 to {highest}: count classes from 0")
     if lowest < 0 or highest >= count:
         raise EdgecifarError(
             f"{path}: labels go from {lowest} to {highest}: use 0 to {count - 1}"

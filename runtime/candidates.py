@@ -171,7 +171,8 @@ def measure_accuracy(
         EdgecifarError: the model doesn't have the classes of the data, or answers with NaN.
 
     """
-    classifier = row.classifier
+    # One of its own: what it opens, one interpreter a core, goes again before the next file's.
+    classifier = Classifier(row.model, backend=choose_backend(row.model.kind, row.backend).name)
     labelled = images[classifier.image_shape[:2]]
     positions = class_positions(row.model, classifier.classes, labelled.classes)
     total, found, said = len(labelled.labels), [], []

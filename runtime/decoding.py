@@ -75,14 +75,20 @@ def decode(
 
 
 def scaled(
-    images: np.ndarray, labels: np.ndarray, image_size: tuple[int, int] | None = None
+    images: np.ndarray,
+    labels: np.ndarray,
+    image_size: tuple[int, int] | None = None,
+    *,
+    allocate: Allocate = allocate_in_memory,
 ) -> Decoded:
     """Return images that are in memory already, each scaled to (height, width) if given."""
     identity = digest_all(images)
     if image_size is None or images.shape[1:3] == tuple(image_size):
         return Decoded(images, labels, identity)
-    smaller = np.stack([resize(image, *image_size) for image in images])
-    return Decoded(smaller, labels, identity, image_size)
+    resized = allocate((len(images), *image_size, 3))
+    for index, image in enumerate(images):
+        resized[index] = resize(image, *image_size)
+    return Decoded(resized, labels, identity, image_size)
 
 
 class _Batch:

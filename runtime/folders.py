@@ -8,6 +8,7 @@ wrapping folders. Images in folders below a class folder belong to that class.
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -17,22 +18,34 @@ from pathlib import Path
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.images import ImageError, is_image_name, unreadable, walk
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without
+    LZMAError = zlib.error
+
 WHOLE = "all"
 """Name of the only part of a data set that isn't divided into train and test."""
 
 PART_NAMES = {
     "train": "train",
     "training": "train",
+    "train_set": "train",
+    "training_set": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "validation_set": "validation",
     "test": "test",
     "testing": "test",
+    "test_set": "test",
 }
 """Folder and zip names, in lower case, and the part of a data set that each stands for."""
 
 # What Python raises for members that are cut, encrypted, packed in ways it doesn't know, or huge.
-DAMAGED = (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (
+    *(OSError, EOFError, RuntimeError, MemoryError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, LZMAError),
+)
 _MAX_FILE_BYTES = 512 << 20
 # Folders that operating systems and network disks put beside one's own.
 _NOT_OURS = frozenset(
@@ -119,8 +132,8 @@ def scan(path: Path) -> dict[str, tuple[Entry, ...]]:
 
     Returns the entries of each part: "train", "validation" and "test" as far as they are there,
     or WHOLE alone. No image is opened. Raises EdgecifarError if there are no images, if one lies
-    outside of a class folder, if a class folder has none, and for a zip that is damaged, encrypted
-    or has unsafe paths.
+    outside of a class folder, if a class folder has none, if it can't be told which folders are the
+    classes, and for a zip that is damaged, encrypted or has unsafe paths.
     """
     if not path.exists():
         raise EdgecifarError(f"{path} does not exist: check the path")
@@ -129,6 +142,11 @@ def scan(path: Path) -> dict[str, tuple[Entry, ...]]:
     archives = _part_archives(path)
     if not archives:
         return _arrange(_walk(path), path)
+    if beside := next((file for file in _walk(path).files if len(file.parts) > 1), None):
+        raise EdgecifarError(
+            f"{path} holds {next(iter(archives.values())).name}, and images in "
+            f"{beside.parts[0]}: move one of them away"
+        )
     return {part: _single_part(archive) for part, archive in archives.items()}
 
 
@@ -259,6 +277,8 @@ def _arrange(found: _Tree, source: Path) -> dict[str, tuple[Entry, ...]]:
     if not tree.files:
         raise EdgecifarError(f"no images in {source}: {_hint(source)}")
     parts = _part_folders(tree.files)
+    if not parts:
+        _require_classes_on_top(tree.files, source)
     arranged: dict[str, list[Entry]] = {}
     for file in tree.files:
         part, below = _within(file.parts, parts)
@@ -303,6 +323,26 @@ def _part_folders(files: list[_File]) -> dict[str, str]:
     filled = {part for top, part in named.items() if top not in flat}
     several = len(filled) > 1 or {"train", "test"} <= set(named.values())
     return named if only_parts or several else {}
+
+
+def _require_classes_on_top(files: list[_File], source: Path) -> None:
+    """Raise EdgecifarError where all top folders hold folders of the same names, and no images.
+
+    Those are the classes, most likely, and the folders above them parts of the set.
+    """
+    below: dict[str, set[str]] = {}
+    for file in files:
+        if len(file.parts) < 3:
+            return
+        below.setdefault(file.parts[0], set()).add(file.parts[1])
+    first, *others = below.values()
+    if len(first) > 1 and others and all(names == first for names in others):
+        tops, names = (" and ".join(sorted(found)[:2]) for found in (below, first))
+        raise EdgecifarError(
+            f"{tops} of {source} hold the same folders ({names}): if those are the classes, call "
+            "the folders above them train and test; if not, move all images of a class into one "
+            "folder"
+        )
 
 
 def _hint(source: Path) -> str:

@@ -57,7 +57,8 @@ _BYTES = 8
 _MORE_BYTES = {"WEBP": 16, "TIFF": 12, "progressive": 12}
 _PIECE_PIXELS = 1 << 18  # converted at a time
 _ORIENTATION_TAG = 0x0112
-_WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
+_GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # of more than 8 bits
+_LEAST_OF_16_BITS = 1 << 12  # up to here values may be a camera's 10 or 12 bits
 _SEE_THROUGH_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 # By orientation as in EXIF 2.3: the upright pixels as a camera stored them, a view.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -105,12 +106,12 @@ class ImageError(EdgecifarError):
 def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None) -> np.ndarray:
     """Decode one image file to uint8 RGB of shape [height, width, 3], values 0..255.
 
-    Grey, palette, 1-bit, 16-bit (high byte), float (0..1, or 0..255 clipped), CMYK and YCbCr
-    images are converted; transparency is composited over white; the EXIF orientation is applied;
-    of an animation the first frame is taken. `name` stands for the image in messages.
+    Grey, palette, 1-bit, 16-bit (high byte), float (0..1 or 0..255), CMYK and YCbCr images are
+    converted; transparency is composited over white; the EXIF orientation is applied; of an
+    animation the first frame is taken. `name` stands for the image in messages.
 
-    Raises ImageError for a missing, damaged or foreign file and for more pixels than MAX_PIXELS
-    allows.
+    Raises ImageError for a missing, damaged or foreign file, for more pixels than MAX_PIXELS
+    allows, and for grey values of another scale, such as a camera's 12 bits in 16.
     """
     if name is None:
         name = str(source) if isinstance(source, (str, Path)) else "the image"
@@ -125,7 +126,7 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
         with _load(stream, name) as image:
             # Pillow itself turns TIFFs as it loads them; older ones leave the tag.
             turned = image.format == "TIFF"
-            return _pixels(image, 1 if turned else _orientation(image))
+            return _pixels(image, 1 if turned else _orientation(image), name)
     except _DECODE_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(f"{name} is truncated or damaged ({reason})", "replace it") from None
@@ -297,7 +298,7 @@ def _too_large(name: str, most: int = MAX_PIXELS) -> ImageError:
     return ImageError(f"{name} has more than {limit}", "scale it down first")
 
 
-def _pixels(image: PillowImage.Image, orientation: int) -> np.ndarray:
+def _pixels(image: PillowImage.Image, orientation: int, name: str) -> np.ndarray:
     """Return the pixels of a loaded image as RGB, the way up that `orientation` tells.
 
     A large one is converted piece by piece: as a whole it would be held three times and more.
@@ -305,12 +306,28 @@ def _pixels(image: PillowImage.Image, orientation: int) -> np.ndarray:
     width, height = image.size
     pixels = np.empty((width, height, 3) if orientation > 4 else (height, width, 3), np.uint8)
     as_stored = _TURNS[orientation](pixels)
-    brightest = None
-    if image.mode == "F":
-        brightest = max(_floats(piece).max(initial=0.0) for _, piece in _pieces(image))
+    scale = _grey_scale(image, name) if image.mode in _GREY_MODES else None
     for where, piece in _pieces(image):
-        as_stored[where] = _rgb(piece, brightest)
+        as_stored[where] = _rgb(piece, scale)
     return pixels
+
+
+def _grey_scale(image: PillowImage.Image, name: str) -> float:
+    """Return what the values of an image in one of `_GREY_MODES` are to be multiplied by.
+
+    Raises ImageError if they are neither of fractions nor of 8 or 16 bits: nothing says what white
+    is then, and taken for 16 bits they would be nearly black.
+    """
+    brightest = max(float(_values(piece).max(initial=0.0)) for _, piece in _pieces(image))
+    if brightest <= 1.0 and image.mode == "F":
+        return 255.0
+    if brightest <= 255.0 and image.mode in ("F", "I"):
+        return 1.0
+    if image.mode != "F" and (brightest == 0.0 or _LEAST_OF_16_BITS <= brightest < 1 << 16):
+        return 1 / 256  # the high byte, which is what RGB files keep too
+    raise ImageError(
+        f"{name} has grey values up to {brightest:g}", "scale them to 8 bits, 0 to 255, first"
+    )
 
 
 def _pieces(
@@ -329,21 +346,19 @@ def _pieces(
             yield (slice(top, bottom), slice(left, right)), image.crop((left, top, right, bottom))
 
 
-def _rgb(image: PillowImage.Image, brightest: float | None) -> np.ndarray:
-    """Return uint8 [H, W, 3], or [H, W, 1] if it is grey; `brightest` is told of floats."""
-    if image.mode in _WIDE_MODES:
-        # Pillow scales wide grey formats to 0..65535; the high byte is what RGB files lose too.
-        return np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)[..., None]
-    if brightest is not None:
-        scale = 255.0 if brightest <= 1.0 else 1.0
-        return np.clip(np.rint(_floats(image) * scale), 0, 255).astype(np.uint8)[..., None]
+def _rgb(image: PillowImage.Image, scale: float | None) -> np.ndarray:
+    """Return uint8 [H, W, 3], or [H, W, 1] of `_GREY_MODES`, whose values are scaled."""
+    if scale is not None:
+        scaled = _values(image) * scale
+        scaled = np.floor(scaled) if scale < 1 else np.rint(scaled)
+        return np.clip(scaled, 0, 255).astype(np.uint8)[..., None]
     if image.mode in _SEE_THROUGH_MODES or "transparency" in image.info:
         return _composited(image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _floats(image: PillowImage.Image) -> np.ndarray:
-    return np.nan_to_num(np.asarray(image), nan=0.0)
+def _values(image: PillowImage.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0)
 
 
 def _composited(image: PillowImage.Image) -> np.ndarray:

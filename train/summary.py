@@ -1,5 +1,8 @@
 """What a run came to, as a table for the terminal."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from edgecifar.train.console import plain_console
 from edgecifar.train.run import Run
 
@@ -14,9 +17,8 @@ def print_run(run: Run) -> None:
     table.add_row("parameters", f"{info['parameters']:,}")
     table.add_row("MACs", f"{info['macs']:,}")
     table.add_row("best epoch", f"{info['best_epoch']} of {info['epochs']}")
-    table.add_row(
-        "training", f"{info['train_seconds']:.0f} s, {info['images_per_second']:.0f} images/s"
-    )
+    speed = f", {info['images_per_second']:.0f} images/s" if info["images_per_second"] else ""
+    table.add_row("training", f"{training_seconds(info):.0f} s{speed}")
     if "top1" in (head := info.get("head") or {}):
         table.add_row("its head alone", f"{head['top1']:.2f} % of the validation images")
     if dropped := info.get("dropped"):
@@ -26,15 +28,25 @@ def print_run(run: Run) -> None:
     table.add_row("folder", str(run.path))
     console = plain_console()
     console.print(table)
-    if _is_chance(run.metrics["validation"]):
+    if is_chance(run.metrics["validation"]):
         console.print(
             "That is not surely better than naming the commonest class: train for more epochs, or "
             "in smaller batches. Batch normalisation settles after some hundreds of them."
         )
 
 
-def _is_chance(figures: dict) -> bool:
-    """Tell whether a top-1 may be that of always giving the same answer."""
+def training_seconds(info: Mapping[str, Any]) -> float | None:
+    """Return the time that a run was trained for: of transfer learning, that of both phases."""
+    seconds, head = info.get("train_seconds"), info.get("head") or {}
+    # The run tells of the head itself where that is all there was, or was better.
+    frozen = (info.get("transfer") or {}).get("unfreeze") == 0
+    other = info.get("dropped") or ({} if frozen else head)
+    both = (other.get("train_seconds", 0), head.get("feature_seconds", 0))
+    return seconds and seconds + sum(both)
+
+
+def is_chance(figures: dict) -> bool:
+    """Tell whether a split's top-1 may be that of always giving the same answer."""
     commonest = max(row["support"] for row in figures["per_class"]) / figures["n"]
     return figures["low"] <= 100 * commonest
 

@@ -186,7 +186,9 @@ def train(
             model, result, computed_in = headed, fitted.fit, "float32"
             write_rows(run.path / "history.csv", result.history)
     thaw(model)  # a file remembers what was frozen, and later stages train everything
-    finish(run, model, dataset, result, computed_in=computed_in)
+    of_features = fitted and result is fitted.fit  # whose speed is not that of images
+    speed = {"images_per_second": None} if of_features else {}
+    finish(run, model, dataset, result, computed_in=computed_in, **speed)
     for features in (run.path / "head").glob("features-*.npy"):
         features.unlink()
     return run

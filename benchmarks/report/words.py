@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgecifar.runtime.statistics import Estimate
+from edgecifar.train.summary import training_seconds
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -158,13 +159,8 @@ def training(info: Mapping[str, Any]) -> list[str]:
 
 
 def training_time(info: Mapping[str, Any]) -> str:
-    """Give the time that a run was trained for: of transfer learning, that of both phases."""
-    seconds, head = info.get("train_seconds"), info.get("head") or {}
-    # The run tells of the head itself where that is all there was, or was better.
-    frozen = (info.get("transfer") or {}).get("unfreeze") == 0
-    other = info.get("dropped") or ({} if frozen else head)
-    both = (other.get("train_seconds", 0), head.get("feature_seconds", 0))
-    return duration(seconds and seconds + sum(both))
+    """Give the time that a run was trained for."""
+    return duration(training_seconds(info))
 
 
 def number(count: int, what: str) -> str:

@@ -52,6 +52,18 @@ def test_a_target_is_met_or_missed(result, asked, verdict):
     assert sum(", asked " in cell for cell in cells) == len(asked)
 
 
+def test_doubtful_times_reach_no_speed(result):
+    cells = row_of(result | {"valid": False}, faster=1.0, points=-1.0)
+    assert cells[-1] == "**missed: speed (by doubtful times)**"
+    assert any("asked 1.00x" in cell for cell in cells)
+
+
+@pytest.mark.parametrize("asked", ["nan", "-inf"])
+def test_what_is_asked_is_a_number(asked):
+    with pytest.raises(EdgecifarError, match=r"faster is .*: it must be a finite number"):
+        Target(OURS, FLOAT, faster=float(asked))
+
+
 def test_speed_can_be_asked_of_files_without_accuracy(result):
     rows = [row | {"accuracy": None} for row in result["models"]]
     timed = result | {"models": rows, "data": None}

@@ -114,3 +114,12 @@ def test_any_damage_gives_arrays_or_one_line(tmp_path, seed):
         except EdgecifarError:
             refused += 1
     assert refused > 100  # or the damage was none
+
+
+def test_classes_are_counted_from_0(tmp_path):
+    with pytest.raises(EdgecifarError, match="labels go from 1 to 2: count classes from 0"):
+        read_npz(written(tmp_path, images=IMAGES, labels=LABELS + 1))
+
+
+def test_a_split_s_name_may_be_written_large(tmp_path):
+    assert read_npz(written(tmp_path, images=IMAGES, labels=LABELS, split="Test")).packed

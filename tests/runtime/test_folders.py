@@ -20,9 +20,9 @@ def folder(root, names):
     return root
 
 
-def archive(path, names):
+def archive(path, names, packed=zipfile.ZIP_STORED):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as file:
+    with zipfile.ZipFile(path, "w", packed) as file:
         for name in names:
             file.writestr(name, name)
     return path
@@ -130,6 +130,30 @@ def test_a_class_folder_s_name_is_looked_at(make):
         class_names(scan(make(("cat/1.png", "dog /1.png"))), "x")
 
 
+@pytest.mark.parametrize("names", [("learn", "probe"), ("seg_train", "seg_test"), ("dev", "train")])
+def test_parts_of_unknown_names_are_no_classes(make, names):
+    """Else a network would learn to tell training images from test images."""
+    files = [f"{part}/{name}/1.png" for part in names for name in ("cat", "dog")]
+    with pytest.raises(EdgecifarError, match=r"hold the same folders \(cat and dog\): if"):
+        scan(make(files))
+    assert labels(scan(make([*files, f"{names[0]}/eel/1.png"])))  # folders that differ are groups
+
+
+def test_parts_as_competitions_call_them(make):
+    found = scan(make([name.replace("/", "_set/", 1) for name in PARTS]))
+    assert labels(found) == {part: ["cat", "dog"] for part in ("train", "test")}
+
+
+def test_an_archive_beside_class_folders_is_not_taken_for_them(tmp_path):
+    """They were unpacked from it and changed since, most likely."""
+    archive(tmp_path / "train.zip", ONE_SET)
+    (tmp_path / "figure.png").touch()
+    assert labels(scan(tmp_path)) == {"train": ["cat", "cat", "dog"]}
+    folder(tmp_path, ("cat/1.png", "dog/2.png", "eel/3.png"))
+    with pytest.raises(EdgecifarError, match=r"holds train\.zip, and images in cat: move one"):
+        scan(tmp_path)
+
+
 @pytest.mark.parametrize("inner", ["", "train/", "stuff/"])
 def test_folder_of_part_archives(tmp_path, inner):
     archive(tmp_path / "train.zip", [inner + name for name in ONE_SET])
@@ -163,6 +187,21 @@ def test_reader_names_an_altered_member(tmp_path):
         reader.open_zips(entries)
         with pytest.raises(ImageError, match=r"set\.zip: cat/2\.jpg is truncated or damaged"):
             reader.read(entries[1])
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_reader_names_a_member_that_can_t_be_unpacked(tmp_path, packed):
+    path = archive(tmp_path / "set.zip", ONE_SET, packed)
+    first = scan(path)["all"][0]
+    with zipfile.ZipFile(path) as file:
+        start = file.getinfo(first.member).header_offset + 30 + len(first.member)
+    damaged = bytearray(path.read_bytes())
+    damaged[start : start + 12] = b"\xff" * 12
+    path.write_bytes(damaged)
+    with EntryReader() as reader:
+        reader.open_zips([first])
+        with pytest.raises(ImageError, match=r"set\.zip: cat/1\.png is truncated or damaged"):
+            reader.read(first)
 
 
 def test_reader_names_a_file_that_has_gone(tmp_path):

@@ -86,6 +86,25 @@ def test_float_tiff(values, scale):
     assert np.array_equal(found[..., 1], np.rint(values * scale).astype(np.uint8))
 
 
+def test_whole_numbers_of_32_bits_that_8_hold_are_taken_as_they_are():
+    found = read_image(encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"))
+    assert np.array_equal(found[..., 0], GREY)
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(1023, np.uint16), (4095, np.uint16), (4095, np.float32)]
+)
+def test_grey_of_a_camera_s_own_bits_is_refused(largest, dtype):
+    """Taken for 16 bits it would be nearly black."""
+    values = (GREY / GREY.max() * largest).astype(dtype)
+    with pytest.raises(ImageError, match=rf"grey values up to {largest}: scale them to 8 bits"):
+        read_image(encoded(Image.fromarray(values), "TIFF"))
+
+
+def test_black_of_16_bits_is_black():
+    assert not read_image(encoded(Image.fromarray(np.zeros((4, 4), np.uint16)))).any()
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_shows_white(mode):
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0)).convert(mode)

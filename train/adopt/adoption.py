@@ -95,6 +95,7 @@ def adopt(
     a model that isn't a classifier of these data's images and classes.
     """
     from edgecifar.train.session import record
+    from edgecifar.train.summary import is_chance
 
     adopted = rewrite(model, dataset, pixels=pixels, wanted=wanted)
     for change in (f"pixels: {adopted.pixels}", *adopted.changes, compared(adopted.comparison)):
@@ -117,6 +118,11 @@ def adopt(
     }
     record(run, adopted.model, dataset, adopted=details)
     report(f"{path.name}: adopted as {out}")
+    if is_chance(run.metrics["validation"]):
+        report(
+            f"{path.name}: that is not surely better than naming the commonest class: check "
+            "--pixels, and that its classes are in the order that `edgecifar data info` shows"
+        )
     return run
 
 
@@ -257,6 +263,12 @@ def _same(wanted: Preprocessing, noted: dict[str, Any] | None) -> bool:
 def _other_classes(shape: tuple, dataset: "Dataset") -> str:
     if len(shape) != 1:
         return f"the model gives {shape}: it must end in one value for each class"
+    if shape == (1,) and len(dataset.classes) == 2:
+        return (
+            "the model tells two classes apart by one value: end it in Dense(2, "
+            "activation='softmax') instead, with the kernel [0, w] and the bias [0, b] of its last "
+            "layer, and it answers the same"
+        )
     return (
         f"the model tells {shape[0]} classes apart, {dataset.name} has {len(dataset.classes)}: "
         "give the data that it was trained for with --data"

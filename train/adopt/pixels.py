@@ -39,6 +39,11 @@ def parse(text: str) -> Preprocessing:
     mean, scale = (tuple(map(float, part.split(","))) for part in match.groups())
     if 0 in scale:
         raise EdgecifarError(f"--pixels {text} divides by 0: give the scale that divides a pixel")
+    if max(mean) <= 1 and max(scale) < 1:
+        levels = "/".join(",".join(f"{255 * n:g}" for n in part) for part in (mean, scale))
+        raise EdgecifarError(
+            f"--pixels {text} is of fractions: for pixels of 0 to 255 give {levels}"
+        )
     return Preprocessing(
         mean * 3 if len(mean) == 1 else mean, scale * 3 if len(scale) == 1 else scale
     )
@@ -67,5 +72,8 @@ def measure(
     shown = ", ".join(f"{name} {scores[name].value:.1f} %" for name in ranked)
     seen = f"top-1 of {len(labels)} validation images with each scale: {shown}"
     if scores[ranked[0]].low <= scores[ranked[1]].value:
-        raise EdgecifarError(f"the scale of its pixels can't be told ({seen}): give --pixels")
+        raise EdgecifarError(
+            f"the scale of its pixels can't be told ({seen}): give --pixels, and see that its "
+            "classes are in the order that `edgecifar data info` shows"
+        )
     return ranked[0], seen

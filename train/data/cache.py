@@ -30,7 +30,7 @@ CIFAR10_FINGERPRINT = "471552bee1d8842c090b960fad3f1275790dbb811905f3d1de0519b71
 """Fingerprint of CIFAR-10 at its own size, whatever archive or folder it comes from."""
 
 _CIFAR10_IMAGES = 60_000
-_FORMAT = 1
+_FORMAT = 2  # of 1: grey images of 10 and 12 bits were nearly black
 _IN_MEMORY_BYTES = 1 << 30
 _ROWS_AT_ONCE = 4096
 _STALE_SECONDS = 24 * 3600
@@ -76,11 +76,15 @@ def cached(
 def _explained(root: Path, error: OSError) -> EdgecifarError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         problem, mend = f"no space left for the decoded images in {root}", "free some there, or"
-    elif error.filename and root not in Path(error.filename).parents:
+    elif error.filename and not _lies_around(root, Path(error.filename)):
         return EdgecifarError(f"{error.filename} can't be read ({error.strerror}): check it")
     else:
         problem, mend = f"can't write to {root} ({error.strerror or error})", "allow it, or"
     return EdgecifarError(f"{problem}: {mend} set EDGECIFAR_CACHE to another folder")
+
+
+def _lies_around(root: Path, path: Path) -> bool:
+    return path == root or root in path.parents or path in root.parents
 
 
 def _open(root: Path, index: Path, source: Source) -> Dataset | None:
@@ -97,6 +101,7 @@ def _open(root: Path, index: Path, source: Source) -> Dataset | None:
         fingerprint=entry["fingerprint"],
         source=source.location,
         skipped=tuple(entry["skipped"]),
+        repeated=entry["repeated"],
         classes=stored[0],
         **stored[1],
     )
@@ -163,9 +168,17 @@ def _build(root: Path, index: Path, source: Source, data: Parts, work: Path) -> 
     name = "cifar10" if mark == CIFAR10_FINGERPRINT else data.name or source.name
     skipped = [problem for decoded in data.parts.values() for problem in decoded.skipped]
     entry = {"fingerprint": mark, "name": name, "skipped": skipped, "source": source.location}
+    entry["repeated"] = _repeated(divided)
     (work / "entry.json").write_text(json.dumps(entry))
     index.parent.mkdir(exist_ok=True)
     os.replace(work / "entry.json", index)
+
+
+def _repeated(divided: dict[str, tuple[np.ndarray, np.ndarray]]) -> int:
+    """Count the test images that are among those to train on or to choose by, pixel by pixel."""
+    digests = {split: [row.tobytes() for row in rows] for split, (_, rows) in divided.items()}
+    known = {*digests["train"], *digests["validation"]}
+    return sum(one in known for one in digests["test"])
 
 
 def _require_one_size(parts: dict[str, Decoded]) -> None:

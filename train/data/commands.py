@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.console import plain_console
 from edgecifar.train.data.options import data_options
 
@@ -51,6 +52,8 @@ def preview(out: Path, per_class: int, seed: int, force: bool, **chosen: Any) ->
     from edgecifar.runtime.files import refuse_existing
     from edgecifar.train.data.preview import preview as draw_preview
 
+    if out.suffix != ".png":
+        raise EdgecifarError(f"{out} does not end in .png: name it {out.with_suffix('.png')}")
     refuse_existing(out, force=force)
     dataset = _load(chosen)
     draw_preview(dataset, out, per_class=per_class, seed=seed)
@@ -82,7 +85,6 @@ def fetch(name: str, url: str | None) -> None:
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def pack(out: Path, split: str, limit: int | None, force: bool, **chosen: Any) -> None:
     """Write one split into an .npz file that a device reads."""
-    from edgecifar.runtime.errors import EdgecifarError
     from edgecifar.runtime.files import refuse_existing
     from edgecifar.train.data.pack import pack as write_pack
 
@@ -108,6 +110,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "image_size": [int(side) for side in dataset.image_size],
         "images": {name: len(split) for name, split in dataset.splits.items()},
         "skipped": list(dataset.skipped),
+        "repeated": dataset.repeated,
         "classes": [
             {"name": name, **{split: counts[split][label] for split in counts}}
             for label, name in enumerate(dataset.classes)

@@ -23,7 +23,8 @@ class Dataset:
     """Images divided once and for all into training, validation and test.
 
     `fingerprint` (SHA-256, hex) depends on classes, pixels, labels and splits alone; `source` says
-    where the images came from, `skipped` what was wrong with each image that was left out.
+    where the images came from, `skipped` what was wrong with each image that was left out,
+    `repeated` how many test images are training or validation images too.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dataset:
     fingerprint: str
     source: str
     skipped: tuple[str, ...] = ()
+    repeated: int = 0
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -39,6 +39,12 @@ def load(
         dataset = cached(source, image_size, skip_corrupt, report)
     if dataset.skipped:
         click.echo(_skipped_line(dataset.skipped), err=True)
+    if dataset.repeated:
+        click.echo(
+            f"{dataset.repeated:,} of {len(dataset.test):,} test images are training or validation "
+            "images too: figures on test images flatter, take those out of one side",
+            err=True,
+        )
     return dataset
 
 

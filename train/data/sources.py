@@ -134,7 +134,8 @@ def _from_cifar(path: Path, reading: Reading) -> Parts:
 def _scaled(
     parts: dict[str, tuple[np.ndarray, np.ndarray]], reading: Reading
 ) -> dict[str, Decoded]:
-    return {part: scaled(*pair, reading.image_size) for part, pair in parts.items()}
+    size, allocate = reading.image_size, reading.allocate
+    return {part: scaled(*pair, size, allocate=allocate) for part, pair in parts.items()}
 
 
 def _from_digits(reading: Reading) -> Parts:
@@ -143,5 +144,6 @@ def _from_digits(reading: Reading) -> Parts:
     found = load_digits()
     grey = np.rint(found.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
     images = np.repeat(grey[..., None], 3, axis=-1)
-    decoded = scaled(images, found.target.astype(np.int64), reading.image_size or DIGITS_SIZE)
+    labels, size = found.target.astype(np.int64), reading.image_size or DIGITS_SIZE
+    decoded = scaled(images, labels, size, allocate=reading.allocate)
     return Parts(tuple(str(name) for name in found.target_names), {WHOLE: decoded})

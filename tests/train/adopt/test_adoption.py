@@ -114,6 +114,29 @@ def test_other_classes_are_named(raw_net, images):
         rewrite(raw_net, few)
 
 
+def test_two_classes_in_one_value_are_told_how_to_be_two(raw_net, images):
+    from tf_keras import Model, layers
+
+    one = Model(raw_net.input, layers.Dense(1, "sigmoid")(raw_net.layers[-2].output))
+    two = dataclasses.replace(images, classes=images.classes[:2])
+    with pytest.raises(EdgecifarError, match=r"by one value: end it in Dense\(2, "):
+        rewrite(one, two)
+
+
+def test_classes_in_another_order_are_suspected(file, images, tmp_path):
+    """As of a network for the folders 0, 1, 10, ... that sorts them as text."""
+
+    def turned(split):
+        return dataclasses.replace(split, labels=(split.labels + 1) % len(images.classes))
+
+    other = dataclasses.replace(
+        images, train=turned(images.train), validation=turned(images.validation)
+    )
+    said = []
+    open_or_adopt(file, lambda: other, beside=tmp_path / "runs/next", report=said.append)
+    assert "its classes are in the order that `edgecifar data info` shows" in said[-1]
+
+
 def test_the_original_itself_is_what_a_copy_is_compared_with(raw_net, images, monkeypatch):
     def damaged(model, size):
         copy = flatten(model, size)

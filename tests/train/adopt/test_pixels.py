@@ -24,6 +24,15 @@ def test_division_by_zero():
         parse("0/0")
 
 
+def test_fractions_are_no_pixels():
+    """As everyone knows ImageNet's; taken for pixels they would blind the network."""
+    given = r"123\.675,116\.28,103\.53/58\.395,57\.12,57\.375"
+    with pytest.raises(
+        EdgecifarError, match=f"is of fractions: for pixels of 0 to 255 give {given}"
+    ):
+        parse("0.485,0.456,0.406/0.229,0.224,0.225")
+
+
 def test_the_scale_that_gets_most_right_is_found_or_asked_for():
     images = np.random.default_rng(0).integers(0, 256, (200, 2, 2, 3)).astype(np.uint8)
     labels = (images.mean(axis=(1, 2, 3)) > 127.5).astype(int)

@@ -151,3 +151,35 @@ def test_cache_root(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_module.cache_root() == tmp_path / ".cache" / "edgecifar"
+
+
+def test_test_images_that_are_trained_on_are_told(helpers, sample, tmp_path, capsys):
+    images, labels = sample.train
+    helpers.images(tmp_path / "set/train", images, labels)
+    helpers.images(tmp_path / "set/test", images[:30], labels[:30])
+    for _ in range(2):  # from the cache, too
+        found = load(tmp_path / "set")
+        assert found.repeated == 30
+        assert "30 of 30 test images are training or validation images too" in (
+            capsys.readouterr().err
+        )
+
+
+def test_large_arrays_are_scaled_to_disk(sample, tmp_path, monkeypatch):
+    path = tmp_path / "set.npz"
+    np.savez(path, images=sample.train[0], labels=sample.train[1])
+    taken = []
+    allocator = cache_module._allocator
+
+    def noting(work):
+        return lambda shape: taken.append(shape) or allocator(work)(shape)
+
+    monkeypatch.setattr(cache_module, "_allocator", noting)
+    load(path, image_size=16)
+    assert taken == [(len(sample.train[1]), 16, 16, 3)]
+
+
+def test_a_cache_that_can_t_be_made_is_told_as_such(containers, monkeypatch):
+    monkeypatch.setenv("EDGECIFAR_CACHE", "/proc/nope")
+    with pytest.raises(EdgecifarError, match=r"can't write to /proc/nope .*set EDGECIFAR_CACHE"):
+        load(containers["zips"])

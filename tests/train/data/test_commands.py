@@ -36,6 +36,12 @@ def test_info_json(run, containers):
     assert found["image_size"] == [32, 32]
 
 
+def test_a_preview_is_a_png(run, containers):
+    refused = run("preview", "--data", containers["zips"], "--out", "p.jpg")
+    assert refused.exit_code == 1
+    assert "p.jpg does not end in .png: name it p.png" in refused.output
+
+
 def test_preview(run, containers, tmp_path):
     first = run("preview", "--data", containers["zips"])
     assert first.exit_code == 0, first.output
