@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     import tf_keras as keras
 
 _LEAST_IMAGES = 100  # on fewer the best divisor is chance
-# All that a dense layer holds in the unit of its output, the ranges of its quantizers with it.
-_SCALED = (
+# All that a dense layer holds in the unit of its logits, the ranges of its quantizers with it.
+_OF_LOGITS = (
     "kernel", "bias", "kernel_min", "kernel_max", "pre_activation_min", "pre_activation_max",
-    "post_activation_min", "post_activation_max",
 )  # fmt: skip
+_LINEAR = "Dense linear"
+_OF_OUTPUT = ("post_activation_min", "post_activation_max")
 
 
 def divisor(run: Run) -> float:
@@ -60,15 +61,19 @@ def best_divisor(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def divide_logits(model: "keras.Model", number: float) -> bool:
     """Divide the logits of `model` by `number` in place: weights and, if it has them, ranges.
 
-    Returns whether that was possible: it must end in a linear dense layer and a softmax, each with
-    or without the toolkit's wrapper.
+    Returns whether that was possible: it must end in a dense layer with softmax, or in a linear one
+    and a softmax, with or without the toolkit's wrapper.
     """
-    softmax = model.layers[-1]
-    dense = softmax.inbound_nodes[0].inbound_layers
-    if _does(softmax) != "softmax" or _does(dense) != "Dense linear":
+    last = model.layers[-1]
+    before = last.inbound_nodes[0].inbound_layers
+    if _does(last) == "Dense softmax":
+        dense, scaled = last, _OF_LOGITS
+    elif _does(last) == "softmax" and not isinstance(before, list) and _does(before) == _LINEAR:
+        dense, scaled = before, (*_OF_LOGITS, *_OF_OUTPUT)
+    else:
         return False
     for name, weight in by_name(dense).items():
-        if name in _SCALED:
+        if name in scaled:
             weight.assign(weight / number)
     return True
 

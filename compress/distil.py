@@ -1,6 +1,7 @@
 """Distillation: a student learns the probabilities that a larger network gives each image."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class Distillation:
     def __post_init__(self) -> None:
         for key, fits, expected in (
             ("weight", 0 <= self.weight <= 1, "0 to 1"),
-            ("temperature", self.temperature > 0, "above 0"),
+            ("temperature", 0 < self.temperature < math.inf, "above 0, and no more than is finite"),
             ("views", self.views >= 1, "1 or more"),
         ):
             if not fits:

@@ -148,7 +148,13 @@ def export(
 def _calibrate(run: Run, model: "keras.Model", report: Report) -> float:
     """Divide the logits of a run's model, in place, so that it is as sure as it is right."""
     number = divisor(run)
-    if number == 1 or not divide_logits(model, number):
+    if number == 1:
+        return number
+    if not divide_logits(model, number):
+        report(
+            "confidence is that of the network, which seems too sure or too unsure: only logits "
+            "that a dense layer gives to a softmax at the end can be divided"
+        )
         return 1.0
     report(divided(number))
     return number

@@ -52,7 +52,8 @@ def _since_original(
     step, nor if a run on the way was moved or made anew.
     """
     original = run.original()
-    if original is None or original.path in [run.path, *(each.path for each in origins)]:
+    known = {each.path.resolve() for each in (run, *origins)}
+    if original is None or original.path.resolve() in known:
         return {}
     before = _answers((original,), dataset) == dataset.validation.labels
     return {"original": original.name, "original_change": paired_change(before, right)}

@@ -52,7 +52,8 @@ def _write_erfc(graph: Any, node: Any, name: str, _: Sequence[Any]) -> None:
     one = graph.make_const(f"{name}/one", np.ones((), np.float32)).output[0]
     outputs, shape, dtype = node.output, node.output_shapes, node.output_dtypes
     graph.remove_node(node.name)
-    erf = graph.make_node("Erf", node.input).output[0]
+    # Named after the layer, as all of its nodes are: --keep-float finds them so.
+    erf = graph.make_node("Erf", node.input, name=f"{name}/Erf").output[0]
     graph.make_node("Sub", [one, erf], outputs=outputs, shapes=shape, dtypes=dtype, name=name)
 
 

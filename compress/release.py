@@ -25,8 +25,8 @@ def release(
     for name in layers:
         if name not in wrapped or name in rewritten:
             raise EdgecifarError(
-                f"layer {name} can't stay in float while fine-tuning, which rewrites it: give "
-                "--keep-float to `edgecifar export` instead"
+                f"layer {name} can't stay in float while fine-tuning, which rewrites it: export "
+                "the float run itself with --int8 and --keep-float, or fine-tune that layer too"
             )
     config = prepared.get_config()
     for entry in config["layers"]:

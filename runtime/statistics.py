@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_UNCHANGED = 2.0  # points: an interval that reaches further shows no absence of a change
 _Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 # Two-sided 98 % points of Student's distribution with 1 to 5 degrees of freedom.
 _T98 = (31.821, 6.965, 4.541, 3.747, 3.365)
@@ -129,6 +130,8 @@ def describe_change(what: str, change: Estimate, of: str = "") -> str:
     """Say in words how `what`, an accuracy, changed; `of` tells on what it was measured."""
     interval = f"{change.low:+.2f} to {change.high:+.2f}{of}"
     if change.low <= 0 <= change.high:
+        if max(-change.low, change.high) > _UNCHANGED:
+            return f"{what} {change.value:+.2f} points, which may be chance ({interval})"
         return f"{what} unchanged within chance ({change.value:+.2f} points, {interval})"
     verb = "lost" if change.value < 0 else "won"
     return f"{abs(change.value):.2f} points {verb} ({interval})"

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
+
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models, zoo
 from edgecifar.train.adopt.copying import SHIFT
@@ -157,6 +159,7 @@ def train(
     headed, fitted = model, None
     if transfer.weights != "none":
         head = transfer.head.settings(len(dataset.train))
+        click.echo("the head alone learns, on what the other layers make of the images", err=True)
         fitted = fit_head(known.backbone, model, dataset, head, run.path, seed=seed)
         result = fitted.fit
         told = _told(result) | {"feature_seconds": round(fitted.feature_seconds, 1)}
@@ -165,6 +168,8 @@ def train(
     if second:
         computed_in = policy_for(settings.precision)
         weights = model.get_weights()
+        if fitted:
+            click.echo(f"with it the last {transfer.unfreeze} layers learn", err=True)
 
         def build() -> "keras.Model":
             built = seeded_build(known, dataset, seed)

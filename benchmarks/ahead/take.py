@@ -86,6 +86,7 @@ def _take(fit: dict[str, Any], results: Path, dataset: "Dataset", root: Path) ->
         computed_in=fit["policy"],
         trained_on=f"{record['device']}, JAX {record['jax']}",
         brought_back=digest,
+        **({recipes.TAUGHT_BY: recipe.taught_by()} if teacher else {}),
     )
     return run
 

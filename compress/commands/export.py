@@ -96,8 +96,9 @@ def _print_exported(exported) -> None:
     from rich.table import Table
 
     table = Table(
-        title="against Keras, on the same validation images: top-1 (%) before and after, answers "
-        "that are the same (%), mean and largest difference of a probability",
+        title="against Keras, on the same validation images: size as a share of its weights in "
+        "float32, top-1 (%) before and after, answers that are the same (%), mean and largest "
+        "difference of a probability",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -40,7 +40,8 @@ class Target:
     ) -> None:
         """Raise EdgecifarError, with the nearest that can be met, if even the least is too much."""
         graph = trace(model, keep=keep)
-        least = smallest(graph, CostModel(model, graph), multiple=multiple)
+        cost = CostModel(model, graph)
+        least, whole = smallest(graph, cost, multiple=multiple), cost(graph.all_kept())
         if self.kind == "latency":
             share = self._ratio(shrink(model, graph, least.kept))
         else:
@@ -48,7 +49,10 @@ class Target:
         if share > self.share:
             nearest = math.ceil(100 * share) / 100
             others = f" or --multiple below {multiple}" if multiple > 1 else ""
-            if least.cost == CostModel(model, graph)(graph.all_kept()):
+            if not keep and least.cost == smallest(graph, cost, multiple=1).cost == whole:
+                why = "no filter can be removed, of layers before a sigmoid, say, or grouped ones"
+                mend = "use --sparsity"
+            elif least.cost == whole:
                 why, mend = "no filter can be removed", f"keep fewer layers{others}"
             elif nearest < 1:
                 why, mend = f"the least is {nearest:g}", f"use --{self.kind} {nearest:g}{others}"

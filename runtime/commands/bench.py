@@ -17,7 +17,7 @@ from edgecifar.runtime.tables import human_bytes, printable, table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HEADER = ("model", "median", "p90", "p99", "ratio", "95 % interval", "file", "memory", "top-1")
+_HEADER = ("model", "median µs", "p90", "p99", "ratio", "95 % interval", "file", "memory", "top-1")
 _SLOWEST = 12  # operators that are shown; the JSON has all
 _LOCAL = "local"
 _PLUGINS = "edgecifar.devices"

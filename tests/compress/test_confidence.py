@@ -55,6 +55,27 @@ def test_dividing_logits_changes_no_answer(digits, digits_run, quantized):
     assert not np.allclose(after, before, atol=0.05)
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_softmax_in_the_dense_layer_itself_is_no_obstacle(digits, quantized):
+    """As most people's own networks have it."""
+    keras.utils.set_random_seed(0)
+    steps = [
+        keras.layers.Conv2D(8, 3, strides=4, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(len(digits.classes), activation="softmax"),
+    ]
+    model = keras.Sequential([keras.Input((*digits.image_size, 3)), *steps])
+    *rest, kernel, bias = model.get_weights()
+    model.set_weights([*rest, 3 * kernel, bias])
+    if quantized:
+        model = prepare(model, digits.train.images[:64])
+    before = predict(model, digits.validation)
+    assert divide_logits(model, 0.5)
+    after = predict(model, digits.validation)
+    np.testing.assert_allclose(after, unsure(before, 0.5), atol=1e-2 if quantized else 1e-5)
+    assert not np.allclose(after, before, atol=0.05)
+
+
 def test_what_ends_otherwise_is_left_alone():
     sigmoid = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="sigmoid")])
     gated = keras.Sequential(
@@ -82,6 +103,15 @@ def test_an_exported_file_is_as_sure_as_it_is_right(digits, digits_run, tmp_path
         assert (found.argmax(axis=1) == own.argmax(axis=1)).mean() > 0.98
         off = expected_calibration_error(own, labels)
         assert expected_calibration_error(found, labels) < off / 2
+
+
+def test_what_can_t_be_divided_is_told(digits, digits_run, tmp_path, monkeypatch):
+    run = _unsure_run(digits, digits_run, tmp_path / "unsure")
+    monkeypatch.setattr("edgecifar.compress.export.divide_logits", lambda model, number: False)
+    lines = []
+    (item,) = export(run, digits, ["float32"], report=lines.append)
+    assert any("confidence is that of the network" in line for line in lines)
+    assert modelfile.read(item.path).metadata["divisor"] == 1
 
 
 def test_a_model_from_elsewhere_keeps_its_probabilities(digits, digits_run, tmp_path):

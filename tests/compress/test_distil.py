@@ -207,8 +207,10 @@ def test_smoothed_labels_are_refused(digits, settings, teacher, tmp_path):
 
 
 def test_a_bad_setting_is_named():
-    with pytest.raises(EdgecifarError, match=r"distil\.temperature is 0: it must be above 0"):
-        Distillation(temperature=0)
+    for wrong in (0, float("inf"), float("nan")):
+        told = rf"distil\.temperature is {wrong}: it must be above 0"
+        with pytest.raises(EdgecifarError, match=told):
+            Distillation(temperature=wrong)
 
 
 def test_a_student_is_judged_against_its_teacher(digits, digits_run, student):

@@ -265,6 +265,19 @@ def test_layers_kept_in_float_are_and_no_other(concatenating, images, digits, la
     assert np.abs(run(payload, digits.validation.images) - expected).mean() < 0.02
 
 
+def test_gelu_may_be_kept_in_float():
+    """All that it becomes goes by its layer's name, or it would be refused."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Activation("gelu", name="bent")(layers.Conv2D(4, 3)(pixels))
+    x = layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(x))
+    model = keras.Model(pixels, layers.Dense(3, activation="softmax")(x))
+    payload = to_onnx_int8(model, noise, keep_float=["bent"])
+    owners, kept = owners_in(model), fused_with(model, ["bent"])
+    found = require_integer_kernels(payload, owners, name="net-int8.onnx", kept=kept)
+    assert {owners.named(name)[0] for name in found.computing} == {"bent"}
+
+
 @pytest.fixture(scope="module")
 def separable():
     """A net with shared steps, a norm that is folded and swish, prepared for fine-tuning."""

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -38,6 +39,8 @@ def test_verdict_says_what_was_won_and_lost():
     assert "file 0.50x, zipped 0.48x" in text
     assert ", float accuracy unchanged within chance (-0.20 points, -0.60 to +0.20, 5,000" in text
     assert "1.00 points lost" in _verdict(change=(-1.0, -1.4, -0.6)).text
+    few = _verdict(change=(-5.6, -12.8, 1.6)).text
+    assert "float accuracy -5.60 points, which may be chance (-12.80 to +1.60, 5,000" in few
 
 
 def test_verdict_admits_what_is_not_faster():
@@ -81,6 +84,12 @@ def test_steps_are_judged_together_too(digits, chain):
     assert second.original_change.value == 0
     assert "since whole in all float accuracy unchanged within chance (+0.00" in second.text
     assert judge((whole,), smaller, digits).original is None
+
+
+def test_a_first_step_has_no_original_however_its_path_is_put(digits, chain, monkeypatch):
+    whole, smaller, _ = chain
+    monkeypatch.chdir(whole.path.parent)
+    assert judge((Run(Path("whole")),), smaller, digits).original is None
 
 
 def test_a_chain_with_a_gap_has_no_original(digits, chain):

@@ -34,6 +34,7 @@ _COMPARED = 1000  # validation images on which the model is compared before and 
 # Percent of them for which both must give the same answer. Where nothing was approximated only
 # rounding differs, in a model that computes in 16 bits by more than in others.
 _AGREEMENT = 95.0
+_NEARLY = 99.5  # likewise where zero padding is only nearly what it was, which is quicker
 _BATCH = 100
 
 
@@ -148,11 +149,11 @@ def rewrite(
     ending, appended = with_probabilities(flat, _predict(flat, sample.images[:_BATCH], takes))
     if appended:
         before = _softmax(before)
-    for levels in (FRAME_LEVELS, 0):
+    for levels, least in ((FRAME_LEVELS, _NEARLY), (0, _AGREEMENT)):
         ours = for_our_pixels(ending, ahead, ahead.after(takes), frame_levels=levels)
         after = _predict(ours, sample.images, scales.NAMED["edgecifar"])
         comparison = _comparison(before, after, sample.labels)
-        if comparison["agreement"] >= _AGREEMENT:
+        if comparison["agreement"] >= least:
             changes = _changes(model, flat, ahead.names, ours, appended=appended)
             return Adopted(ours, told, takes, changes, comparison)
     raise EdgecifarError(

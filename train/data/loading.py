@@ -14,6 +14,7 @@ from edgecifar.train.data.dataset import Dataset
 from edgecifar.train.data.progress import reporting
 from edgecifar.train.data.sources import Source, digits, recognise
 
+_SHOWN = 10  # of what was skipped
 VARIABLE = "EDGECIFAR_DATA"
 """Environment variable with the path of the data to use when none is given."""
 
@@ -79,4 +80,6 @@ def _named(data: str | Path, download: bool) -> Source:
 
 def _skipped_line(skipped: tuple[str, ...]) -> str:
     images = "image was" if len(skipped) == 1 else "images were"
-    return f"{len(skipped)} corrupt {images} skipped, the first: {skipped[0]}"
+    more = len(skipped) - _SHOWN
+    rest = f"; and {more} more, which `edgecifar data info --json` lists" if more > 0 else ""
+    return f"{len(skipped)} corrupt {images} skipped: {'; '.join(skipped[:_SHOWN])}{rest}"

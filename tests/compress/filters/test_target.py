@@ -1,4 +1,5 @@
 import pytest
+import tf_keras as keras
 
 from edgecifar.compress.filters.channels import trace
 from edgecifar.compress.filters.costs import CostModel
@@ -105,6 +106,16 @@ def test_an_unreachable_target_names_the_nearest(model):
     with pytest.raises(EdgecifarError, match=r"smallest network is no faster .*: use --macs$"):
         Target("latency", 0.3, model, lambda _: 0.993).require_reachable(model, keep=(), multiple=8)
     Target("macs", 0.2, model, None).require_reachable(model, keep=(), multiple=8)
+
+
+def test_filters_that_must_all_stay_are_told():
+    """A filter that is gone is zero, which a sigmoid makes a half of."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(16, 3, activation="sigmoid")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    for multiple in (1, 8):
+        with pytest.raises(EdgecifarError, match=r"no filter can be removed, .*: use --sparsity"):
+            Target("macs", 0.5, model, None).require_reachable(model, keep=(), multiple=multiple)
 
 
 def test_kept_layers_count_as_unreachable(model):

@@ -82,7 +82,7 @@ def test_corrupt_image_is_named_or_skipped(helpers, sample, tmp_path, capsys):
     for _ in range(2):  # decoded, then from the cache
         dataset = load(folder, skip_corrupt=True)
         assert sum(len(split) for split in dataset.splits.values()) == 299
-        assert capsys.readouterr().err.startswith("1 corrupt image was skipped, the first: ")
+        assert capsys.readouterr().err.startswith("1 corrupt image was skipped: ")
 
 
 def test_order_of_the_places(containers, monkeypatch, cache, capsys):
