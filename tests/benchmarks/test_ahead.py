@@ -76,6 +76,7 @@ def test_what_comes_back_is_the_finished_run(finished, package, small_digits, tm
     folders = [run.path.parent.name for run in (teacher, pupil, again)]
     assert folders == ["teacher", "pupil-seed1", "pupil-seed2"]
     assert pupil.info["teacher"] == again.info["teacher"]
+    assert [kept["title"] for kept in pupil.info["taught_by"]] == ["teacher"]
     assert pupil.digest != again.digest
     with (teacher.path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
