@@ -96,3 +96,8 @@ class Stopwatch:
         found = self._race.time(payload, _PLAN if self.here else _PLAN_THERE)
         ratio = found.ratio
         return Cost(len(payload), found.latency.median, ratio.value, ratio.low, ratio.high)
+
+    @property
+    def measured_on(self) -> str | None:
+        """What another device said of itself, when it last timed; None of this machine."""
+        return None if self.here else self._race.measured_on

@@ -34,6 +34,7 @@ class RemoteRace:
     def __init__(self, spec: str, first: "keras.Model | bytes", calibration: np.ndarray):
         self._spec, self._calibration = _timed(spec), calibration
         self._first = first if isinstance(first, bytes) else self.convert(first)
+        self.measured_on: str | None = None  # what the device said of itself, when it last timed
 
     def convert(self, model: "keras.Model") -> bytes:
         """Return the int8 TFLite bytes of a model."""
@@ -55,6 +56,9 @@ class RemoteRace:
             doubts = "; ".join(outcome.result["doubts"])
             raise EdgecifarError(f"{self._spec}: {doubts}: mend that and run it again")
         _, found = outcome.result["models"]
+        environment = outcome.result["environment"]
+        processor = environment["board"] or environment["cpu"] or "an unknown device"
+        self.measured_on = f"{processor}, {found['backend']}"
         return Timed(Latency(**found["latency_us"]), Estimate(**found["ratio"]))
 
 

@@ -229,6 +229,8 @@ class _Watch:
 
     def measure(self, shape: Shape) -> None:
         cost = self._stopwatch.measure(shape)
+        if device := self._stopwatch.measured_on:
+            self._trials.require_device(device)
         if cost.is_wide:
             self._wide.append(f"the interval of {shape} is {cost.low:.2f} to {cost.high:.2f} times")
         doubts = []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _COST = "cost of "
 _SHORTLIST = "shortlist of "
+_DEVICE = "device, by its own word"
 _DOUBTS = "doubts"
 _MEASURING = "settings of measuring"
 _TRAINING = "settings of training"
@@ -115,6 +116,20 @@ class Trials:
         self._settle(_MEASURING)
         if shape not in self.costs:
             self._study.set_user_attr(f"{_COST}{shape}", cost.as_dict())
+
+    def require_device(self, found: str) -> None:
+        """Raise EdgecifarError if the device isn't what it was with the first cost.
+
+        Its address may lead to another board by now, or its interpreter be another version.
+        """
+        known = self._study.user_attrs.get(_DEVICE)
+        if known is None:
+            self._study.set_user_attr(_DEVICE, found)
+        elif known != found:
+            raise EdgecifarError(
+                f"this search was measured on {known}, and the device is {found} now: choose "
+                f"another {'--storage' if self._shared else '--out'}"
+            )
 
     @property
     def doubts(self) -> list[str]:

@@ -45,11 +45,13 @@ def trusting(monkeypatch):
 
 def test_shapes_are_timed_on_a_device(sshd, trusting):
     stopwatch = Stopwatch((32, 32), 10, device=HERE)
+    assert stopwatch.measured_on is None
     light, heavy = (stopwatch.measure(parse(text)) for text in ("16-s32r", "32p-s64rr-s96r"))
     assert light.ratio < heavy.ratio  # in turns with the reference, whatever else runs
     assert light.low <= light.ratio <= light.high
     assert light.latency_us > 0
     assert light.bytes < heavy.bytes
+    assert "litert" in stopwatch.measured_on
     assert len(list((sshd.cache / "store").glob("*.tflite"))) == 3, "the reference went there once"
 
 

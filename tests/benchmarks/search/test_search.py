@@ -210,7 +210,7 @@ def ignore(text):
 class Watch:
     """Measures shapes as if work alone counted, and notes which."""
 
-    image_size, classes, here = (32, 32), 10, True
+    image_size, classes, here, measured_on = (32, 32), 10, True, None
 
     def __init__(self, meanwhile=lambda shape: None):
         self.measured, self.meanwhile = [], meanwhile
@@ -219,6 +219,18 @@ class Watch:
         self.measured.append(shape)
         self.meanwhile(shape)
         return cost(100, by_work(shape))
+
+
+def test_a_device_that_has_changed_gives_no_more_costs(storage):
+    """Its address may lead to another board by now, whose ratios are others."""
+    trials, watch = Trials(storage, "study"), Watch()
+    watch.measured_on = "Raspberry Pi 4, litert 2.3.0"
+    shapes = [parse(text) for text in ("16-s32", "16-s48")]
+    module._Watch(watch, trials).measure(shapes[0])
+    watch.measured_on = "Raspberry Pi 5, litert 2.3.0"
+    with pytest.raises(EdgecifarError, match=r"measured on Raspberry Pi 4, .* is Raspberry Pi 5, "):
+        module._Watch(watch, Trials(storage, "study")).measure(shapes[1])
+    assert list(trials.costs) == shapes[:1]
 
 
 def test_machines_measure_no_more_than_is_asked(storage):
