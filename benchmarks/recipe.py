@@ -297,7 +297,7 @@ def _suited(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return settings  # which are refused later on
     try:
         if isinstance(origin, dict):
-            train, how = map(asdict, usual(architecture, origin.get("weights", "imagenet")))
+            train, how = map(asdict, usual(architecture, origin.get("weights", Transfer.weights)))
             settings = {**settings, "transfer": _merged(how, origin)}
         else:
             train = models.find(architecture).training

@@ -66,7 +66,7 @@ class Exported:
             where = self.diverging or "rounding adds up, no layer stands out"
             text = f"{text}; less than {LEAST_AGREEMENT:.0f} % agree: {where}"
             if "int8" in self.format and not self.parity.original:  # which is fine-tuned otherwise
-                text += ", which `edgecifar quantize`, or --max-drop here, may mend"
+                text += ", which `edgecifar quantize`, or layers in float, may mend"
         text = f"{text}; {self.computes}" if self.computes else text
         if not self.timed or self.format in ("float32", "onnx"):
             return text

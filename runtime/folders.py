@@ -2,7 +2,8 @@
 
 Recognised are one set (`cat/1.png`, `dog/2.png`), parts (`train/cat/1.png`, `test/cat/2.png`,
 optionally `validation/`), and a folder with `train.zip` and `test.zip`; any of them inside
-wrapping folders. Images in folders below a class folder belong to that class.
+wrapping folders. Images in folders below a class folder belong to that class; where all classes
+have the same folders below them, only a `train` above them tells that they are the classes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ PART_NAMES = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "val_set": "validation",
+    "valid_set": "validation",
     "validation_set": "validation",
     "test": "test",
     "testing": "test",
@@ -330,18 +333,19 @@ def _require_classes_on_top(files: list[_File], source: Path) -> None:
 
     Those are the classes, most likely, and the folders above them parts of the set.
     """
-    below: dict[str, set[str]] = {}
+    tops: dict[str, list[_File]] = {}
     for file in files:
         if len(file.parts) < 3:
             return
-        below.setdefault(file.parts[0], set()).add(file.parts[1])
+        tops.setdefault(file.parts[0], []).append(replace(file, parts=file.parts[1:]))
+    inner = {top: _Tree(within).without_wrappers().files for top, within in tops.items()}
+    below = {top: {file.parts[0] for file in within} for top, within in inner.items()}
     first, *others = below.values()
     if len(first) > 1 and others and all(names == first for names in others):
-        tops, names = (" and ".join(sorted(found)[:2]) for found in (below, first))
+        above, names = (" and ".join(sorted(found)[:2]) for found in (below, first))
         raise EdgecifarError(
-            f"{tops} of {source} hold the same folders ({names}): if those are the classes, call "
-            "the folders above them train and test; if not, move all images of a class into one "
-            "folder"
+            f"{above} of {source} hold the same folders ({names}): if those are the classes, call "
+            "the folders above them train and test; if not, put all into a folder called train"
         )
 
 

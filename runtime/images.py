@@ -58,7 +58,9 @@ _MORE_BYTES = {"WEBP": 16, "TIFF": 12, "progressive": 12}
 _PIECE_PIXELS = 1 << 18  # converted at a time
 _ORIENTATION_TAG = 0x0112
 _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # of more than 8 bits
+_AS_THEY_ARE = frozenset({("F", "TIFF"), ("I", "TIFF")})  # modes and formats of any values
 _LEAST_OF_16_BITS = 1 << 12  # up to here values may be a camera's 10 or 12 bits
+_MOST_OF_FRACTIONS, _MOST_OF_8_BITS = 1.1, 260.0  # what filters overshoot by is cut off
 _SEE_THROUGH_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 # By orientation as in EXIF 2.3: the upright pixels as a camera stored them, a view.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -318,15 +320,18 @@ def _grey_scale(image: PillowImage.Image, name: str) -> float:
     Raises ImageError if they are neither of fractions nor of 8 or 16 bits: nothing says what white
     is then, and taken for 16 bits they would be nearly black.
     """
-    brightest = max(float(_values(piece).max(initial=0.0)) for _, piece in _pieces(image))
-    if brightest <= 1.0 and image.mode == "F":
+    values = (_values(piece) for _, piece in _pieces(image))
+    brightest = max(float(some[np.isfinite(some)].max(initial=0.0)) for some in values)
+    if image.mode == "F" and brightest <= _MOST_OF_FRACTIONS:
         return 255.0
-    if brightest <= 255.0 and image.mode in ("F", "I"):
+    # Of whole numbers only TIFF has those of 32 bits: others are of 16, whatever Pillow makes.
+    if brightest <= _MOST_OF_8_BITS and (image.mode, image.format) in _AS_THEY_ARE:
         return 1.0
     if image.mode != "F" and (brightest == 0.0 or _LEAST_OF_16_BITS <= brightest < 1 << 16):
         return 1 / 256  # the high byte, which is what RGB files keep too
     raise ImageError(
-        f"{name} has grey values up to {brightest:g}", "scale them to 8 bits, 0 to 255, first"
+        f"{name} has grey values up to {brightest:g}, of 8 bits or 16 it can't be told",
+        "scale them to 8 bits, 0 to 255, first",
     )
 
 
@@ -358,7 +363,9 @@ def _rgb(image: PillowImage.Image, scale: float | None) -> np.ndarray:
 
 
 def _values(image: PillowImage.Image) -> np.ndarray:
-    return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0)
+    """Return float64 [H, W], infinite where the image is."""
+    values = np.asarray(image).astype(np.float64)
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _composited(image: PillowImage.Image) -> np.ndarray:

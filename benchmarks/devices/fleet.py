@@ -58,8 +58,8 @@ def bench_on(
     the device's. Where some of those exist, an interrupted call goes on with the others.
 
     Raises:
-        EdgecifarError: a device's name is wrong, the images can't be read, all results exist, or
-            one that exists is of another bench.
+        EdgecifarError: a device's name is wrong, the images can't be read, there is no folder for
+            results, all results exist, or one that exists is of another bench or device.
 
     """
     devices = [device(spec) for spec in specs]
@@ -158,7 +158,9 @@ def _measure(
     except EdgecifarError as error:
         return Outcome(one.name, error=str(error))
     except OSError as error:  # as of a full disk
-        return Outcome(one.name, error=f"{error.filename or output}: {error.strerror}: mend that")
+        where = error.filename or output or "this machine"
+        told = f"{where}: {error.strerror or error}: free some space there, or allow writing"
+        return Outcome(one.name, error=told)
     return Outcome(one.name, result, output=output)
 
 

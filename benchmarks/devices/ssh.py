@@ -32,7 +32,6 @@ print(int(all(map(there, sys.argv[1:]))))
 """
 _ALWAYS = ("numpy", "PIL")
 _INTERPRETERS = {".tflite": "ai_edge_litert|tflite_runtime|tensorflow", ".onnx": "onnxruntime"}
-_WHOLE = "whole"  # a file in an environment whose installation came to its end
 # A 32-bit Python on a 64-bit kernel takes that for its own system, and pip looks for LiteRT, which
 # has no 32-bit wheel; linux32 makes the kernel call itself armv8l.
 _LINUX32 = (
@@ -89,7 +88,7 @@ class SshDevice:
         with Connection(self._target) as connection:
             connection.run(
                 f"cd {_CACHE} || exit 0; rm -rf {_bench_name(parcel, self._target)}; "
-                f"find store/* edgecifar_runtime-* bench-* -prune -mtime +{UNUSED_DAYS} "
+                f"find store/* edgecifar_runtime-* bench-* *.part -prune -mtime +{UNUSED_DAYS} "
                 "-exec rm -rf {} + 2>/dev/null || :"
             )
 
@@ -98,12 +97,6 @@ def _bench_name(parcel: Parcel, target: Target) -> str:
     """Return the folder of a bench on the device: what one Python measured is not another's."""
     digest = hashlib.sha256(f"{parcel.key} {target.python or ''}".encode()).hexdigest()
     return f"bench-{digest[:24]}"
-
-
-def _environment_name(target: Target) -> str:
-    """Return the folder of the environment that is made with a Python: one for each."""
-    named = target.python and hashlib.sha256(target.python.encode()).hexdigest()[:12]
-    return f"venv-{named}" if named else "venv"
 
 
 def _partial(there: str) -> str:
@@ -186,38 +179,46 @@ class _Job:
         with tempfile.TemporaryDirectory() as folder:
             wheel = runtime_wheel(Path(folder))
             self._modules = f"{self._folder}/{wheel.stem}"
-            base = (self._connection.target.python or "python3").removeprefix("~/")
+            base = self._connection.target.python or "python3"
             if "/" in base and not base.startswith("/"):
-                base = f"{self._home}/{base}"
+                base = f"{self._home}/{base.removeprefix('~/')}"
             if not self._has(base):
                 raise EdgecifarError(
                     f"there is no {base}: install Python 3.10 or newer there, or name one as "
                     "ssh://host?python=PATH"
                 )
-            environment = f"{self._folder}/{_environment_name(self._connection.target)}"
-            whole = self._is_whole(environment)
-            found = (base, f"{environment}/bin/python") if whole else (base,)
-            ready = [name for name in found if self._suits(name)]
-            self._python = ready[0] if ready else base
+            environment = f"{self._folder}/{self._environment_name()}"
+            made = f"{environment}/bin/python"
+            ready = next(filter(self._suits, (base, made)), None)
+            self._python = ready or base
             self._unpack(wheel)
             if not ready:
-                self._make_environment(environment, wheel, anew=not whole)
+                self._make_environment(environment, wheel)
+                self._python = made
+
+    def _environment_name(self) -> str:
+        """Return the folder of the environment for a Python and these files; it never changes."""
+        named = self._connection.target.python
+        digest = hashlib.sha256(named.encode()).hexdigest()[:12] if named else ""
+        return "-".join(filter(None, ("environment", digest, "onnx" if self._onnx else "")))
+
+    @property
+    def _onnx(self) -> bool:
+        return any(name.endswith(".onnx") for name in self._parcel.files)
 
     def _has(self, python: str) -> bool:
         test = f"if command -v {shlex.quote(python)} >/dev/null; then echo yes; fi"
         return self._connection.run(test).strip() == "yes"
 
-    def _is_whole(self, environment: str) -> bool:
-        """Tell whether an environment was made to its end, and its Python is still there."""
-        quoted = shlex.quote(environment)
-        test = f"[ -f {quoted}/{_WHOLE} ] && {quoted}/bin/python -m pip --version >/dev/null 2>&1"
-        return self._connection.run(f"if {test}; then echo yes; fi").strip() == "yes"
-
     def _suits(self, python: str) -> bool:
+        return self._run_python(self._check(python)).strip() == "1"
+
+    def _check(self, python: str) -> str:
+        """Return what prints 1 if a Python has what runs these files, else 0, or nothing."""
         kinds = {Path(name).suffix for name in self._parcel.files} & _INTERPRETERS.keys()
         needed = shlex.join([*_ALWAYS, *(_INTERPRETERS[kind] for kind in sorted(kinds))])
-        command = f"{shlex.quote(python)} -c {shlex.quote(_NEEDED)} {needed}"
-        return self._run_python(command).strip() == "1"
+        quoted = shlex.quote(python)
+        return f"! command -v {quoted} >/dev/null || {quoted} -c {shlex.quote(_NEEDED)} {needed}"
 
     def _unpack(self, wheel: Path) -> None:
         """Lay the runtime's modules out there, unless these very ones are there."""
@@ -232,29 +233,29 @@ class _Job:
             f"if [ -d {there} ]; then rm -rf {partial}; else mv {partial} {there}; fi"
         )
 
-    def _make_environment(self, environment: str, wheel: Path, *, anew: bool) -> None:
+    def _make_environment(self, environment: str, wheel: Path) -> None:
+        """Make it elsewhere and put it in its place: what is there is whole, whoever made it."""
         self._tell("installing the runtime, once")
         archive = shlex.quote(f"{self._folder}/{wheel.name}")
-        quoted, python = shlex.quote(environment), shlex.quote(self._python)
-        onnx = any(name.endswith(".onnx") for name in self._parcel.files)
+        there, python = shlex.quote(environment), shlex.quote(self._python)
+        if not self._run_python(f"if {python} -c 'import ensurepip'; then echo yes; fi"):
+            raise EdgecifarError(
+                "its Python can make no environment: install what that takes there "
+                "(`sudo apt install python3-venv`)"
+            )
         self._put(wheel, f"{self._folder}/{wheel.name}")
-        pip = f"{_LINUX32.format(python=python)} {quoted}/bin/python -m pip install --quiet"
-        if anew:
-            if not self._run_python(f"if {python} -c 'import ensurepip'; then echo yes; fi"):
-                raise EdgecifarError(
-                    "its Python can make no environment: install what that takes there "
-                    "(`sudo apt install python3-venv`)"
-                )
-            self._run_python(f"rm -rf {quoted} && {python} -m venv {quoted} 1>&2")
+        partial = _partial(there)
+        pip = f"{_LINUX32.format(python=python)} {partial}/bin/python -m pip install --quiet"
         self._run_python(
-            f"rm -f {quoted}/{_WHOLE} && {pip} {archive}{'[onnx]' if onnx else ''} 1>&2 && "
-            f"touch {quoted}/{_WHOLE}"
+            f"{{ {python} -m venv {partial} && {pip} {archive}{'[onnx]' if self._onnx else ''}; }} "
+            f"1>&2 || {{ rm -rf {partial}; exit 1; }}; "
+            f'if [ "$({self._check(f"{environment}/bin/python")})" = 1 ]; '
+            f"then rm -rf {partial}; else rm -rf {there}; mv {partial} {there}; fi"
         )
-        self._python = f"{environment}/bin/python"
 
     def _run_python(self, command: str, **how: Any) -> str:
         """Run it in a folder without modules: Python takes those of the current one first."""
-        return self._connection.run(f"cd {shlex.quote(self._bench)} && {command}", **how)
+        return self._connection.run(f"cd {shlex.quote(self._bench)} || exit; {command}", **how)
 
     def _run_agent(self, bench: str) -> None:
         ends: dict[str, Any] = {}
@@ -270,13 +271,9 @@ class _Job:
         command = f"{shlex.quote(self._python)} -u -m edgecifar.runtime.agent {shlex.quote(bench)}"
         modules = shlex.quote(self._modules)
         try:
-            self._run_python(f"PYTHONPATH={modules} exec {command}", on_line=on_line)
-        except UnreachableError as error:
-            if not ends and self._connection.stands():
-                raise EdgecifarError(
-                    "its system ended the measuring, most likely for want of memory: close other "
-                    "programs there, or bench fewer or smaller files at once"
-                ) from error
+            # Not by exec: ssh tells nothing of a command that a signal ends, and a shell does.
+            self._run_python(f"PYTHONPATH={modules} {command}; exit $?", on_line=on_line)
+        except UnreachableError:
             if not ends:
                 raise
         except EdgecifarError:

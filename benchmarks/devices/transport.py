@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from edgecifar.runtime.errors import EdgecifarError
 
 _SSH_FAILED = 255  # ssh's own failure; a command's exit status is passed through otherwise
+_KILLED, _ENDED = 128 + 9, 128 + 15  # what a shell makes of SIGKILL and SIGTERM
 _ALIVE_SECONDS = 5  # between two signs of life
 _ALIVE_MISSED = 3
 _CONNECT_SECONDS = 10
@@ -107,10 +108,6 @@ class Connection:
         self._close()
         self._number += 1
 
-    def stands(self) -> bool:
-        """Tell whether the shared connection is there: what failed then wasn't the network."""
-        return self._control("check") == 0
-
     def run(
         self,
         script: str,
@@ -169,13 +166,10 @@ class Connection:
         return [*command, *(["-p", str(self.target.port)] if self.target.port else [])]
 
     def _close(self) -> None:
-        self._control("exit")
-
-    def _control(self, order: str) -> int:
-        return subprocess.run(
-            [*self._ssh(), "-O", order, "--", self.target.where],
+        subprocess.run(
+            [*self._ssh(), "-O", "exit", "--", self.target.where],
             capture_output=True, stdin=subprocess.DEVNULL, check=False,
-        ).returncode  # fmt: skip
+        )  # fmt: skip
 
     def _error(self, status: int, said: str) -> EdgecifarError:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
@@ -183,6 +177,13 @@ class Connection:
         if status != _SSH_FAILED:
             if "No space left on device" in said:
                 return EdgecifarError("its disk is full: free some space there and run it again")
+            if status == _KILLED:
+                return EdgecifarError(
+                    "its system killed it, most likely for want of memory: close other programs "
+                    "there, or bench fewer or smaller files at once"
+                )
+            if status == _ENDED:
+                return UnreachableError("its system ended it, as when it shuts down")
             return EdgecifarError(f"{last} (exit status {status})")
         for pattern, advice in _CAUSES:
             if re.search(pattern, said):

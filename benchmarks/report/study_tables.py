@@ -245,7 +245,7 @@ def _step(name: str, step: System, file: File, against: Cell) -> tuple[Cell, ...
         against,
         Cell(words.percent(stage["top1"].get("validation"))),
         Cell(str(stage["epochs"])),
-        Cell(words.duration(stage.get("train_seconds"))),
+        Cell(words.training_time(stage)),
     )
 
 

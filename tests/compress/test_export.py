@@ -277,7 +277,7 @@ def test_an_int8_file_far_from_keras_says_where_it_parts(digits, digits_run, tmp
     monkeypatch.setitem(FORMATS, "int8", dataclasses.replace(right, convert=convert))
     (item,) = export(digits_run, digits, ["int8"], folder=tmp_path)
     assert "less than 95 % agree: first layer to differ is re_lu_3 (one operation" in item.verdict
-    assert ", which `edgecifar quantize`, or --max-drop here, may mend" in item.verdict
+    assert ", which `edgecifar quantize`, or layers in float, may mend" in item.verdict
     kept = json.loads((tmp_path / "exports.json").read_text())["files"][item.path.name]
     assert kept["first_diverging_layer"]["fused"] == ["conv2d_4", "batch_normalization_3"]
 

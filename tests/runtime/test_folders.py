@@ -139,6 +139,18 @@ def test_parts_of_unknown_names_are_no_classes(make, names):
     assert labels(scan(make([*files, f"{names[0]}/eel/1.png"])))  # folders that differ are groups
 
 
+def test_parts_that_lie_in_themselves_are_no_classes(make):
+    """As archives of them unpack."""
+    files = [f"{p}/{p}/{name}/1.png" for p in ("seg_train", "seg_test") for name in ("cat", "dog")]
+    with pytest.raises(EdgecifarError, match=r"seg_test and seg_train of .* hold the same folders"):
+        scan(make(files))
+
+
+def test_classes_with_the_same_folders_below_them_lie_in_train(make):
+    files = [f"train/{name}/{time}/1.png" for name in ("cat", "dog") for time in ("day", "night")]
+    assert labels(scan(make(files))) == {"train": ["cat", "cat", "dog", "dog"]}
+
+
 def test_parts_as_competitions_call_them(make):
     found = scan(make([name.replace("/", "_set/", 1) for name in PARTS]))
     assert labels(found) == {part: ["cat", "dog"] for part in ("train", "test")}

@@ -97,8 +97,27 @@ def test_whole_numbers_of_32_bits_that_8_hold_are_taken_as_they_are():
 def test_grey_of_a_camera_s_own_bits_is_refused(largest, dtype):
     """Taken for 16 bits it would be nearly black."""
     values = (GREY / GREY.max() * largest).astype(dtype)
-    with pytest.raises(ImageError, match=rf"grey values up to {largest}: scale them to 8 bits"):
+    with pytest.raises(ImageError, match=rf"grey values up to {largest}, .*: scale them to 8"):
         read_image(encoded(Image.fromarray(values), "TIFF"))
+
+
+def test_a_dark_image_of_16_bits_is_not_made_bright():
+    """Pillow opens a PGM of 16 bits as one of 32."""
+    pgm = b"P5 2 1 65535 " + np.array([[0, 200]], ">u2").tobytes()
+    with pytest.raises(ImageError, match="grey values up to 200"):
+        read_image(pgm)
+    bright = b"P5 2 1 65535 " + np.array([[0, 51200]], ">u2").tobytes()
+    assert read_image(bright)[0, :, 0].tolist() == [0, 200]
+
+
+@pytest.mark.parametrize(
+    ("values", "seen"),
+    [([0, 0.5, 1.02], [0, 128, 255]), ([0, 127.6, 255.3], [0, 128, 255]),
+     ([0, 0.5, np.inf], [0, 128, 255]), ([0, np.nan, 1.0], [0, 0, 255])],
+)  # fmt: skip
+def test_floats_that_overshoot_are_cut_off(values, seen):
+    found = read_image(encoded(Image.fromarray(np.array([values], np.float32)), "TIFF"))
+    assert found[0, :, 0].tolist() == seen
 
 
 def test_black_of_16_bits_is_black():

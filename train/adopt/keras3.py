@@ -87,7 +87,7 @@ def _difference(theirs: Any, ours: "keras.Model") -> float:
         inputs = noise.astype(np.float32)
         first, second = (np.asarray(model(inputs, training=False)) for model in (theirs, ours))
         found.append(float(np.abs(first - second).max() / max(np.abs(first).max(), 1e-9)))
-    return max(found)
+    return float(np.max(found))  # NaN, if any is
 
 
 def _build(entry: dict[str, Any]) -> "keras.Model":
@@ -174,7 +174,7 @@ def _value(key: str, value: Any, layer: str) -> Any:
         return "float32"  # models are stored so, whatever precision they were trained in
     if isinstance(value, dict):
         raise ValueError(f"layer {layer} has {key} {value.get('class_name')}, no plain value")
-    if isinstance(value, str) and value in _OTHERWISE:
+    if key.endswith("activation") and value in _OTHERWISE:
         raise EdgecifarError(
             f"layer {layer} has {value}, which is another function in Keras 2: put "
             f"{_OTHERWISE[value]} in its place, and fine-tune"

@@ -43,7 +43,7 @@ def load(
     if dataset.repeated:
         click.echo(
             f"{dataset.repeated:,} of {len(dataset.test):,} test images are training or validation "
-            "images too: figures on test images flatter, take those out of one side",
+            "images too: figures on test images flatter, remove the copies",
             err=True,
         )
     return dataset

@@ -48,16 +48,23 @@ class Sshd:
         } | options
         config = self.folder / "sshd_config"
         config.write_text("".join(f"{key} {value}\n" for key, value in told.items()))
-        self.process = subprocess.Popen(
-            [_SSHD, "-D", "-e", "-f", config], stderr=(self.folder / "log").open("wb")
-        )
         for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            # A child of the one before may hold the port for a moment, which ends the next one.
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    [_SSHD, "-D", "-e", "-f", config], stderr=(self.folder / "log").open("wb")
+                )
+            if self._greets() and self.process.poll() is None:
                 return
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         raise AssertionError((self.folder / "log").read_text())
+
+    def _greets(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
     def stop(self):
         """Stop listening; connections that stand go on."""

@@ -88,7 +88,10 @@ def test_what_can_t_be_stored_stops_no_other_device(tiny_models, tmp_path, monke
     monkeypatch.setattr(fleet.SshDevice, "forget", lambda *_: None)
     specs, output = ["ssh://one", "ssh://two"], tmp_path / "r.json"
     first, second = fleet.bench_on(specs, tiny_models, output, data=None, settings=QUICK)
-    assert first.error == f"{tmp_path / 'r-one.json'}: No space left on device: mend that"
+    assert first.error == (
+        f"{tmp_path / 'r-one.json'}: No space left on device: free some space there, or allow "
+        "writing"
+    )
     assert second.errors == []
 
 

@@ -89,8 +89,9 @@ def test_a_device_without_python(sshd, tiny_models):
 
 
 def test_a_named_python_that_is_not_there(sshd, tiny_models):
-    error = _bench(tiny_models, None, None, "ssh://device?python=/opt/none/python3").error
-    assert "there is no /opt/none/python3" in error
+    for named in ("/opt/none/python3", "~/none-of-mine"):
+        error = _bench(tiny_models, None, None, f"ssh://device?python={named}").error
+        assert f"there is no {named.replace('~', str(Path.home()))}" in error
 
 
 @pytest.mark.slow
@@ -106,16 +107,16 @@ def test_a_bare_python_gets_an_environment(sshd, tiny_models, tiny_data, tmp_pat
     told.clear()
     assert _bench(tiny_models, tiny_data, None, spec, on_progress=told.append).errors == []
     assert not any("installing" in text for text in told)
-    assert (sshd.cache / "venv/bin/python").exists()
+    assert list(sshd.cache.glob("environment-*-onnx/bin/python"))
     assert outcome.result["models"][0]["backend"].startswith("onnxruntime")
 
 
 _PYTHON = """#!/bin/sh
 case "$*" in
 *calcsize*) echo {bytes} ;;
-*find_spec*) echo 0 ;;
+*find_spec*) [ "$0" = "${{0#*/environment}}" ]; echo $? ;;
 "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-*"pip install"*) echo "$PERSONALITY $*" >{log} ;;
+*"pip install"*) echo "$PERSONALITY $*" >>{log} ;;
 *) exec {python} "$@" ;;
 esac
 """
@@ -160,28 +161,41 @@ def test_each_python_gets_an_environment_of_its_own(sshd, bare, tiny_models):
     """Else one would be measured under the other's name."""
     for spec in ("ssh://device", f"ssh://device?python={bare[0] / 'another'}"):
         assert _bench(tiny_models[:1], None, None, spec).errors == []
-    assert len(list(sshd.cache.glob("venv*/whole"))) == 2
+    assert len(list(sshd.cache.glob("environment*/bin/python"))) == 2
 
 
-def _interrupt(environment):
-    (environment / "whole").unlink()
+def test_an_environment_is_made_once(sshd, bare, tiny_models):
+    for _ in range(2):
+        assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    assert bare[1].read_text().count("pip install") == 1
 
 
-def _lose_its_python(environment):
+def test_an_environment_whose_python_is_gone_is_made_again(sshd, bare, tiny_models):
+    """As an upgrade of the system leaves it."""
+    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    environment = sshd.cache / "environment-onnx"
+    (environment / "rubble").touch()
     (environment / "bin/python").unlink()
     (environment / "bin/python").symlink_to(environment / "gone")
+    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
+    assert bare[1].read_text().count("pip install") == 2
+    assert not (environment / "rubble").exists()
 
 
-@pytest.mark.parametrize("happens", [_interrupt, _lose_its_python])
-def test_a_broken_environment_is_made_again(sshd, bare, tiny_models, happens):
+def test_an_installation_that_fails_leaves_what_was_there(sshd, bare, tiny_models):
+    """As without a network; it is begun anew the next time."""
     assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
-    happens(sshd.cache / "venv")
-    (sshd.cache / "venv/rubble").touch()
-    bare[1].unlink()
-    assert _bench(tiny_models[:1], None, None, "ssh://device").errors == []
-    assert bare[1].exists(), "pip was asked again"
-    assert not (sshd.cache / "venv/rubble").exists()
-    assert (sshd.cache / "venv/whole").exists()
+    python = bare[0] / "another"
+    whole = python.read_text()
+    python.write_text(
+        whole.replace('*"pip install"*)', '*"pip install"*) echo none >&2; exit 1 ;; x)')
+    )
+    spec = f"ssh://device?python={python}"
+    assert "none (exit status 1)" in _bench(tiny_models[:1], None, None, spec).error
+    (made,) = sshd.cache.glob("environment*")
+    assert made.name == "environment-onnx"
+    python.write_text(whole)
+    assert _bench(tiny_models[:1], None, None, spec).errors == []
 
 
 def test_a_python_that_can_make_no_environment(bare, tiny_models):
@@ -191,17 +205,25 @@ def test_a_python_that_can_make_no_environment(bare, tiny_models):
     assert "apt install python3-venv" in error
 
 
-def test_an_agent_that_the_system_kills_is_told(sshd, tiny_models, tmp_path):
-    """And not started again and again: the connection stands."""
-    starts, python = tmp_path / "starts", tmp_path / "python"
+@pytest.mark.parametrize(
+    ("signal", "told", "starts"),
+    [
+        ("KILL", "its system killed it, most likely for want of memory", 1),
+        ("TERM", "its system ended it, as when it shuts down", 4),
+        ("ILL", "Illegal instruction", 1),
+    ],
+)
+def test_an_agent_that_a_signal_ends(sshd, tiny_models, tmp_path, signal, told, starts):
+    """It is started again only where it may go on: with more memory it won't be."""
+    log, python = tmp_path / "starts", tmp_path / "python"
     python.write_text(
-        f'#!/bin/sh\ncase "$*" in\n*runtime.agent*) echo x >>{starts}; kill -9 $$ ;;\n'
+        f'#!/bin/sh\ncase "$*" in\n*runtime.agent*) echo x >>{log}; kill -{signal} $$ ;;\n'
         f'*) exec {sys.executable} "$@" ;;\nesac\n'
     )
     python.chmod(0o755)
     error = _bench(tiny_models, None, None, f"ssh://device?python={python}").error
-    assert "its system ended the measuring, most likely for want of memory" in error
-    assert starts.read_text() == "x\n"
+    assert told in error
+    assert len(log.read_text().split()) == starts
 
 
 def test_too_old_python(sshd, tiny_models, tmp_path):
@@ -225,7 +247,7 @@ def test_a_python_without_what_runs_these_files_is_not_taken(sshd, tiny_models):
     python = tools / "python3"
     python.write_text(
         _PYTHON.format(bytes=8, log=log, python=sys.executable).replace(
-            "*find_spec*) echo 0",
+            '*find_spec*) [ "$0" = "${0#*/environment}" ]; echo $?',
             f'*find_spec*) shift; exec {sys.executable} {tools / "blind.py"} "$@"',
         )
     )

@@ -117,6 +117,11 @@ def test_a_function_that_is_another_in_keras_2_is_named(tmp_path):
         read_model(path)
 
 
+def test_a_layer_may_be_called_as_a_function(tmp_path):
+    path = saved(tmp_path / "net.keras", layers.ReLU(6.0, name="hard_sigmoid"))
+    assert read_model(path).layers[-2].name == "hard_sigmoid"
+
+
 def test_networks_that_take_pixels_are_compared_on_pixels(tmp_path, monkeypatch):
     """To which noise of ones and zeros is black."""
     monkeypatch.setattr(translation, "_OTHERWISE", {})
