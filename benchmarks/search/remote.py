@@ -56,8 +56,8 @@ class RemoteRace:
             doubts = "; ".join(outcome.result["doubts"])
             raise EdgecifarError(f"{self._spec}: {doubts}: mend that and run it again")
         _, found = outcome.result["models"]
-        environment = outcome.result["environment"]
-        processor = environment["board"] or environment["cpu"] or "an unknown device"
+        told = outcome.result["environment"]
+        processor = told["board"] or told["cpu"] or "an unknown processor"
         self.measured_on = f"{processor}, {found['backend']}"
         return Timed(Latency(**found["latency_us"]), Estimate(**found["ratio"]))
 
