@@ -131,7 +131,8 @@ def _cell(figure: Figure) -> str:
 def _judge(result: Mapping[str, Any], target: Target) -> Judged:
     pair = compared(*(_named(result, name) for name in (target.file, target.against)))
     figures, missed = [], []
-    for name, figure, reached in _reached(result, pair):
+    doubtful = {"faster"} if not result.get("valid", True) else set()
+    for name, figure, reached in _measured(result, pair):
         asked = getattr(target, name)
         if asked is None:
             figures.append(figure)
@@ -139,11 +140,14 @@ def _judge(result: Mapping[str, Any], target: Target) -> Judged:
         at_most = name in ("bytes", "zipped")
         met = reached <= asked + _ROUNDING if at_most else reached >= asked - _ROUNDING
         figures.append(replace(figure, asked=_as_stated(name, asked)))
-        missed += [] if met else [_TITLES[name] + _doubt(result, name)]
+        if name in doubtful:
+            missed.append(f"{_TITLES[name]} (by doubtful times)")
+        elif not met:
+            missed.append(_TITLES[name])
     return Judged(target, tuple(figures), tuple(missed))
 
 
-def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Figure, float]]:
+def _measured(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Figure, float]]:
     """Give the name of each target, and what was measured for it, as text and as a number."""
     points = pair.difference
     if pair.ours.get("accuracy"):
@@ -163,8 +167,7 @@ def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Fig
     if all(row.get("ratio") for row in (pair.ours, pair.peer)):
         latency = pair.latency
         faster, slowest, fastest = (1 / n for n in (latency.value, latency.high, latency.low))
-        figure = Figure(f"{faster:.2f}x", f"{slowest:.2f} to {fastest:.2f}")
-        yield "faster", figure, faster if result.get("valid", True) else -np.inf
+        yield "faster", Figure(f"{faster:.2f}x", f"{slowest:.2f} to {fastest:.2f}"), faster
     else:  # an emulated board gives no times
         yield "faster", _UNKNOWN, -np.inf
     for name, key in (("bytes", "payload_bytes"), ("zipped", "zipped_bytes")):
@@ -173,11 +176,6 @@ def _reached(result: Mapping[str, Any], pair: Versus) -> Iterator[tuple[str, Fig
             yield name, Figure(_FORMS[name](share)), share
         else:  # of a bench that didn't compress yet
             yield name, _UNKNOWN, np.inf
-
-
-def _doubt(result: Mapping[str, Any], name: str) -> str:
-    """Say why what is asked of speed is missed, whatever was measured, by doubtful times."""
-    return " (by doubtful times)" if name == "faster" and not result.get("valid", True) else ""
 
 
 def _named(result: Mapping[str, Any], name: str) -> Row:

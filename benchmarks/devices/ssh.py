@@ -182,14 +182,15 @@ class _Job:
             base = self._connection.target.python or "python3"
             if "/" in base and not base.startswith("/"):
                 base = f"{self._home}/{base.removeprefix('~/')}"
-            if not self._has(base):
+            said = self._check(base)
+            if not said:
                 raise EdgecifarError(
                     f"there is no {base}: install Python 3.10 or newer there, or name one as "
                     "ssh://host?python=PATH"
                 )
             environment = f"{self._folder}/{self._environment_name()}"
             made = f"{environment}/bin/python"
-            ready = next(filter(self._suits, (base, made)), None)
+            ready = base if said == "1" else made if self._check(made) == "1" else None
             self._python = ready or base
             self._unpack(wheel)
             if not ready:
@@ -206,15 +207,12 @@ class _Job:
     def _onnx(self) -> bool:
         return any(name.endswith(".onnx") for name in self._parcel.files)
 
-    def _has(self, python: str) -> bool:
-        test = f"if command -v {shlex.quote(python)} >/dev/null; then echo yes; fi"
-        return self._connection.run(test).strip() == "yes"
-
-    def _suits(self, python: str) -> bool:
-        return self._run_python(self._check(python)).strip() == "1"
-
     def _check(self, python: str) -> str:
-        """Return what prints 1 if a Python has what runs these files, else 0, or nothing."""
+        """Say whether a Python has what runs these files: 1, 0, or nothing if there is none."""
+        return self._run_python(self._checking(python)).strip()
+
+    def _checking(self, python: str) -> str:
+        """Return the command that prints what `_check` tells."""
         kinds = {Path(name).suffix for name in self._parcel.files} & _INTERPRETERS.keys()
         needed = shlex.join([*_ALWAYS, *(_INTERPRETERS[kind] for kind in sorted(kinds))])
         quoted = shlex.quote(python)
@@ -249,7 +247,7 @@ class _Job:
         self._run_python(
             f"{{ {python} -m venv {partial} && {pip} {archive}{'[onnx]' if self._onnx else ''}; }} "
             f"1>&2 || {{ rm -rf {partial}; exit 1; }}; "
-            f'if [ "$({self._check(f"{environment}/bin/python")})" = 1 ]; '
+            f'if [ "$({self._checking(f"{environment}/bin/python")})" = 1 ]; '
             f"then rm -rf {partial}; else rm -rf {there}; mv {partial} {there}; fi"
         )
 

@@ -215,10 +215,10 @@ def _named(runs: Iterable[str]) -> str:
 
 def _stage(run: Mapping[str, Any]) -> str:
     computed = "".join(f"{run[key]}, " for key in ("computed_in", "trained_on") if key in run)
-    speed = {key: value for key, value in run.items() if key != "trained_on"}
+    took = ", ".join(filter(None, (words.training_time(run), words.speed(run))))
     return (
         f"{run['epochs']} epochs (the best was {run['best_epoch']}; seed {run['seed']}, {computed}"
-        f"{', '.join((words.training_time(run), *words.training(speed)))})"
+        f"{took})"
     ).replace(words.SPACE, " ")
 
 

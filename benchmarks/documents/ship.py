@@ -16,6 +16,7 @@ import click
 
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.documents import readme
+from edgecifar.benchmarks.documents.repeat import BRIEF, with_repeats
 from edgecifar.benchmarks.finished import Finished, read_finished
 from edgecifar.benchmarks.program import Program
 from edgecifar.benchmarks.targets import read_targets
@@ -26,12 +27,6 @@ from edgecifar.runtime.results import read
 from edgecifar.train import zoo
 from edgecifar.train.files import sha256, write_json, write_whole
 from edgecifar.train.run import Run
-
-_BRIEF = ("top1", "low", "high", "n")
-_OF_REPEATS = (
-    "stage", "architecture", "recipe", "transfer", "keep_float", "teacher", "classes",
-    "image_size", "dataset",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,6 @@ def ship(
     """
     finished = read_finished(folder)
     require_within_limits(finished, limits, below_goal=below_goal)
-    others = [_repeat(finished, read_finished(other)) for other in repeats]
     name = finished.name
     source = finished.original.path / "model.h5"
     int8, original = models / f"{name}.tflite", originals / f"{name}.h5"
@@ -127,8 +121,9 @@ def ship(
                 "test": finished.answers,
             },
         },
-        "repeats": others,
+        "repeats": [],
     } | ({"remark": remark} if remark else {})
+    entry = with_repeats(entry, map(read_finished, repeats))
     write_whole(int8, partial(_copy_described, finished))
     write_whole(original, partial(shutil.copyfile, source))
     write_json(originals / f"{name}.json", entry)
@@ -158,34 +153,11 @@ def _copy_described(finished: Finished, path: Path) -> None:
     shutil.copyfile(finished.file.path, path)
     figures = {"float": finished.original.metrics["test"], "this": finished.answers}
     accuracy = {
-        which: {key: value[key] for key in _BRIEF} | {"split": "test"}
+        which: {key: value[key] for key in BRIEF} | {"split": "test"}
         for which, value in figures.items()
     }
     described = finished.file.metadata | {"name": finished.name, "accuracy": accuracy}
     modelfile.append(path, described, finished.file.labels)
-
-
-def _repeat(first: Finished, other: Finished) -> dict[str, Any]:
-    """Return seed and accuracy of another run of the same recipe."""
-    pairs = ((first.original, other.original), (first.quantized, other.quantized))
-    for ours, theirs in ((_asked(a, first), _asked(b, other)) for a, b in pairs):
-        for key in _OF_REPEATS:
-            if ours.get(key) != theirs.get(key):
-                raise EdgecifarError(f"{other.folder} has another {key}: it is no repeat")
-    if first.original.info["seed"] == other.original.info["seed"]:
-        raise EdgecifarError(f"{other.folder} has the same seed: repeat the recipe with another")
-    return {
-        "seed": other.original.info["seed"],
-        "float": {key: other.original.metrics["test"][key] for key in _BRIEF},
-        "int8": {key: other.answers[key] for key in _BRIEF},
-    }
-
-
-def _asked(run: Run, finished: Finished) -> dict[str, Any]:
-    """Return what run.json says; of a net that taught itself, not which one that was."""
-    taught = run.info.get("teacher") or {}
-    itself = taught.get("models") == [finished.original.digest]
-    return run.info | {"teacher": taught | ({"models": None} if itself else {})}
 
 
 @click.command(cls=Program)

@@ -151,11 +151,15 @@ def moment(text: str | None) -> str:
     return f"{text[:10]} {text[11:16]} UTC" if text else ""
 
 
+def speed(info: Mapping[str, Any]) -> str:
+    """Say how fast a run was trained; nothing where that isn't known."""
+    return f"{info['images_per_second']:,.0f} images/s" if info.get("images_per_second") else ""
+
+
 def training(info: Mapping[str, Any]) -> list[str]:
     """Say how fast a run was trained, and on what if that was elsewhere."""
-    speed, machine = info.get("images_per_second"), info.get("trained_on")
-    told = [f"{speed:,.0f} images/s"] if speed else []
-    return told + ([f"on {machine}"] if machine else [])
+    elsewhere = f"on {info['trained_on']}" if info.get("trained_on") else ""
+    return [told for told in (speed(info), elsewhere) if told]
 
 
 def training_time(info: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Shipping a finished recipe, here the very one whose models ship, rebuilt from what is there."""
+"""Shipping a finished recipe."""
 
 import json
 import shutil
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.documents.cards import card
 from edgecifar.benchmarks.documents.ship import Limits, stated_limits
 from edgecifar.benchmarks.documents.ship import ship as ship_within
@@ -19,35 +18,9 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import pack_classes, seal
 from edgecifar.train import zoo
 from edgecifar.train.files import read_json, write_json
-from edgecifar.train.run import open_run
 
 ROOT = Path(__file__).parents[3]
 ship = partial(ship_within, limits={})
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """The folder that `edgecifar run zoo-resnet8` leaves."""
-    return finished(tmp_path / "zoo-resnet8")
-
-
-def finished(folder):
-    info = zoo.find("resnet8").info
-    for which, name in (("float", "resnet8"), ("int8", "resnet8-qat")):
-        write_json(folder / name / "run.json", info[which]["run"])
-        write_json(folder / name / "metrics.json", info[which]["metrics"])
-        shutil.copy(ROOT / "train/zoo/resnet8.h5", folder / name / "model.h5")
-    exports = folder / "resnet8-qat" / "exports"
-    exports.mkdir()
-    file = exports / "resnet8-qat-int8.tflite"
-    shutil.copy(ROOT / "runtime/models/resnet8.tflite", file)
-    model = modelfile.read(file)
-    modelfile.append(file, model.metadata | {"name": "resnet8-qat-int8"}, model.labels)
-    bench = read_json(ROOT / "benchmarks/results/shipped.json")
-    made = {name: open_run(folder / name).digest for name in ("resnet8", "resnet8-qat")}
-    recipe = recipes.read("zoo-resnet8").as_json()
-    write_json(folder / "bench.json", seal(bench | {"runs": made, "recipe": recipe}))
-    return folder
 
 
 @pytest.fixture
@@ -95,55 +68,15 @@ def test_a_recipe_carried_out_again_is_compared_with_what_ships(recipe, tmp_path
     assert against_shipped("demo", tmp_path) is None
 
 
-def test_another_seed_shows_how_far_luck_goes(recipe, places, tmp_path):
-    other = finished(tmp_path / "zoo-resnet8-seed1")
-    with pytest.raises(EdgecifarError, match="has the same seed"):
-        ship(recipe, [other], *places)
-    path = other / "resnet8" / "run.json"
-    write_json(path, read_json(path) | {"seed": 1})
-    entry = ship(recipe, [other], *places)
-    (repeat,) = read_json(entry)["repeats"]
+def test_repeats_are_told_in_the_entry(recipe, places, finished_with):
+    (repeat,) = read_json(ship(recipe, [finished_with(seed=1)], *places))["repeats"]
     assert repeat["seed"] == 1
-    assert repeat["int8"]["top1"] == zoo.find("resnet8").test("int8")["top1"]
-    for run, key, value in (
-        ("resnet8", "recipe", {}),
-        ("resnet8-qat", "recipe", {}),
-        ("resnet8-qat", "keep_float", ["dense"]),
-        ("resnet8", "teacher", {"runs": ["small"]}),
-        ("resnet8", "teacher", {"models": ["0" * 64]}),
-    ):
-        path = other / run / "run.json"
-        whole = read_json(path)
-        write_json(path, whole | {key: value})
-        with pytest.raises(EdgecifarError, match=f"has another {key}: it is no repeat"):
-            ship(recipe, [other], *places)
-        write_json(path, whole)
 
 
-def test_a_repeat_is_taught_by_the_same_teacher_or_by_itself(recipe, places, tmp_path):
-    other = finished(tmp_path / "zoo-resnet8-seed1")
-    path = other / "resnet8" / "run.json"
-    write_json(path, read_json(path) | {"seed": 1})
-
-    def taught(folder, models):
-        path = folder / "resnet8-qat" / "run.json"
-        write_json(path, read_json(path) | {"teacher": {"runs": ["resnet8"], "models": models}})
-
-    for folder in (recipe, other):
-        model = folder / "resnet8" / "model.h5"
-        model.write_bytes(model.read_bytes() + folder.name.encode())  # as another seed would
-        taught(folder, [open_run(folder / "resnet8").digest])
-    write_json(recipe / "resnet8-qat" / "run.json", _parented(recipe))
-    write_json(other / "resnet8-qat" / "run.json", _parented(other))
-    assert ship(recipe, [other], *places).exists()
-    taught(other, ["0" * 64])
-    with pytest.raises(EdgecifarError, match="has another teacher: it is no repeat"):
-        ship(recipe, [other], *places)
-
-
-def _parented(folder):
-    info = read_json(folder / "resnet8-qat" / "run.json")
-    return info | {"parent_model": open_run(folder / "resnet8").digest}
+def test_what_is_no_repeat_ships_nothing(recipe, places, finished_with):
+    with pytest.raises(EdgecifarError, match="has the same seed"):
+        ship(recipe, [finished_with(seed=0)], *places)
+    assert not any(place.exists() for place in places)
 
 
 def test_what_isn_t_finished_does_not_ship(recipe, places):
