@@ -21,11 +21,14 @@ def probabilities(payload: bytes, images: np.ndarray) -> np.ndarray:
     The file takes int8 `pixel - 128`, or normalised float32.
     """
     interpreter = open_bare(payload)
-    if interpreter.input.dtype == np.int8:
-        inputs = (images.astype(np.int16) - 128).astype(np.int8)
-    else:
-        inputs = normalise(images.astype(np.float32))
-    found = np.concatenate([interpreter.run(each[None]).copy() for each in inputs])
+
+    def encode(image: np.ndarray) -> np.ndarray:
+        if interpreter.input.dtype == np.int8:
+            return (image.astype(np.int16) - 128).astype(np.int8)
+        return normalise(image.astype(np.float32))
+
+    # One by one: all images at once may be more than memory holds.
+    found = np.concatenate([interpreter.run(encode(each[None])).copy() for each in images])
     if found.dtype != np.int8:
         return found
     output = interpreter.output

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.bare import probabilities
-from edgecifar.compress.latency import Timed, race
+from edgecifar.compress.latency import Timed, doubtful, race
 from edgecifar.compress.selective import Ranged, Unit
 from edgecifar.compress.sensitivity import IMAGES, Sensitivity, Track, measure
 from edgecifar.runtime.errors import EdgecifarError
@@ -63,6 +63,7 @@ class Choice:
             f"{start}; with {', '.join(self.layers)} in float it {_lost(self.chosen.change)}, "
             f"within {asked}; that costs {chosen:,} bytes instead of {int8:,} and "
             f"{ratio.value:.2f}x the time ({ratio.low:.2f} to {ratio.high:.2f}) on this machine"
+            f"{doubtful(self.times.doubts)}"
         )
 
 

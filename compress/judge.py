@@ -67,14 +67,19 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
     from edgecifar.compress.bare import open_bare
     from edgecifar.compress.calibration import calibration_images
     from edgecifar.compress.formats import FORMATS
+    from edgecifar.compress.int8 import Int8
     from edgecifar.compress.latency import race
 
     sides, form = (tuple(origins), (run,)), FORMATS["int8"]
     calibration = calibration_images(dataset, _CALIBRATION_IMAGES)
 
-    def files(form: "Format") -> list[tuple[bytes, ...]]:
+    def files(name: str) -> list[tuple[bytes, ...]]:
+        """Convert all, to int8 with the layers in float that each has."""
         found = [
-            tuple(_converted(form, each.load_model(), calibration, each.name) for each in runs)
+            tuple(
+                _converted(Int8().formats(each)[name], each.load_model(), calibration, each.name)
+                for each in runs
+            )
             for runs in sides
         ]
         for payload in itertools.chain(*found):
@@ -83,10 +88,10 @@ def _judge_smaller(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verd
 
     why_float = None
     try:
-        payloads = files(form)
+        payloads = files("int8")
     except EdgecifarError as error:  # there is no integer kernel for an operation, or for its range
         form, why_float = FORMATS["float32"], str(error)
-        payloads = files(form)
+        payloads = files("float32")
     timed = race(payloads)
     right = [_answers(runs, dataset) == dataset.validation.labels for runs in sides]
     before, after = (
@@ -145,6 +150,7 @@ def _judge_int8(origins: Sequence[Run], run: Run, dataset: "Dataset") -> Verdict
         len(labels),
         replace(beside, agreement=same[1]),
         paired_change(right[1], right[2]),
+        doubts=timed[2].doubts,
         **_since_original(origins, run, dataset, right[2]),
     )
 

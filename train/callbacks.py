@@ -5,8 +5,8 @@ import time
 
 import tf_keras as keras
 
-from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import Checkpoints
+from edgecifar.train.loop import DivergedError
 
 
 class DivergenceGuard(keras.callbacks.Callback):
@@ -24,7 +24,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         """Check the running mean of the loss, which one bad batch spoils for good."""
         if not math.isfinite(logs["loss"]):
             kept = f"epoch {self._epoch} is kept" if self._epoch else "nothing was saved yet"
-            raise EdgecifarError(
+            raise DivergedError(
                 f"the loss is no longer finite in epoch {self._epoch + 1}, step {batch + 1} "
                 f"({kept}): lower learning_rate"
             )

@@ -127,6 +127,6 @@ def feature_feed(
     )
     return Feed(
         training=training,
-        validation=untuned(validation.batch(settings.batch_size)),
+        validation=lambda _: untuned(validation.batch(settings.batch_size)),
         steps=steps_per_epoch(dataset.train, settings),
     )

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 
+class DivergedError(EdgecifarError):
+    """The loss is no longer finite: the same settings would fail again."""
+
+
 def fit(
     feed: Feed,
     model: "keras.Model",
@@ -29,8 +33,8 @@ def fit(
     """Fit `model` in place and leave it with the weights of the best validated epoch.
 
     Checkpoints and history.csv go to `folder`, one an epoch; if some are there, training goes on
-    after the newest. Raises EdgecifarError when the loss stops being finite (the last checkpoint
-    stays), and if another process is fitting into `folder`.
+    after the newest. Raises DivergedError when the loss stops being finite (the last checkpoint
+    stays), and EdgecifarError if another process is fitting into `folder`.
     """
     import tf_keras as keras
 
@@ -64,7 +68,7 @@ def fit(
                     epochs=settings.epochs,
                     initial_epoch=first_epoch,
                     steps_per_epoch=feed.steps,
-                    validation_data=feed.validation,
+                    validation_data=feed.validation(model),
                     callbacks=watchers,
                     verbose=0,
                 )

@@ -28,7 +28,7 @@ class Feed:
     """
 
     training: Callable[[int], "tf.data.Dataset"]  # from the given epoch to the last
-    validation: "tf.data.Dataset"
+    validation: Callable[["keras.Model"], "tf.data.Dataset"]  # as many at once as it can take
     steps: int  # batches in an epoch
     goals: "Goals | None" = None
 
@@ -41,19 +41,16 @@ class Goals:
     accuracy: Callable
 
 
-def image_feed(
-    dataset: "Dataset", settings: Training, *, seed: int, at_once: int | None = None
-) -> Feed:
-    """Return the images of a data set, for training augmented as `settings` say.
-
-    `at_once` are the images of a batch of validation.
-    """
+def image_feed(dataset: "Dataset", settings: Training, *, seed: int) -> Feed:
+    """Return the images of a data set, for training augmented as `settings` say."""
     classes = len(dataset.classes)
     return Feed(
         training=lambda epoch: training_batches(
             dataset.train, classes, settings, seed=seed, first_epoch=epoch
         ),
-        validation=evaluation_batches(dataset.validation, classes, batch_size=at_once),
+        validation=lambda model: evaluation_batches(
+            dataset.validation, classes, batch_size=images_at_once(model)
+        ),
         steps=steps_per_epoch(dataset.train, settings),
     )
 

@@ -105,12 +105,12 @@ def fit_built(
     """
     from edgecifar.train.devices import replicate
     from edgecifar.train.loop import fit
-    from edgecifar.train.pipeline import image_feed, images_at_once
+    from edgecifar.train.pipeline import image_feed
     from edgecifar.train.precision import computing_in
 
     with computing_in(settings.precision) as policy:
         model = build()
-        feed = feed or image_feed(dataset, settings, seed=seed, at_once=images_at_once(model))
+        feed = feed or image_feed(dataset, settings, seed=seed)
         with devices.scope() if devices else contextlib.nullcontext():
             fitted = replicate(model) if devices else model
             result = fit(feed, fitted, settings, folder, seed=seed, tensorboard=tensorboard)

@@ -72,10 +72,12 @@ class Training:
         """Return these settings for going on with a trained model.
 
         The rate falls as a cosine from the first step. Where none is given it is the `usual` one
-        of SGD, of which Adam takes a hundredth: its steps don't shrink with the gradient.
+        of SGD for 256 images a batch, and falls with smaller batches. Adam takes a hundredth of
+        that, whatever the batch: its steps don't shrink with the gradient.
         """
         if learning_rate is None:
-            learning_rate = usual if self.optimizer == "sgd" else usual / 100
+            of_batch = min(1, self.batch_size / Training.batch_size)
+            learning_rate = usual * (of_batch if self.optimizer == "sgd" else 0.01)
         return dataclasses.replace(
             self,
             epochs=epochs,

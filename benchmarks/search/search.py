@@ -19,10 +19,11 @@ from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
 from edgecifar.runtime import environment, modelfile, results, shipped
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
+from edgecifar.train.loop import DivergedError
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.parsing import flat
 from edgecifar.train.progress import Report, ignore
-from edgecifar.train.run import RunDiffersError, RunFinishedError
+from edgecifar.train.run import RunFinishedError
 from edgecifar.train.settings import Training
 
 if TYPE_CHECKING:
@@ -113,17 +114,18 @@ def search(
     )
     chosen += _of_your_own(plan, trials, on_progress)
     for shape in chosen:
-        trials.queue(shape, _figures(shape, dataset))
+        if why := trials.given_up(shape):
+            on_progress(_left_out(shape, why))
+        else:
+            trials.queue(shape, _figures(shape, dataset))
     while taken := trials.take(chosen):
         trial, shape = taken
         on_progress(f"training {shape} for {plan.training.epochs} epochs")
         try:
             top1 = _train(shape, dataset, plan, out / "runs" / f"{PREFIX}{shape}")
-        except RunDiffersError:
-            raise
-        except EdgecifarError as error:  # as of a loss that is no longer finite
-            trials.give_up(trial)
-            on_progress(f"{shape} is left out: {error}")
+        except DivergedError as error:
+            trials.give_up(trial, str(error))
+            on_progress(_left_out(shape, error))
             continue
         trials.finish(trial, top1, trials.costs[shape].ratio)
     if elsewhere := trials.elsewhere():
@@ -137,6 +139,10 @@ def search(
     result = result_of(trials, dataset, plan.limits, reference=name, also=by_hand)
     replace_file(out / FILE, results.as_bytes(result))
     return found
+
+
+def _left_out(shape: Shape, why: object) -> str:
+    return f"{shape} is left out: {why}"
 
 
 def promising(

@@ -154,7 +154,7 @@ class Trials:
     def queue(self, shape: Shape, figures: dict[str, int]) -> None:
         """Ask for a shape to be trained, once; `figures` become the trial's parameters."""
         wanted = str(shape)
-        if not self._numbers(wanted) and not self._given_up(wanted):
+        if not self._numbers(wanted) and not self.given_up(shape):
             self._study.enqueue_trial(figures, user_attrs={"shape": wanted, "figures": [*figures]})
 
     def take(self, wanted: Collection[Shape] | None = None) -> "tuple[optuna.Trial, Shape] | None":
@@ -189,11 +189,11 @@ class Trials:
         """
         self._study.tell(trial, [top1, ratio], skip_if_finished=True)
 
-    def give_up(self, trial: "optuna.Trial") -> None:
-        """Record that a shape can't be trained: it would fail again in the same way."""
+    def give_up(self, trial: "optuna.Trial", why: str) -> None:
+        """Record why a shape can't be trained: it would fail again in the same way."""
         from optuna.trial import TrialState
 
-        trial.set_user_attr(_GIVEN_UP, True)
+        trial.set_user_attr(_GIVEN_UP, why)
         self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def give_back_abandoned(self, *, others: bool = False) -> None:
@@ -212,6 +212,12 @@ class Trials:
             if not _lives(process, *started) if local else others or not self._shared:
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
+    def given_up(self, shape: Shape) -> str | None:
+        """Return why a shape was given up, None if it wasn't."""
+        told = (trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
+        reasons = {each["shape"]: each[_GIVEN_UP] for each in told if _GIVEN_UP in each}
+        return reasons.get(str(shape))
+
     def elsewhere(self) -> list[str]:
         """Return what has been taken and not been finished, each with host and process."""
         found = []
@@ -225,11 +231,6 @@ class Trials:
         from optuna.trial import TrialState
 
         return self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-
-    def _given_up(self, shape: str) -> bool:
-        trials = self._study.get_trials(deepcopy=False)
-        shapes = {t.user_attrs.get("shape") for t in trials if _GIVEN_UP in t.user_attrs}
-        return shape in shapes
 
     def _numbers(self, shape: str) -> list[int]:
         """Return the trials of a shape, but those that failed."""

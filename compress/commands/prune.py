@@ -39,7 +39,11 @@ from edgecifar.train.settings import LARGEST_SEED
     type=click.IntRange(1),
     help="Epochs of the last fine-tuning.  [default: 20; of zeros 15, after 10 in which they grow]",
 )
-@click.option("--learning-rate", type=float, help="Its peak.  [default: 0.1, with Adam 0.001]")
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="Its peak.  [default: 0.1, less with batches below 256; with Adam 0.001]",
+)
 @click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TAUGHT)
 @distillation_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the new run; RUN-p50, say.")

@@ -21,7 +21,11 @@ from edgecifar.train.settings import LARGEST_SEED
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the new run; RUN-qat, say.")
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of fine-tuning.  [default: 8]")
-@click.option("--learning-rate", type=float, help="Its peak.  [default: 0.01, with Adam 0.0001]")
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="Its peak.  [default: 0.01, less with batches below 256; with Adam 0.0001]",
+)
 @click.option(
     "--keep-float", multiple=True, metavar="LAYER", help="Leave this layer in float; repeatable."
 )

@@ -1,5 +1,5 @@
 import dataclasses
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -96,6 +96,8 @@ def test_braces_in_the_name_of_a_layer_are_only_that():
     choice = Choice(0.5, 100, int8, chosen, Timed(latency, Estimate(1.5, 1.4, 1.6)), 2)
     assert "with conv{0} in float it loses 0.10 points" in choice.text
     assert "costs 3 bytes instead of 2 and 1.50x the time" in choice.text
+    busy = replace(choice, times=replace(choice.times, doubts=("it was busy",)))
+    assert busy.text == f"{choice.text}; these times are doubtful: it was busy"
 
 
 @pytest.mark.parametrize("drop", [-0.1, 101, np.nan])

@@ -10,6 +10,7 @@ from edgecifar.compress import latency
 from edgecifar.compress.commands.summary import print_verdict
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.judge import judge, verdict_of
+from edgecifar.compress.quantize import Quantization, quantize
 from edgecifar.compress.verdict import Side, Verdict
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
@@ -117,6 +118,25 @@ def test_what_cannot_be_int8_throughout_is_judged_by_its_float_files(digits, cha
     assert "no int8 file can be made of it (not int8 throughout: CAST)" in verdict.text
     assert verdict.before.name.endswith("-float32")
     assert verdict.before.file_bytes > 3 * whole.info["parameters"]
+
+
+def test_a_teacher_with_layers_in_float_has_an_int8_file_all_the_same(
+    digits, digits_run, chain, tmp_path
+):
+    partly = quantize(
+        digits_run, digits, Quantization(epochs=1, keep_float=("dense",)), tmp_path / "partly"
+    )
+    verdict = judge((partly,), chain[1], digits)
+    assert (verdict.precision, verdict.why_float) == ("int8", None)
+    assert verdict.before.file_bytes < partly.info["parameters"] * 2
+
+
+def test_int8_on_a_busy_machine_is_called_doubtful(digits, digits_run, digits_qat_run, monkeypatch):
+    run = Run(digits_qat_run.path)
+    monkeypatch.setattr(latency.environment.Usage, "others", lambda *_: 0.51)
+    assert judge((digits_run,), run, digits).doubts == (
+        "other programs kept the processor 51 % busy",
+    )
 
 
 def test_the_table_has_all_sides():

@@ -2,10 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from edgecifar.train import models
 from edgecifar.train.data import Split
-from edgecifar.train.pipeline import evaluation_batches, images_at_once, training_batches
+from edgecifar.train.pipeline import (
+    evaluation_batches,
+    image_feed,
+    images_at_once,
+    training_batches,
+)
 from edgecifar.train.settings import Augmentation, Training
 
 
@@ -38,3 +44,13 @@ def test_a_network_that_enlarges_images_takes_fewer_at_once():
     build = models.find("efficientnet_lite0").build
     assert images_at_once(build((32, 32), 10, backbone_size=96)) == 500
     assert images_at_once(build((32, 32), 10, backbone_size=224)) == 91
+
+
+def test_validation_takes_as_many_as_the_network_can(digits):
+    pixels = keras.Input((32, 32, 3))
+    enlarging = keras.Model(pixels, keras.layers.UpSampling2D(20)(pixels))
+    small = keras.Model(pixels, keras.layers.Flatten()(pixels))
+    feed = image_feed(digits, Training(batch_size=32), seed=0)
+    few, all_of_them = (len(next(iter(feed.validation(m)))[0]) for m in (enlarging, small))
+    assert few == 500 * 96 * 96 // 640**2
+    assert all_of_them == len(digits.validation.labels)

@@ -15,3 +15,18 @@ def test_few_images_get_small_batches(count, batch, rate):
     adam = for_few_images(Training(optimizer="adam", learning_rate=0.001), count)
     assert (adam.batch_size, adam.learning_rate) == (batch, 0.001)
     assert for_few_images(Training(batch_size=4), count).batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        (Training(), 0.1),
+        (Training(batch_size=512), 0.1),
+        (Training(batch_size=8), 0.1 / 32),
+        (Training(batch_size=8, optimizer="adam", learning_rate=0.001), 0.001),
+    ],
+)
+def test_fine_tuning_goes_slower_with_small_batches(settings, rate):
+    how = {"epochs": 2, "usual": 0.1, "ema": 0.0}
+    assert settings.fine_tuning(learning_rate=None, **how).learning_rate == pytest.approx(rate)
+    assert settings.fine_tuning(learning_rate=0.05, **how).learning_rate == 0.05

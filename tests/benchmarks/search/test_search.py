@@ -26,6 +26,7 @@ from edgecifar.benchmarks.search.space import (
 from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.loop import DivergedError
 from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
 from edgecifar.train.run import RunDiffersError
@@ -438,7 +439,7 @@ def test_what_a_lost_machine_had_begun_can_be_taken_over(storage):
 
 def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, monkeypatch):
     def diverge(*_):
-        raise EdgecifarError("the loss is no longer finite")
+        raise DivergedError("the loss is no longer finite")
 
     trained = module._train
     monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, 0.1))
@@ -449,7 +450,21 @@ def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, m
     assert "is left out: the loss is no longer finite" in told[-1]
     monkeypatch.setattr(module, "_train", trained)
     with pytest.raises(EdgecifarError, match="none could be"):  # it isn't tried again
+        search(PLAN, digits, tmp_path, on_progress=told.append)
+    assert told[-1] in told[:-1]  # but named again
+
+
+def test_a_shape_is_not_left_out_for_what_may_be_mended(digits, tmp_path, monkeypatch):
+    def fill_the_disk(*_):
+        raise EdgecifarError("no checkpoint can be written: free some space, and run it again")
+
+    trained = module._train
+    monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, 0.1))
+    monkeypatch.setattr(module, "_train", fill_the_disk)
+    with pytest.raises(EdgecifarError, match="free some space"):
         search(PLAN, digits, tmp_path)
+    monkeypatch.setattr(module, "_train", trained)
+    assert len(search(PLAN, digits, tmp_path)) == 1
 
 
 def test_too_few_images_are_found_before_anything_is_measured(digits, tmp_path):

@@ -1,0 +1,23 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from edgecifar.compress.bare import probabilities
+from edgecifar.compress.calibration import calibration_images
+from edgecifar.compress.tflite import to_tflite
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_many_images_take_the_memory_of_one(digits, digits_run, kind):
+    """They may be memory-mapped, and more than memory holds."""
+    payload = to_tflite(digits_run.load_model(), kind, calibration_images(digits, 100))
+    first = digits.validation.images[:1]
+    many = np.broadcast_to(first, (2000, *first.shape[1:]))
+    tracemalloc.start()
+    said = probabilities(payload, many)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert said.shape == (2000, 10)
+    assert peak < many.nbytes / 4
+    np.testing.assert_array_equal(said, np.broadcast_to(probabilities(payload, first), said.shape))
