@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecifar.train.data.options import data_options
+from edgecifar.train.data.options import data_options, typed
 from edgecifar.train.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ def run(
         if seed is not None or force:
             raise click.UsageError("a study states its seeds and keeps what is finished")
         out = out or Path("runs") / recipes.folder_name(recipe, quick=quick)
-        _carry_out_study(recipe, load(**source), out, only=only, quick=quick, earlier=earlier)
+        how = {"only": only, "quick": quick, "earlier": earlier, "source": typed(source)}
+        _carry_out_study(recipe, load(**source), out, **how)
         return
     if only or earlier:
         raise click.UsageError(f"--only and --earlier are for studies, and {recipe} is none")

@@ -128,6 +128,11 @@ def _require_same_images(*both: tuple[Path, Mapping[str, Any]]) -> None:
                 f"{second['name']}, n = {second['n']:,}): measure both with the same --data, on "
                 "models of the same image sizes"
             )
+    if first["labels"] != second["labels"]:
+        raise EdgecifarError(
+            "the two results have the same images in another order, as older versions had: "
+            "measure both anew"
+        )
 
 
 def _require_same_device(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

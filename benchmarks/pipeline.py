@@ -89,10 +89,10 @@ def _measure(
 ) -> dict[str, Any]:
     """Return the sealed bench of `files` with the recipe, and the models that they were made of."""
     from edgecifar.runtime.benchmark import Settings, bench
-    from edgecifar.runtime.labelled import as_packed
+    from edgecifar.runtime.labelled import in_memory
 
     announce("measuring accuracy and latency")
-    test = as_packed(dataset.test.images, dataset.test.labels, dataset.classes, dataset.name)
+    test = in_memory(dataset.test.images, dataset.test.labels, dataset.classes, dataset.name)
     result = bench(files, data=test, settings=Settings((recipe.threads,)))
     for row in result["models"]:
         if "error" in row:

@@ -68,6 +68,8 @@ def _pairs(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, tuple[str,
         pairs = {PART_NAMES.get((split or "").lower(), WHOLE): ("images", "labels")}
     else:
         pairs = {part: (key, f"y{key[1:]}") for key, part in _KERAS_PARTS.items() if key in arrays}
+        if {"x_val", "x_valid"} <= arrays.keys():
+            raise EdgecifarError(f"{path} has both x_val and x_valid: leave one there")
     wanted = [key for pair in pairs.values() for key in pair]
     if not pairs or any(key not in arrays for key in wanted):
         held = ", ".join(sorted(arrays)) or "nothing"

@@ -100,7 +100,7 @@ def _frames(capture: Callable[[], np.ndarray | Path | None], interval: float) ->
         number += 1
         yield f"frame {number}", frame
         due = max(due + interval, time.monotonic())
-        time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], Any]]:

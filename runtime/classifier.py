@@ -197,20 +197,23 @@ class Classifier:
         from concurrent.futures import ThreadPoolExecutor
 
         bounds = np.linspace(0, len(batch), shares + 1).astype(int)
-        parts = list(zip(self._team[:shares], bounds[:-1], bounds[1:], strict=True))
+        parts = list(zip(self._lanes(shares), bounds[:-1], bounds[1:], strict=True))
         with ThreadPoolExecutor(shares) as pool:
             jobs = [pool.submit(_run_share, lane, batch[a:b], out[a:b]) for lane, a, b in parts]
             for job in jobs:
                 job.result()
         return out
 
+    def _lanes(self, count: int) -> list[_Lane]:
+        """Return so many single-threaded interpreters, which stay for later batches."""
+        while len(self._team) < count:
+            interpreter = open_model(self.model, threads=1, backend=self._backend)
+            self._team.append(_Lane(interpreter, self.model))
+        return self._team[:count]
+
     @cached_property
     def _team(self) -> list[_Lane]:
-        """One single-threaded interpreter a thread; the first is one of them if it is such."""
-        ready = [self._lane] if self._single else []
-        missing = range(self._batch_threads - len(ready))
-        more = (open_model(self.model, threads=1, backend=self._backend) for _ in missing)
-        return ready + [_Lane(interpreter, self.model) for interpreter in more]
+        return [self._lane] if self._single else []
 
 
 def _run_share(lane: _Lane, batch: np.ndarray, out: np.ndarray) -> None:

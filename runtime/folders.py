@@ -220,6 +220,11 @@ def _part_archives(folder: Path) -> dict[str, Path]:
     for child in sorted(folder.iterdir()):
         part = PART_NAMES.get(child.stem.lower() if child.suffix.lower() == ".zip" else "")
         if part and child.is_file():
+            if part in found:
+                raise EdgecifarError(
+                    f"{folder} has its {part} images twice, as {found[part].name} and as "
+                    f"{child.name}: leave one there"
+                )
             found[part] = child
     unpacked = any((folder / name).is_dir() for name in PART_NAMES)
     return {} if unpacked else found

@@ -57,6 +57,7 @@ _BYTES = 8
 _MORE_BYTES = {"WEBP": 16, "TIFF": 12, "progressive": 12}
 _PIECE_PIXELS = 1 << 18  # converted at a time
 _ORIENTATION_TAG = 0x0112
+_PHOTOMETRIC_TAG = 0x0106  # of a TIFF: 0 if its white is 0
 _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # of more than 8 bits
 _AS_THEY_ARE = frozenset({("F", "TIFF"), ("I", "TIFF")})  # modes and formats of any values
 _LEAST_OF_16_BITS = 1 << 12  # up to here values may be a camera's 10 or 12 bits
@@ -318,8 +319,11 @@ def _grey_scale(image: PillowImage.Image, name: str) -> float:
     """Return what the values of an image in one of `_GREY_MODES` are to be multiplied by.
 
     Raises ImageError if they are neither of fractions nor of 8 or 16 bits: nothing says what white
-    is then, and taken for 16 bits they would be nearly black.
+    is then, and taken for 16 bits they would be nearly black. So it does for a negative, which
+    Pillow turns of 8 bits alone.
     """
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC_TAG) == 0:
+        raise ImageError(f"{name} is a negative: its white is 0", "save it with black as 0 first")
     values = (_values(piece) for _, piece in _pieces(image))
     brightest = max(float(some[np.isfinite(some)].max(initial=0.0)) for some in values)
     if image.mode == "F" and brightest <= _MOST_OF_FRACTIONS:

@@ -58,16 +58,22 @@ def read_labelled(
     classes = class_names(parts, path)
     part = _part_of(split, parts, path)
     decoded = decode(parts[part], classes, image_size=image_size)
-    rows, identity = _select(split, part, parts, decoded, classes)
-    return Labelled(decoded.images[rows], decoded.labels[rows], classes, identity, path.stem)
+    rows = _rows(split, part, parts, decoded, classes)
+    return in_memory(decoded.images[rows], decoded.labels[rows], classes, path.stem, split=split)
 
 
-def as_packed(
-    images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], name: str
+def in_memory(
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    name: str,
+    *,
+    split: str = "test",
+    dataset_fingerprint: str | None = None,
 ) -> Labelled:
-    """Return test images in memory with the fingerprint that a file packed of them has."""
-    content = {"test": (labels, digest_all(images))}
-    return Labelled(images, labels, classes, fingerprint(classes, content), name)
+    """Return images with their fingerprint, which is the same wherever they were scaled."""
+    identity = fingerprint(classes, {split: (labels, digest_all(images))})
+    return Labelled(images, labels, classes, identity, name, dataset_fingerprint)
 
 
 def _from_npz(path: Path, split: str, image_size: tuple[int, int] | None) -> Labelled:
@@ -79,16 +85,17 @@ def _from_npz(path: Path, split: str, image_size: tuple[int, int] | None) -> Lab
         )
     images, labels = stored.parts[part]
     decoded = scaled(images, labels, image_size)
-    # What was packed is one split already; nothing may be cut from it.
-    parts = dict.fromkeys(SPLITS) if stored.packed else stored.parts
-    rows, identity = _select(split, part, parts, decoded, stored.classes)
-    return Labelled(
+    if stored.packed:  # one split already, in the order of its data set
+        rows = np.arange(len(labels))
+    else:
+        rows = _rows(split, part, stored.parts, decoded, stored.classes)
+    return in_memory(
         decoded.images[rows],
         labels[rows],
         stored.classes,
-        identity,
         stored.name or path.stem,
-        stored.dataset_fingerprint,
+        split=split,
+        dataset_fingerprint=stored.dataset_fingerprint,
     )
 
 
@@ -102,17 +109,13 @@ def _part_of(split: str, parts: Collection[str], path: Path) -> str:
     )
 
 
-def _select(
+def _rows(
     split: str, part: str, parts: Collection[str], decoded: Decoded, classes: tuple[str, ...]
-) -> tuple[np.ndarray, str]:
-    """Return the rows of the split among those of its part, and their fingerprint."""
-    labels, identity = decoded.labels, decoded.digests
+) -> np.ndarray:
+    """Return the rows of the split among those of its part."""
     if part in ("train", WHOLE):
-        rows = cut(labels, identity, missing_shares(parts), classes)[split]
-    else:
-        rows = order(labels, identity)
-    content = {split: (labels[rows], identity[rows])}
-    return rows, fingerprint(classes, content, decoded.scaled_to)
+        return cut(decoded.labels, decoded.digests, missing_shares(parts), classes)[split]
+    return order(decoded.labels, decoded.digests)
 
 
 def _refuse_official_archives(path: Path) -> None:

@@ -111,10 +111,15 @@ def check_once(model: ModelFile, backend: str) -> None:
 def child(code: str, *arguments: str) -> list[str]:
     """Return the command of a Python that runs ``code``, for which `sys` is imported.
 
-    With -c and -m Python looks for modules in the working folder first, where a random.py may be
-    that isn't Python's; -P, which says otherwise, is new in 3.11, and -I forgets PYTHONPATH.
+    It finds the modules that this one finds, however it came to do so, and its own first. With -c
+    and -m Python looks for modules in the working folder first, where a random.py may be that isn't
+    Python's; -P, which says otherwise, is new in 3.11, and -I forgets PYTHONPATH.
     """
-    start = "import sys; sys.path[:] = filter(None, sys.path); "
+    ours = [os.path.abspath(path) for path in sys.path if path]
+    start = (
+        "import sys; sys.path[:] = filter(None, sys.path); "
+        f"sys.path += [path for path in {ours} if path not in sys.path]; "
+    )
     return [sys.executable, "-c", start + code, *arguments]
 
 

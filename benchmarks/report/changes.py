@@ -106,7 +106,8 @@ def _agreement(name: str, benches: Sequence[Bench]) -> Cell:
         index = next((row.index for row in bench_rows(bench) if row.name == name), None)
         predicted = None if index is None else bench.models[index].predicted
         if predicted is not None:
-            told.append((bench.data.get("fingerprint"), predicted))
+            seen = bench.data.get("fingerprint"), bench.data.get("labels")  # in the same order
+            told.append((seen, predicted))
     if len(told) < 2 or len({(identity, len(answers)) for identity, answers in told}) > 1:
         return Cell(words.NOTHING)
     other = max(int((answers != told[0][1]).sum()) for _, answers in told[1:])

@@ -119,7 +119,8 @@ def dataset_of(data: Path, runs: Iterable[Run], benches: Iterable[Bench] = ()) -
 
     runs = list(runs)
     size = next((tuple(run.info["image_size"]) for run in runs if run.info.get("image_size")), None)
-    dataset = load_data(data, image_size=size, download=False)
+    # Which images were left out is settled by fingerprints and labels.
+    dataset = load_data(data, image_size=size, skip_corrupt=True, download=False)
     other = [run.name for run in runs if run.dataset.get("fingerprint") != dataset.fingerprint]
     if other:
         raise EdgecifarError(

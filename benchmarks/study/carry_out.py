@@ -38,6 +38,7 @@ def carry_out(
     only: Sequence[str] = (),
     quick: bool = False,
     earlier: Path | None = None,
+    source: str = "",
 ) -> StudyOutcome:
     """Carry out what is unfinished of `study` and write `out`/`name`.json and report.html.
 
@@ -47,7 +48,8 @@ def carry_out(
     what isn't there. A recipe that fails doesn't stop the others, nor does a folder that another
     recipe made: what is there already is looked at first.
 
-    The result is written after each recipe, so that a killed study leaves what it had.
+    `source` are the options that chose `dataset`, for the command that makes a folder anew. The
+    result is written after each recipe, so that a killed study leaves what it had.
     """
     todo = tasks(study, out.parent, quick=quick)
     chosen = _chosen(study, todo, only)
@@ -59,7 +61,7 @@ def carry_out(
     for task in sorted((task for key in chosen for task in todo[key]), key=_order):
         if task.is_finished(dataset):
             continue
-        if failed := _attempt(task, dataset):
+        if failed := _attempt(task, dataset, source):
             failures[task.folder.name] = failed
             click.echo(f"left out: {failed}", err=True)
         collection.write()
@@ -75,7 +77,7 @@ def _order(task: Task) -> tuple[bool, bool]:
     return not task.bench.exists(), task.recipe.seed > 0
 
 
-def _attempt(task: Task, dataset: "Dataset") -> str | None:
+def _attempt(task: Task, dataset: "Dataset", source: str) -> str | None:
     """Carry out what is unfinished of `task`; return why it can't be, on one line."""
     from edgecifar.benchmarks.pipeline import run_recipe
 
@@ -83,7 +85,7 @@ def _attempt(task: Task, dataset: "Dataset") -> str | None:
     try:
         run_recipe(task.recipe, dataset, task.folder)
     except RunDiffersError as error:
-        return f"{error} (`{task.anew}`)"
+        return f"{error} (`{task.anew}{source}`)"
     except EdgecifarError as error:
         return str(error)
     except Exception as error:  # memory, a full disk: the others may do with less

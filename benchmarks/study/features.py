@@ -52,10 +52,13 @@ def of_network(model: "keras.Model") -> dict[str, str]:
 
 def of_images(recipe: Recipe, dataset: "Dataset") -> dict[str, str]:
     """Describe the pixels that a network sees."""
+    from edgecifar.train.models.backbone import enlargement
+
     size = dataset.image_size
     told = "x".join(map(str, size))
-    enlarged = recipe.transfer.for_images(size).backbone_size if recipe.transfer else 0
-    return {"input": f"{told}, enlarged to {enlarged}x{enlarged}" if enlarged else told}
+    if (factor := enlargement(size, _backbone_size(recipe, size))) > 1:
+        told += f", enlarged to {'x'.join(str(factor * side) for side in size)}"
+    return {"input": told}
 
 
 def of_training(recipe: Recipe) -> dict[str, str]:
@@ -97,11 +100,19 @@ def _start(recipe: Recipe) -> str:
 def _build(recipe: Recipe, dataset: "Dataset") -> "keras.Model":
     from edgecifar.train import models
 
-    known, size = models.find(recipe.architecture), dataset.train.images.shape[1:3]
-    enlarged = {}
-    if known.backbone and recipe.transfer:
-        enlarged = {"backbone_size": recipe.transfer.for_images(size).backbone_size}
-    return known.build(size, len(dataset.classes), **enlarged)
+    known, size = models.find(recipe.architecture), dataset.image_size
+    enlarged = _backbone_size(recipe, size)
+    how = {"backbone_size": enlarged} if enlarged else {}
+    return known.deployed(known.build(size, len(dataset.classes), **how))
+
+
+def _backbone_size(recipe: Recipe, image_size: tuple[int, int]) -> int:
+    """Return to what a network enlarges images itself, 0 for one that doesn't."""
+    from edgecifar.train import models
+
+    if not (recipe.transfer and models.find(recipe.architecture).backbone):
+        return 0
+    return recipe.transfer.for_images(image_size).backbone_size
 
 
 def _rates(rates: Sequence[float]) -> str:

@@ -187,7 +187,7 @@ def _read(name: str, source: Source, classifier: Classifier) -> np.ndarray | Edg
         else:
             image = read_image(source) if isinstance(source, Path) else source
     except EdgecifarError as error:
-        return error
+        return EdgecifarError(str(error))  # whose traceback would hold the image, decoded in full
     return image if image.shape == classifier.image_shape else resize(image, height, width)
 
 

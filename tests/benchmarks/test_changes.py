@@ -92,6 +92,8 @@ def test_devices_side_by_side(bench, variant, tmp_path):
     page = build_report([], [bench.source, other.source], tmp_path / "r.html").read_text()
     assert "Median latency of one call on each device" in page
     assert 'id="changes"' in page
+    turned = variant(lambda result: result["data"].update(labels="of another order"))
+    assert device_table([bench, turned]).rows[0][3].text == "\N{EM DASH}"
 
 
 def test_energy_is_shown_where_it_was_measured(bench, variant, tmp_path):

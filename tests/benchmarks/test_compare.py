@@ -122,6 +122,7 @@ def test_a_file_that_fails_now_is_a_regression(pair):
     [
         (("data", "fingerprint"), "0" * 64, "other images"),
         (("data", "n"), 12, "another number of images"),
+        (("data", "labels"), "in another order", "the same images in another order"),
         (("environment", "cpu"), "Another CPU", "another processor"),
         (("environment", "board"), "Raspberry Pi 5", "another board"),
         (

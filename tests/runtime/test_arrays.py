@@ -123,3 +123,11 @@ def test_classes_are_counted_from_0(tmp_path):
 
 def test_a_split_s_name_may_be_written_large(tmp_path):
     assert read_npz(written(tmp_path, images=IMAGES, labels=LABELS, split="Test")).packed
+
+
+def test_validation_images_under_both_names(tmp_path):
+    arrays = {f"x_{name}": np.zeros((2, 4, 4, 3), np.uint8) for name in ("train", "val", "valid")}
+    arrays |= {f"y_{name}": np.arange(2) for name in ("train", "val", "valid")}
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(EdgecifarError, match="both x_val and x_valid: leave one there"):
+        read_npz(tmp_path / "set.npz")

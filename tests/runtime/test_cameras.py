@@ -188,6 +188,16 @@ def test_the_interval_is_kept(opencv):
     assert time.monotonic() - start >= 0.15
 
 
+def test_an_interval_that_passes_between_two_looks_at_the_clock_ends_nothing(opencv, monkeypatch):
+    opencv(frames=9)
+    clock = itertools.count(0, 0.4)  # every look costs 0.4 s
+    monkeypatch.setattr(cameras.time, "monotonic", lambda: next(clock))
+    waited = []
+    monkeypatch.setattr(cameras.time, "sleep", waited.append)
+    assert len(list(itertools.islice(cameras.camera(interval=0.5), 6))) == 6
+    assert min(waited) >= 0
+
+
 def test_a_watched_folder_gives_whole_new_images_once(tmp_path, images, monkeypatch):
     Image.fromarray(images[0]).save(tmp_path / "old.png")
     whole = (tmp_path / "old.png").read_bytes()

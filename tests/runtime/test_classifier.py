@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecifar.runtime import Classifier, shipped
+from edgecifar.runtime import Classifier, classifier, shipped
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.images import resize
 
@@ -35,6 +35,24 @@ def test_batch_gives_what_single_images_give(model, images):
     batch = model.predict(images)
     assert np.array_equal(batch.probabilities, single)
     assert len(set(batch.labels)) > 1  # or the comparison would say little
+
+
+def test_a_small_batch_opens_no_more_interpreters_than_it_uses(described, images, monkeypatch):
+    opened = []
+
+    def open_counted(*how, **more):
+        opened.append(how)
+        return open_model(*how, **more)
+
+    open_model = classifier.open_model
+    monkeypatch.setattr(classifier, "open_model", open_counted)
+    model = Classifier(described / "int8.tflite", threads=8)
+    before = len(opened)
+    model.predict(images[:16])
+    model.predict(images[:16])
+    assert len(opened) - before <= 2
+    model.predict(np.resize(images, (32, *images.shape[1:])))
+    assert len(opened) - before <= 4
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -103,6 +103,18 @@ def test_logits_of_foreign_files_go_through_softmax():
     assert np.array_equal(decode(probabilities), probabilities)
 
 
+@pytest.mark.parametrize("classes", [10, 100, 1000])
+def test_an_int8_softmax_that_comes_as_floats_is_not_softmaxed_again(classes):
+    """What rounding took from its many small probabilities is no sign of logits."""
+    logits = np.random.default_rng(0).normal(0, 2, (50, classes))
+    exact = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rounded = (np.clip(np.round(exact * 256), 0, 255) / 256).astype(np.float32)
+    assert classes == 10 or (np.abs(rounded.sum(axis=1) - 1) > 0.02).any()
+    decode = score_decoder(TensorSpec((1, classes), np.dtype("float32"), 0.0, 0), None)
+    np.testing.assert_array_equal(decode(rounded), rounded)
+    np.testing.assert_allclose(decode(logits.astype(np.float32)), exact, rtol=1e-4)
+
+
 def test_an_answer_does_not_depend_on_its_neighbours():
     decode = score_decoder(TensorSpec((1, 2), np.dtype(np.float32)), None)
     rows = np.array([[0.25, 0.75], [1.0, 3.0], [0.0, 1.0], [-1.0, 2.0]], np.float32)

@@ -101,6 +101,18 @@ def test_grey_of_a_camera_s_own_bits_is_refused(largest, dtype):
         read_image(encoded(Image.fromarray(values), "TIFF"))
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_negative_is_refused(dtype):
+    """Pillow turns those of 8 bits alone."""
+    values = np.full((4, 4), 60_000 if dtype == np.uint16 else 0.9, dtype)
+    positive = encoded(Image.fromarray(values), "TIFF")
+    photometric = b"\x06\x01\x03\x00\x01\x00\x00\x00"  # the tag 262, one number of 16 bits
+    assert positive.count(photometric + b"\x01\x00") == 1
+    assert read_image(positive).min() > 220
+    with pytest.raises(ImageError, match="is a negative: its white is 0: save it with black as 0"):
+        read_image(positive.replace(photometric + b"\x01\x00", photometric + b"\x00\x00"))
+
+
 def test_a_dark_image_of_16_bits_is_not_made_bright():
     """Pillow opens a PGM of 16 bits as one of 32."""
     pgm = b"P5 2 1 65535 " + np.array([[0, 200]], ">u2").tobytes()

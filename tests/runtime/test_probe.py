@@ -164,6 +164,16 @@ def test_a_child_sees_pythonpath_and_not_the_working_folder(tmp_path, monkeypatc
         assert b"No module named 'here'" in done.stderr
 
 
+def test_a_child_finds_what_its_parent_was_told_of(tmp_path, monkeypatch):
+    """As `pip install --target libs` and sys.path.insert(0, "libs") have it."""
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "told.py").touch()
+    (tmp_path / "libs" / "json.py").write_text("raise SystemExit('not the standard library')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("libs")
+    subprocess.run(probe.child("import told, json"), check=True, cwd="/")
+
+
 def test_damage_that_the_quick_check_passes_is_met_in_the_child(bare, cache, tmp_path, monkeypatch):
     """The parent must not load such a file itself; what the child says is the error."""
     payload = (bare / "float32.tflite").read_bytes()

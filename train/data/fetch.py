@@ -50,7 +50,9 @@ class NoDownloadError(EdgecifarError):
     """The archive isn't here and can't be had now; `problem` is the message without the mend."""
 
     def __init__(self, problem: str):
-        super().__init__(f"{problem}: try again later, or another place with --url")
+        super().__init__(
+            f"{problem}: try again later, or another place with `edgecifar data fetch --url`"
+        )
         self.problem = problem
 
 

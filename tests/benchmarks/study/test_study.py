@@ -5,12 +5,14 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from edgecifar.benchmarks import commands, pipeline
 from edgecifar.benchmarks import recipe as recipes
+from edgecifar.benchmarks.recipe import Recipe
 from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.figures import AS_TRAINED
 from edgecifar.benchmarks.report.grid import sample_rows
@@ -21,7 +23,7 @@ from edgecifar.benchmarks.study import carry_out as carrying_out
 from edgecifar.benchmarks.study import plan
 from edgecifar.benchmarks.study import result as study_result
 from edgecifar.benchmarks.study.entry import read_entry
-from edgecifar.benchmarks.study.features import of_network, of_training
+from edgecifar.benchmarks.study.features import of_images, of_network, of_training
 from edgecifar.benchmarks.study.plan import Member, Step, Study
 from edgecifar.benchmarks.study.result import int8_role
 from edgecifar.runtime import benchmark, results
@@ -201,11 +203,13 @@ def test_what_is_finished_is_not_done_again(folder, digits, monkeypatch):
 
 def test_figures_of_another_recipe_don_t_stand_under_this_one(folder, digits):
     edit(folder / "first.toml", "[quantize]", "[quantize]\nlearning_rate = 0.5")
-    outcome, changed = again(folder, digits, only=["first", "second"])
+    how = {"only": ["first", "second"], "source": " --data photos.zip"}
+    outcome, changed = again(folder, digits, **how)
     assert seeds_of(changed) == {"first": [], "second": [0, 1], "broken": []}
     (told,) = outcome.failures.values()
     assert "learning_rate" in told
-    assert f"`edgecifar run {folder}/first.toml --out {folder}/runs/first --force`" in told
+    line = f"edgecifar run {folder}/first.toml --out {folder}/runs/first --force --data photos.zip"
+    assert f"`{line}`" in told
     assert "\n" not in told
 
 
@@ -571,6 +575,26 @@ def test_features_say_where_the_weights_come_from():
     }
     assert [*told.values()] == ["ImageNet weights", "random weights", "weights of net.h5"]
     assert of_training(replace(recipe, transfer=None))["start"] == "random weights"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "size", "told"),
+    [
+        ("efficientnet_lite0", "imagenet", (32, 32), "32x32, enlarged to 96x96"),
+        ("efficientnet_lite0", "imagenet", (32, 48), "32x48, enlarged to 96x144"),
+        ("efficientnet_lite0", "imagenet", (224, 224), "224x224"),
+        ("nano", "nano", (32, 32), "32x32"),
+    ],
+)
+def test_features_say_to_what_a_network_enlarges_images(architecture, weights, size, told):
+    recipe = Recipe(architecture, "t", transfer=Transfer(weights=weights))
+    assert of_images(recipe, SimpleNamespace(image_size=size)) == {"input": told}
+
+
+def test_features_are_of_the_network_that_is_deployed(small_digits):
+    found = study_result.features(Recipe("nano-rep", "t"), small_digits)
+    plain = study_result.features(Recipe("nano", "t"), small_digits)
+    assert (found["macs"], found["convolutions"]) == (plain["macs"], plain["convolutions"])
 
 
 def test_many_rates_of_dropout_are_told_as_a_range():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from edgecifar.runtime import Classifier, cameras, classifier, modelfile
+from edgecifar.runtime.commands.classify import classify_sources
 
 
 @pytest.fixture
@@ -266,3 +267,14 @@ def test_an_interval_is_a_camera_s(edgecifar, model, photos, tmp_path):
         result = edgecifar("classify", *source, "--interval", 9, "--model", model)
         assert result.exit_code == 2
         assert "--interval is a camera's" in result.stderr
+
+
+def test_what_is_told_of_an_unreadable_image_holds_none_of_it(photos, model):
+    """A traceback would: the pixels of dozens, decoded in full, until all of them are told."""
+    whole = (photos / "0.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    sources = [("cut", photos / "cut.png")]
+    ((name, outcome),) = classify_sources(Classifier(model), sources)
+    assert name == "cut"
+    assert "cut.png" in str(outcome)
+    assert (outcome.__traceback__, outcome.__context__) == (None, None)

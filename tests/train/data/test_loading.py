@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.labelled import read_labelled
+from edgecifar.runtime.labelled import in_memory, read_labelled
 from edgecifar.train.data import fetch, load
 from edgecifar.train.data.cache import CIFAR10_FINGERPRINT
+from edgecifar.train.data.pack import pack
 
 CONTAINERS = ["zips", "zip", "npz", "python tar", "python folder", "python 3", "binary tar"]
 
@@ -44,6 +45,20 @@ def test_device_reads_the_same_splits(containers, helpers, sample, tmp_path):
                 found = read_labelled(path, split=name, image_size=size)
                 assert np.array_equal(found.images, split.images)
                 assert np.array_equal(found.labels, split.labels)
+
+
+@pytest.mark.parametrize("size", [None, (16, 16)])
+def test_test_images_are_the_same_in_the_same_order_however_they_come(containers, tmp_path, size):
+    """Benches of a recipe, of a packed file and of the photos are compared image by image."""
+    dataset = load(containers["zips"], image_size=size)
+    pack(dataset, "test", tmp_path / "test.npz")
+    packed = read_labelled(tmp_path / "test.npz")
+    photos = read_labelled(containers["zips"], image_size=size)
+    recipe = in_memory(dataset.test.images, dataset.test.labels, dataset.classes, dataset.name)
+    assert packed.fingerprint == photos.fingerprint == recipe.fingerprint
+    for found in (packed, photos):
+        assert np.array_equal(found.images, recipe.images)
+        assert np.array_equal(found.labels, recipe.labels)
 
 
 def test_one_set_is_divided(helpers, sample, tmp_path):
