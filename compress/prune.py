@@ -36,7 +36,7 @@ class Pruning:
     rounds: int = 3
     between: int = 3  # epochs of fine-tuning after each round but the last
     epochs: int = 20  # after the last
-    learning_rate: float | None = None  # the peak; by default 0.1, with Adam 0.001
+    learning_rate: float | None = None  # the peak; by default 0.1, see `Training.fine_tuning`
     ema: float = 0.99
 
     def __post_init__(self) -> None:

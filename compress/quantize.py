@@ -40,7 +40,7 @@ class Quantization:
     """
 
     epochs: int = 8
-    learning_rate: float | None = None  # the peak; by default 0.01, with Adam 0.0001
+    learning_rate: float | None = None  # the peak; by default 0.01, see `Training.fine_tuning`
     ema: float = 0.99
     keep_float: tuple[str, ...] = ()
 

@@ -154,7 +154,8 @@ def _key(rows: Sequence[Candidate], images: Images, settings: Settings) -> str:
     models = [[row.answers_as[0], row.result.get("backend")] for row in rows]
     data, versions = _describe_images(images), environment.versions()
     machine = [platform.machine(), environment.board(), environment.cpu_model()]
-    what = [SCHEMA, __version__, models, data and [data["fingerprint"], data["n"]]]
+    of_data = data and [data[key] for key in ("fingerprint", "n", "labels")]  # and their order
+    what = [SCHEMA, __version__, models, of_data]
     what += [machine, versions["python"], versions.get("numpy")]
     text = json.dumps([*what, asdict(settings)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

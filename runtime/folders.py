@@ -216,6 +216,8 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _part_archives(folder: Path) -> dict[str, Path]:
+    if any((folder / name).is_dir() for name in PART_NAMES):
+        return {}  # they are unpacked
     found = {}
     for child in sorted(folder.iterdir()):
         part = PART_NAMES.get(child.stem.lower() if child.suffix.lower() == ".zip" else "")
@@ -226,8 +228,7 @@ def _part_archives(folder: Path) -> dict[str, Path]:
                     f"{child.name}: leave one there"
                 )
             found[part] = child
-    unpacked = any((folder / name).is_dir() for name in PART_NAMES)
-    return {} if unpacked else found
+    return found
 
 
 def _single_part(archive: Path) -> tuple[Entry, ...]:

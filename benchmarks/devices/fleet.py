@@ -26,6 +26,7 @@ KINDS = {
 }
 Device = LocalDevice | WithoutAmx | SshDevice | EmulatedDevice
 HERE = (LocalDevice, WithoutAmx)  # devices that are this machine
+_OF_IMAGES = ("fingerprint", "n", "labels")  # which tell of their order
 Progress = Callable[[str], object]
 
 
@@ -97,7 +98,7 @@ def _earlier(one: Device, path: Path, parcel: Parcel, settings: Settings) -> dic
     for what, same in (
         ("another device", _is_of(one, result)),
         ("other files", _files_of(result) == _files_in(parcel)),  # the first one sets the ratios
-        ("other images", all(data.get(key) == asked.get(key) for key in ("fingerprint", "n"))),
+        ("other images", all(data.get(key) == asked.get(key) for key in _OF_IMAGES)),
         ("other settings", result["settings"] == settings.as_json()),
     ):
         if not same:

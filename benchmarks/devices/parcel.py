@@ -16,9 +16,10 @@ from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.labelled import Labelled, read_labelled
-from edgecifar.runtime.results import seal
+from edgecifar.runtime.results import pack_classes, seal
 
 _HASH_LETTERS = 24
+_ORDER_LETTERS = 8
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: equal sources, equal bytes
 
 
@@ -136,14 +137,16 @@ def _images(models: Sequence[Path], data: Path, settings: Settings, folder: Path
     stored = []
     for size in sorted(sizes, reverse=True):  # the smallest tells of the images, as `bench` has it
         labelled = _first(read_labelled(data, image_size=size), settings.images)
-        name = f"images-{labelled.fingerprint[:_HASH_LETTERS]}-{len(labelled.labels)}"
-        name += f"-{size[0]}x{size[1]}.npz"
+        order = _digest(labelled.labels.tobytes())  # to which the fingerprint is blind
+        identity = f"{labelled.fingerprint[:_HASH_LETTERS]}-{order[:_ORDER_LETTERS]}"
+        name = f"images-{identity}-{len(labelled.labels)}-{size[0]}x{size[1]}.npz"
         np.savez_compressed(folder / name, images=labelled.images, labels=labelled.labels)
         stored.append(name)
     return {
         "stored": stored,
         "n": len(labelled.labels),
         "classes": list(labelled.classes),
+        "labels": pack_classes(labelled.labels, len(labelled.classes)),
         "fingerprint": labelled.fingerprint,
         "name": labelled.name,
     }

@@ -1,6 +1,6 @@
 """Add what another seed reached to a model that ships, so that luck shows.
 
-`python -m edgecifar.benchmarks.documents.repeat nano runs/zoo-nano-seed1` needs the folder of the
+`python -m edgecifar.benchmarks.documents.repeat nano runs/zoo-nano-seed2` needs the folder of the
 repeat alone, not that of the run that shipped. Run it from the repository's root.
 """
 
@@ -16,7 +16,8 @@ from edgecifar.benchmarks.program import Program
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import zoo
 from edgecifar.train.files import write_json
-from edgecifar.train.parsing import did_you_mean
+from edgecifar.train.parsing import completed, did_you_mean
+from edgecifar.train.settings import Training
 
 BRIEF = ("top1", "low", "high", "n")  # figures that are told of a repeat
 _SAME = (
@@ -56,10 +57,18 @@ def _require_same(entry: Mapping[str, Any], repeat: Finished) -> None:
 
 
 def _asked(info: Mapping[str, Any], original: str) -> dict[str, Any]:
-    """Return what run.json says; of a net that taught itself, not which one that was."""
+    """Return what run.json says, with settings that it is too old to have.
+
+    Of a net that taught itself it doesn't matter which one that was, nor what images are called.
+    """
     taught = info.get("teacher") or {}
     itself = taught.get("models") == [original]
-    return {**info, "teacher": taught | ({"models": None} if itself else {})}
+    return {
+        **info,
+        "recipe": completed(Training, info["recipe"]),
+        "dataset": info["dataset"]["fingerprint"],
+        "teacher": taught | ({"models": None} if itself else {}),
+    }
 
 
 @click.command(cls=Program)

@@ -24,7 +24,7 @@ _DEVICE = "device, by its own word"
 _DOUBTS = "doubts"
 _MEASURING = "settings of measuring"
 _TRAINING = "settings of training"
-_GIVEN_UP = "given up"
+_GIVEN_UP = "diverged"
 # Of a trial whose process hasn't noted itself yet, or was killed before it did.
 _UNKNOWN = ("an unknown host", 0, "")
 _LARGEST = 10**12  # the distributions of a study may never change: wide enough for any shape

@@ -131,8 +131,10 @@ def test_a_teacher_with_layers_in_float_has_an_int8_file_all_the_same(
     assert verdict.before.file_bytes < partly.info["parameters"] * 2
 
 
-def test_int8_on_a_busy_machine_is_called_doubtful(digits, digits_run, digits_qat_run, monkeypatch):
-    run = Run(digits_qat_run.path)
+def test_int8_on_a_busy_machine_is_called_doubtful(
+    digits, digits_run, digits_qat_run, tmp_path, monkeypatch
+):
+    run = Run(shutil.copytree(digits_qat_run.path, tmp_path / "resnet8-qat"))
     monkeypatch.setattr(latency.environment.Usage, "others", lambda *_: 0.51)
     assert judge((digits_run,), run, digits).doubts == (
         "other programs kept the processor 51 % busy",

@@ -176,7 +176,7 @@ def test_folder_of_part_archives(tmp_path, inner):
     }
 
 
-def test_part_archives_of_one_part_are_told_apart_by_nobody(tmp_path):
+def test_two_archives_of_one_part_are_refused(tmp_path):
     archive(tmp_path / "train.zip", ONE_SET)
     archive(tmp_path / "training.zip", ONE_SET)
     with pytest.raises(EdgecifarError, match=r"train images twice, as train\.zip and as training"):

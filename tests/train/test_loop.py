@@ -13,6 +13,7 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import precision
 from edgecifar.train.checkpoint import newest_checkpoint
 from edgecifar.train.files import alone_in
+from edgecifar.train.loop import DivergedError
 from edgecifar.train.session import train
 from edgecifar.train.settings import Augmentation, Training
 
@@ -113,7 +114,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path):
 
 def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
     hot = dataclasses.replace(SHORT, learning_rate=1e12, schedule="constant", weight_decay=0.0)
-    with pytest.raises(EdgecifarError, match=r"no longer finite in epoch 1.*lower learning_rate"):
+    with pytest.raises(DivergedError, match=r"no longer finite in epoch 1.*lower learning_rate"):
         train("baseline", digits, hot, tmp_path / "hot")
     assert newest_checkpoint(tmp_path / "hot") is None
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,18 @@ def test_a_parcel_is_named_by_its_content(tiny_models, tiny_data, tmp_path):
         assert np.array_equal(arrays["images"], labelled.images[:20])
         assert np.array_equal(arrays["labels"], labelled.labels[:20])
     assert first.request["data"]["fingerprint"] == labelled.fingerprint
+
+
+def test_the_same_images_in_another_order_are_others(tiny_models, tiny_data, tmp_path, monkeypatch):
+    """Or a device would go on with those that it has, whose answers belong elsewhere."""
+    labelled = read_labelled(tiny_data, image_size=(8, 8))
+    first = pack(tiny_models, tiny_data, Settings(), tmp_path)
+    turned = replace(labelled, images=labelled.images[::-1], labels=labelled.labels[::-1])
+    monkeypatch.setattr(parcel, "read_labelled", lambda *_, **__: turned)
+    second = pack(tiny_models, tiny_data, Settings(), tmp_path)
+    assert first.request["data"]["fingerprint"] == second.request["data"]["fingerprint"]
+    assert first.key != second.key
+    assert not {*first.request["data"]["stored"]} & {*second.request["data"]["stored"]}
 
 
 def test_the_smallest_images_tell_of_all(tiny_models, tiny_data, tmp_path, monkeypatch):
