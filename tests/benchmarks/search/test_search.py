@@ -437,33 +437,39 @@ def test_what_a_lost_machine_had_begun_can_be_taken_over(storage):
     assert [each.top1 for each in trials.results(Limits(20_000, 2.0, True))] == [70.0]
 
 
-def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, monkeypatch):
-    def diverge(*_):
-        raise DivergedError("the loss is no longer finite")
-
-    trained = module._train
+@pytest.fixture
+def train_fails(monkeypatch):
+    """A function of an error, with which every training ends; `mended` lets them be again."""
     monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, 0.1))
-    monkeypatch.setattr(module, "_train", diverge)
+    trained = module._train
+
+    def fail(error):
+        def train(*_):
+            raise error
+
+        monkeypatch.setattr(module, "_train", train)
+
+    fail.mended = lambda: monkeypatch.setattr(module, "_train", trained)
+    return fail
+
+
+def test_a_shape_that_cannot_be_trained_is_left_out_for_good(digits, tmp_path, train_fails):
+    train_fails(DivergedError("the loss is no longer finite"))
     told = []
     with pytest.raises(EdgecifarError, match="none could be"):
         search(PLAN, digits, tmp_path, on_progress=told.append)
     assert "is left out: the loss is no longer finite" in told[-1]
-    monkeypatch.setattr(module, "_train", trained)
+    train_fails.mended()
     with pytest.raises(EdgecifarError, match="none could be"):  # it isn't tried again
         search(PLAN, digits, tmp_path, on_progress=told.append)
     assert told[-1] in told[:-1]  # but named again
 
 
-def test_a_shape_is_not_left_out_for_what_may_be_mended(digits, tmp_path, monkeypatch):
-    def fill_the_disk(*_):
-        raise EdgecifarError("no checkpoint can be written: free some space, and run it again")
-
-    trained = module._train
-    monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, 0.1))
-    monkeypatch.setattr(module, "_train", fill_the_disk)
+def test_a_shape_is_not_left_out_for_what_may_be_mended(digits, tmp_path, train_fails):
+    train_fails(EdgecifarError("no checkpoint can be written: free some space, and run it again"))
     with pytest.raises(EdgecifarError, match="free some space"):
         search(PLAN, digits, tmp_path)
-    monkeypatch.setattr(module, "_train", trained)
+    train_fails.mended()
     assert len(search(PLAN, digits, tmp_path)) == 1
 
 
