@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str], object]
 
 MOST_THREADS = 256  # of one inference: with thousands interpreters crash
+OF_IMAGES = ("fingerprint", "n", "labels")  # the labels tell of their order
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _key(rows: Sequence[Candidate], images: Images, settings: Settings) -> str:
     models = [[row.answers_as[0], row.result.get("backend")] for row in rows]
     data, versions = _describe_images(images), environment.versions()
     machine = [platform.machine(), environment.board(), environment.cpu_model()]
-    of_data = data and [data[key] for key in ("fingerprint", "n", "labels")]  # and their order
+    of_data = data and [data[key] for key in OF_IMAGES]
     what = [SCHEMA, __version__, models, of_data]
     what += [machine, versions["python"], versions.get("numpy")]
     text = json.dumps([*what, asdict(settings)], sort_keys=True)
@@ -162,16 +163,18 @@ def _key(rows: Sequence[Candidate], images: Images, settings: Settings) -> str:
 
 
 def _describe_images(images: Images) -> dict[str, Any] | None:
-    if images:
-        labelled = images[min(images)]  # whichever model comes first
-        return {
-            "name": labelled.name,
-            "fingerprint": labelled.fingerprint,
-            "n": len(labelled.labels),
-            "classes": list(labelled.classes),
-            "labels": pack_classes(np.asarray(labelled.labels), len(labelled.classes)),
-        }
-    return None
+    return describe(images[min(images)]) if images else None  # whichever model comes first
+
+
+def describe(labelled: "Labelled") -> dict[str, Any]:
+    """Return what a result holds of its images; `OF_IMAGES` of it tell them from others."""
+    return {
+        "name": labelled.name,
+        "fingerprint": labelled.fingerprint,
+        "n": len(labelled.labels),
+        "classes": list(labelled.classes),
+        "labels": pack_classes(np.asarray(labelled.labels), len(labelled.classes)),
+    }
 
 
 def _accuracies(

@@ -13,7 +13,7 @@ from edgecifar.benchmarks.devices.parcel import Parcel, pack
 from edgecifar.benchmarks.devices.ssh import SshDevice
 from edgecifar.benchmarks.devices.without_amx import WithoutAmx
 from edgecifar.runtime import environment, modelfile, results
-from edgecifar.runtime.benchmark import Settings
+from edgecifar.runtime.benchmark import OF_IMAGES, Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.stored import Outcome, journal_of, store
@@ -26,7 +26,6 @@ KINDS = {
 }
 Device = LocalDevice | WithoutAmx | SshDevice | EmulatedDevice
 HERE = (LocalDevice, WithoutAmx)  # devices that are this machine
-_OF_IMAGES = ("fingerprint", "n", "labels")  # which tell of their order
 Progress = Callable[[str], object]
 
 
@@ -98,7 +97,7 @@ def _earlier(one: Device, path: Path, parcel: Parcel, settings: Settings) -> dic
     for what, same in (
         ("another device", _is_of(one, result)),
         ("other files", _files_of(result) == _files_in(parcel)),  # the first one sets the ratios
-        ("other images", all(data.get(key) == asked.get(key) for key in _OF_IMAGES)),
+        ("other images", all(data.get(key) == asked.get(key) for key in OF_IMAGES)),
         ("other settings", result["settings"] == settings.as_json()),
     ):
         if not same:

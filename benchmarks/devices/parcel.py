@@ -12,11 +12,11 @@ import numpy as np
 
 from edgecifar import runtime
 from edgecifar.runtime import modelfile
-from edgecifar.runtime.benchmark import Settings
+from edgecifar.runtime.benchmark import Settings, describe
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.labelled import Labelled, read_labelled
-from edgecifar.runtime.results import pack_classes, seal
+from edgecifar.runtime.results import seal
 
 _HASH_LETTERS = 24
 _ORDER_LETTERS = 8
@@ -142,14 +142,7 @@ def _images(models: Sequence[Path], data: Path, settings: Settings, folder: Path
         name = f"images-{identity}-{len(labelled.labels)}-{size[0]}x{size[1]}.npz"
         np.savez_compressed(folder / name, images=labelled.images, labels=labelled.labels)
         stored.append(name)
-    return {
-        "stored": stored,
-        "n": len(labelled.labels),
-        "classes": list(labelled.classes),
-        "labels": pack_classes(labelled.labels, len(labelled.classes)),
-        "fingerprint": labelled.fingerprint,
-        "name": labelled.name,
-    }
+    return {"stored": stored, **describe(labelled)}
 
 
 def _first(labelled: Labelled, count: int | None) -> Labelled:
