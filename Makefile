@@ -9,10 +9,10 @@ demo: $(VENV)/installed
 	$(BIN)/edgecifar demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 -m 'not quiet and not long' --durations 20
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not quiet and not long' --durations 20
 
 quick: check
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not quiet and not long'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not quiet and not long'
 
 quiet: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'quiet or long'

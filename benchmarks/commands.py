@@ -214,7 +214,11 @@ def demo(*, out: Path | None, force: bool, **source) -> None:
     """Train, quantize, export, measure and report a small net, in minutes."""
     from edgecifar.benchmarks import recipe as recipes
     from edgecifar.train.data import load
+    from edgecifar.train.settings import for_few_images
 
     dataset = load(**source)
-    recipe = recipes.read("demo-few" if len(dataset.train) < _FEW else "demo")
+    count = len(dataset.train)
+    recipe = recipes.read("demo-few" if count < _FEW else "demo")
+    if count < recipe.train.batch_size:
+        recipe = replace(recipe, train=for_few_images(recipe.train, count))
     _carry_out(recipe, dataset, out or Path("runs/demo"), force=force)

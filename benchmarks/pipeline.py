@@ -34,7 +34,7 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path, *, force: bool = F
     read once a model, after all choices were made on validation images.
     """
     from edgecifar.benchmarks.report.build import build_report
-    from edgecifar.benchmarks.report.grid import sample_rows
+    from edgecifar.benchmarks.report.publish import pictures_of
     from edgecifar.train.evaluate import evaluate_run
 
     runs, files = {}, []
@@ -52,9 +52,7 @@ def run_recipe(recipe: Recipe, dataset: "Dataset", out: Path, *, force: bool = F
         [measured],
         out / "report.html",
         title=recipe.title,
-        images=dataset.test.images,
-        samples=sample_rows(dataset),
-        force=True,
+        **pictures_of(dataset),
     )
     return Outcome(tuple(runs), tuple(files), measured, report)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.finished import read_finished
-from edgecifar.benchmarks.report import words
 from edgecifar.train import zoo
 
 

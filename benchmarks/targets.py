@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.against import Row, Versus, compared
 from edgecifar.benchmarks.markdown import markdown_table
-from edgecifar.benchmarks.report import words
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import unpack_classes
 from edgecifar.train.parsing import did_you_mean, from_mapping, load_toml, require

@@ -90,13 +90,11 @@ class Outlier:
         )
 
 
-def outliers(
-    model: "keras.Model", images: np.ndarray, layers: Sequence[str], *, several: float = _SEVERAL
-) -> list[Outlier]:
+def outliers(model: "keras.Model", images: np.ndarray, layers: Sequence[str]) -> list[Outlier]:
     """Return those of `layers` that put out a handful of values far from all others.
 
     `images` are uint8 [n, height, width, 3], of which a spread sample is looked at. A handful is
-    a value in ten thousand, far is a range `several` times as wide as without them.
+    a value in ten thousand, far is a range many times as wide as without them.
     """
     images = images[:: max(1, len(images) // _LOOKED_AT)]
     inner = {name: model.get_layer(name).get_output_at(0) for name in layers}
@@ -105,7 +103,7 @@ def outliers(
         for name, value in values.items():
             extremes[name].see(value)
     found = [seen.outlier(name) for name, seen in extremes.items() if seen.count >= _FEWEST_VALUES]
-    return [outlier for outlier in found if outlier.times >= several]
+    return [outlier for outlier in found if outlier.times >= _SEVERAL]
 
 
 def _outputs(

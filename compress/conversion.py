@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.keras_files import first_line
 
 # MLIR puts the Python stack in front of what it has to say, in nested parentheses.
 _PLACE = re.compile(r"^.*error: (?:loc\(.*\): )?")
@@ -24,12 +25,11 @@ def converting(target: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise EdgecifarError(
-            f"the model can't be converted to {target} ({_first_line(error)}): replace the layer "
+            f"the model can't be converted to {target} ({_told(error)}): replace the layer "
             "that does this, or export another format"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    lines = (line.strip() for line in str(error).splitlines())
-    first = _PLACE.sub("", next(filter(None, lines), type(error).__name__))
+def _told(error: Exception) -> str:
+    first = _PLACE.sub("", first_line(error))
     return first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"

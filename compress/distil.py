@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgecifar.compress.teacher import SMALLEST, answer_views
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
-from edgecifar.train.parsing import from_mapping
+from edgecifar.train.parsing import from_mapping, require
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
 
@@ -33,14 +33,10 @@ class Distillation:
     views: int = 20  # epochs whose batches the teacher judges; later ones repeat them, varied
 
     def __post_init__(self) -> None:
-        for key, fits, expected in (
-            ("weight", 0 <= self.weight <= 1, "0 to 1"),
-            ("temperature", 0 < self.temperature < math.inf, "above 0, and no more than is finite"),
-            ("views", self.views >= 1, "1 or more"),
-        ):
-            if not fits:
-                value = getattr(self, key)
-                raise EdgecifarError(f"distil.{key} is {value!r}: it must be {expected}")
+        warm, finite = self.temperature, "above 0, and no more than is finite"
+        require(0 <= self.weight <= 1, "distil.weight", self.weight, "0 to 1")
+        require(0 < warm < math.inf, "distil.temperature", warm, finite)
+        require(self.views >= 1, "distil.views", self.views, "1 or more")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,10 @@ from edgecifar.compress.buffers import require_zeros
 from edgecifar.compress.confidence import divide_logits, divisor
 from edgecifar.compress.divergence import LayerError, first_diverging, layer_errors
 from edgecifar.compress.formats import FORMATS, Format
-from edgecifar.compress.int8 import NAME, Int8, Report, range_warnings
+from edgecifar.compress.int8 import INT8, Int8, range_warnings
 from edgecifar.compress.latency import Timed, call_of, doubtful, faster, race
 from edgecifar.compress.masks import zeros_of
-from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, accuracy, compare
+from edgecifar.compress.parity import LEAST_AGREEMENT, Parity, compare
 from edgecifar.compress.sensitivity import Track
 from edgecifar.runtime import golden, modelfile
 from edgecifar.runtime.classifier import Classifier
@@ -26,9 +26,10 @@ from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.interpreters import open_model
 from edgecifar.train.adopt.adoption import STAGE as ADOPTED
-from edgecifar.train.evaluate import predict
+from edgecifar.train.evaluate import accuracy, predict
 from edgecifar.train.files import read_json, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
+from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ class Exported:
         if self.parity.agreement < LEAST_AGREEMENT:
             where = self.diverging or "rounding adds up, no layer stands out"
             text = f"{text}; less than {LEAST_AGREEMENT:.0f} % agree: {where}"
-            if "int8" in self.format and not self.parity.original:  # which is fine-tuned otherwise
+            if self.format == INT8 and not self.parity.original:  # which is fine-tuned otherwise
                 text += ", which `edgecifar quantize`, or layers in float, may mend"
         text = f"{text}; {self.computes}" if self.computes else text
-        if not self.timed or self.format in ("float32", "onnx"):
+        if not self.timed or self.format == "float32":
             return text
         plain = "float32 ONNX" if self.path.suffix == ".onnx" else "float32"
         return f"{text}; {faster(self.timed.ratio, plain)}{doubtful(self.timed.doubts)}"
@@ -96,7 +97,7 @@ def export(
     force: bool = False,
     int8: Int8 | None = None,
     timed: bool = False,
-    report: Report = lambda text: None,
+    report: Report = ignore,
     track: Track = iter,
 ) -> list[Exported]:
     """Write the run's model in each of `formats` to `folder`, by default the run's `exports`.
@@ -207,7 +208,7 @@ def _refuse_files(
     """Raise EdgecifarError for a file that is there already, or may come to be `searched` for."""
     for form in forms:
         path = folder / form.file_name(run.name)
-        if not searched or form.name != NAME:
+        if not searched or form.name != INT8:
             refuse_existing(path, force=force)
             continue
         # Which layers are in float isn't known yet. If none, the search ends as it begins.

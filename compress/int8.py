@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from edgecifar.train.data import Dataset
 
-NAME, ONNX = "int8", "onnx-int8"  # the formats that all of this is about
+INT8, ONNX = "int8", "onnx-int8"  # the formats that all of this is about
 # Sums in float depend on their order, and rounded to int8 again they may come to the next step.
 _TOLERANCES = (0.02, 0.1)
 
@@ -69,7 +69,7 @@ class Int8:
         if not self.keep_float and self.max_drop is None:
             return
         option = "--keep-float" if self.keep_float else "--max-drop"
-        if {NAME, ONNX}.isdisjoint(formats):
+        if {INT8, ONNX}.isdisjoint(formats):
             raise EdgecifarError(f"{option} is for int8 files: give --int8 too")
         if self.keep_float and self.max_drop is not None:
             raise EdgecifarError("--max-drop finds the layers to keep in float: leave one out")
@@ -94,7 +94,7 @@ class Int8:
     def formats(self, run: Run) -> dict[str, Format]:
         """Return all formats; int8 with the layers in float, or those `run` was fine-tuned with."""
         layers = self.keep_float or tuple(run.info.get("keep_float", ()))
-        return FORMATS | {name: int8_but(layers, name) for name in (NAME, ONNX)}
+        return FORMATS | {name: int8_but(layers, name) for name in (INT8, ONNX)}
 
     def formats_within_budget(
         self,
@@ -114,10 +114,10 @@ class Int8:
         report(choice.text)
         found = int8_but(choice.layers)
         found = dataclasses.replace(found, convert=lambda model, images: choice.chosen.payload)
-        return {NAME: found, ONNX: int8_but(choice.layers, ONNX)}
+        return {INT8: found, ONNX: int8_but(choice.layers, ONNX)}
 
 
-def int8_but(layers: tuple[str, ...], name: str = NAME) -> Format:
+def int8_but(layers: tuple[str, ...], name: str = INT8) -> Format:
     """Return an int8 format by its name, with `layers`, and what is fused with them, in float."""
     if not layers:
         return FORMATS[name]
@@ -160,7 +160,7 @@ def range_warnings(
     None for 16-bit activations, which such a range leaves more steps than int8 ever has, and for
     a fine-tuned model, which brings its own ranges.
     """
-    if form.name != NAME or is_quantization_aware(model):
+    if form.name != INT8 or is_quantization_aware(model):
         return []
     if form.suffix == ".onnx":
         layers = quantized_in_onnx(payload, owners_in(model))

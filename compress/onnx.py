@@ -33,6 +33,7 @@ def from_keras(
 
     Raises onnx's own error for an operation that it doesn't know.
     """
+    import onnx
     import tensorflow as tf
     import tf2onnx
 
@@ -43,7 +44,7 @@ def from_keras(
         inputs_as_nchw=[name] if channels_first else None,
         custom_op_handlers={"Erfc": (_write_erfc, [])},
     )
-    require_known_operations(proto)
+    onnx.checker.check_model(proto)  # or it names an operation that is left as TensorFlow's
     return proto
 
 
@@ -55,13 +56,6 @@ def _write_erfc(graph: Any, node: Any, name: str, _: Sequence[Any]) -> None:
     # Named after the layer, as all of its nodes are: --keep-float finds them so.
     erf = graph.make_node("Erf", node.input, name=f"{name}/Erf").output[0]
     graph.make_node("Sub", [one, erf], outputs=outputs, shapes=shape, dtypes=dtype, name=name)
-
-
-def require_known_operations(proto: "onnx.ModelProto") -> None:
-    """Raise onnx's own error, naming it, for an operation that tf2onnx has left as TensorFlow's."""
-    import onnx
-
-    onnx.checker.check_model(proto)
 
 
 @contextmanager

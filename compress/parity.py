@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecifar.runtime.statistics import Estimate, describe_change, paired_change, wilson
+from edgecifar.runtime.statistics import Estimate, describe_change, paired_change
+from edgecifar.train.evaluate import accuracy
 
 # Percent of images. Sound int8 files reached 98.5 or more, and what they disagree on are images
 # that the network is unsure of; 8 bits alone don't explain one image in twenty.
@@ -72,10 +73,3 @@ def compare(
         original=original and original[0],
         original_change=original and paired_change(original[1], theirs == labels),
     )
-
-
-def accuracy(correct: np.ndarray) -> dict[str, float]:
-    """Return top1, its 95 % interval and n from a bool array [n]; percent."""
-    hits = int(correct.sum())
-    top1 = wilson(hits, len(correct))
-    return {"top1": top1.value, "low": top1.low, "high": top1.high, "n": len(correct)}

@@ -11,6 +11,7 @@ from edgecifar.compress.filters.target import Target, TargetKind
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
 from edgecifar.train.keras_files import load_model, save_model
+from edgecifar.train.parsing import require
 from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
@@ -42,8 +43,7 @@ class Pruning:
     def __post_init__(self) -> None:
         require_share(self.share, f"--{self.target}")
         for name in ("multiple", "rounds", "between"):
-            if getattr(self, name) < 1:
-                raise EdgecifarError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         self.settings(Training(), epochs=self.epochs)
 
     @property

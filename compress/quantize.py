@@ -18,6 +18,7 @@ from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.normalisation import RANGE, normalise
+from edgecifar.train.pipeline import images_at_once
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
 
@@ -204,15 +205,15 @@ def _calibrate(model: "keras.Model", images: np.ndarray) -> None:
     for layer in model.layers:  # statistics of batch normalisation must not move
         layer.trainable = False
     step = tf.function(lambda batch: model(batch, training=True))
-    inputs = normalise(images.astype(np.float32))
-    batches = np.array_split(inputs, max(1, len(inputs) // _CALIBRATION_BATCH))
+    size = min(_CALIBRATION_BATCH, images_at_once(model))
+    batches = np.array_split(images, max(1, len(images) // size))
     for _ in range(3):
         old = [weight.numpy() for weight in ranges]
         seen = []
         for batch in batches:
             for weight, value in zip(ranges, old, strict=True):
                 weight.assign(value)
-            step(batch)
+            step(normalise(batch.astype(np.float32)))
             seen.append(
                 [
                     (weight.numpy() - _RANGE_DECAY * value) / (1 - _RANGE_DECAY)

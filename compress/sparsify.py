@@ -15,6 +15,7 @@ from edgecifar.compress.prune import require_share
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.files import write_whole
 from edgecifar.train.keras_files import load_model, save_model
+from edgecifar.train.parsing import require
 from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, start_run
 from edgecifar.train.settings import Training
@@ -53,8 +54,7 @@ class Sparsification:
             raise EdgecifarError(
                 f"sparsity is {self.sparsity:g}: 2:4 makes half of the weights zero, give 0.5"
             )
-        if self.ramp < 1:
-            raise EdgecifarError(f"ramp is {self.ramp}: it must be 1 or more")
+        require(self.ramp >= 1, "ramp", self.ramp, "1 or more")
         self.settings(Training())
 
     @property

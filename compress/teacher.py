@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecifar.train.files import alone_in, read_json, remove_partial, write_json, write_whole
+from edgecifar.train.files import (
+    alone_in,
+    read_json,
+    remove_partial,
+    write_array,
+    write_json,
+    write_whole,
+)
+from edgecifar.train.inference import outputs
 from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.parsing import completed
 from edgecifar.train.precision import quickest_policy, recast
@@ -88,7 +96,7 @@ def answer_views(
         task = bar.add_task("teacher", total=views, completed=views - len(missing))
         ask = _Panel(runs, dataset, settings, seed)
         for number in missing:
-            write_whole(files[number], partial(np.save, arr=ask(number)))
+            write_whole(files[number], partial(write_array, array=ask(number)))
             bar.advance(task)
     return Answers(files)
 
@@ -109,7 +117,7 @@ class _Panel:
         batches = training_batches(
             split, classes, self._settings, seed=self._seed, first_epoch=view
         )
-        said = [self._ask(images) for images, _ in batches.take(steps)]
+        said = list(outputs(self._ask, (images for images, _ in batches.take(steps))))
         return np.log(np.maximum(said, SMALLEST)).astype(np.float16)
 
     def _ask(self, images) -> np.ndarray:

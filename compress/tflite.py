@@ -73,7 +73,11 @@ def converter_of(model: "keras.Model") -> "tf.lite.TFLiteConverter":
     def serve(image):
         return model(image, training=False)
 
-    return tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
+    # The converter saves what holds the variables, and with a Keras model a trace of each layer,
+    # which takes several times as long as all else.
+    holder = tf.Module()
+    holder.weights = model.variables
+    return tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], holder)
 
 
 def with_raw_pixels(model: "keras.Model") -> "keras.Model":

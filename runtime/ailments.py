@@ -1,9 +1,16 @@
 """Why a library doesn't import or run, told from how its process ended and what it printed."""
 
+import platform
 import re
 import signal
+import struct
+import sys
+import sysconfig
 from collections.abc import Callable
 from typing import Any
+
+from edgecifar.runtime import environment
+from edgecifar.runtime.backends import Backend
 
 # Which wheels of interpreters there are: for which processors of each system, as `sys.platform` has
 # it, and for which Python at most. Those for Linux need glibc: there is none for musl.
@@ -22,6 +29,28 @@ _SYSTEMS = {"darwin": " on macOS", "win32": " on Windows"}
 _32_BIT = "armv7l"
 # What pip's own package is of no use for: it is tied to the system's libraries.
 _FROM_APT = {"picamera2": "`apt install --reinstall python3-picamera2`"}
+
+
+def describe_machine() -> dict[str, Any]:
+    """`environment.describe`, and what decides which wheels fit."""
+    return {
+        **environment.describe(),
+        "platform": sys.platform,
+        "python": platform.python_version(),
+        "python_bits": 8 * struct.calcsize("P"),
+        "libc": _libc(),
+    }
+
+
+def explain(
+    library: Backend, complaint: str, machine: dict[str, Any], *, code: int = 1
+) -> tuple[str, str]:
+    """Return why a library didn't import, and how to mend it; see `diagnose`."""
+    version = library.installed
+    if library.kind == "camera":  # Debian's OpenCV has no version that its distribution tells
+        version = version or ""
+    package = library.distributions[0]
+    return diagnose(package, version, code=code, complaint=complaint, machine=machine)
 
 
 def diagnose(
@@ -167,3 +196,11 @@ _PATTERNS: tuple[tuple[str, _Explain], ...] = (
     (r"No module named 'libcamera'", _no_libcamera),
     (r"(\S+\.so[\d.]*): cannot open shared object file", _no_library),
 )  # fmt: skip
+
+
+def _libc() -> str | None:
+    libc, version = platform.libc_ver()
+    # Python tells musl by itself from 3.13 on.
+    if libc != "musl" and "musl" in (sysconfig.get_config_var("SOABI") or ""):
+        libc, version = "musl", ""
+    return f"{libc} {version}".strip() or None

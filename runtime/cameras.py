@@ -128,7 +128,7 @@ def _load(name: str) -> Any:
     except ComplaintError as error:
         if error.missing == name:
             raise ModuleNotFoundError(str(error), name=name) from error
-        from edgecifar.runtime.doctor import describe_machine, explain
+        from edgecifar.runtime.ailments import describe_machine, explain
 
         reason, mend = explain(CAMERAS[name], str(error), describe_machine())
         raise EdgecifarError(f"{name} doesn't work here ({reason}): {mend}") from error
@@ -161,9 +161,10 @@ def _opencv(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], 
     if not device.isOpened():
         raise EdgecifarError(f"camera {number} can't be opened: is it connected, and free?")
 
-    device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what was queued before is old
+    device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def capture() -> np.ndarray:
+        device.grab()  # what the buffer has held since the frame before is old
         works, frame = device.read()
         if not works:
             raise EdgecifarError(f"camera {number} gives no more frames: is it connected?")

@@ -4,18 +4,14 @@ Nothing here imports NumPy, which may be what is broken.
 """
 
 import importlib.util
-import platform
-import struct
 import subprocess
-import sys
-import sysconfig
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgecifar.runtime import environment, modelfile
+from edgecifar.runtime import modelfile
 from edgecifar.runtime.advice import advise
-from edgecifar.runtime.ailments import TIMED_OUT, diagnose, killed
+from edgecifar.runtime.ailments import TIMED_OUT, describe_machine, explain, killed
 from edgecifar.runtime.backends import BACKENDS, CAMERAS, NEEDED, Backend
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.probe import CrashError, child, probe
@@ -65,36 +61,6 @@ def examine() -> dict[str, Any]:
         "cameras": cameras,
         "advice": advise(machine, interpreters, needed),
     }
-
-
-def describe_machine() -> dict[str, Any]:
-    """`environment.describe`, and what decides which wheels fit."""
-    return {
-        **environment.describe(),
-        "platform": sys.platform,
-        "python": platform.python_version(),
-        "python_bits": 8 * struct.calcsize("P"),
-        "libc": _libc(),
-    }
-
-
-def explain(
-    library: Backend, complaint: str, machine: dict[str, Any], *, code: int = 1
-) -> tuple[str, str]:
-    """Return why a library didn't import, and how to mend it; see `diagnose`."""
-    version = library.installed
-    if library.kind == "camera":  # Debian's OpenCV has no version that its distribution tells
-        version = version or ""
-    package = library.distributions[0]
-    return diagnose(package, version, code=code, complaint=complaint, machine=machine)
-
-
-def _libc() -> str | None:
-    libc, version = platform.libc_ver()
-    # Python tells musl by itself from 3.13 on.
-    if libc != "musl" and "musl" in (sysconfig.get_config_var("SOABI") or ""):
-        libc, version = "musl", ""
-    return f"{libc} {version}".strip() or None
 
 
 def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:

@@ -50,7 +50,7 @@ def pixel_writer(tensor: np.ndarray, spec: TensorSpec, metadata: dict[str, Any] 
         # Flipping the top bit of a byte is the same as subtracting 128 into a signed one.
         stored = image.view(np.uint8)
         return lambda pixels: np.bitwise_xor(pixels, _TOP_BIT, stored)
-    elif metadata is not None and declared is not None:
+    elif declared is not None:
         raise _unknown(declared)
     else:
         table = _table(spec)
@@ -113,8 +113,13 @@ def _are_probabilities(row: list[float]) -> bool:
     if min(row) < 0:
         return False
     off = abs(sum(row) - 1)
-    # An int8 softmax that the file itself turns into floats is rounded, class by class.
-    return off < 0.02 or (off < len(row) / 512 and all((value * 256).is_integer() for value in row))
+    # An int8 softmax that the file itself turns into floats is rounded, class by class, in steps of
+    # 1/256 by TFLite and of 1/255 by ONNX Runtime's quantizer.
+    return off < 0.02 or (off < len(row) / 510 and any(_has_steps(row, n) for n in (256, 255)))
+
+
+def _has_steps(row: list[float], count: int) -> bool:
+    return all(abs(value * count - round(value * count)) < 1e-3 for value in row)
 
 
 def _as_probabilities(scores: np.ndarray) -> np.ndarray:

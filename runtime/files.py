@@ -1,5 +1,6 @@
 """Write files so that a crash, a full disk or a Ctrl-C leaves the old one whole."""
 
+import errno
 import os
 import tempfile
 import time
@@ -64,6 +65,9 @@ def try_lock(stream: IO) -> bool:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # where files can't be locked, as on some network disks
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
     return True
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.images import ImageError, is_image_name, unreadable, walk
+from edgecifar.runtime.images import ImageError, is_image_name, unreadable, walk, walk_files
 
 try:
     from lzma import LZMAError
@@ -130,6 +130,13 @@ class EntryReader:
             ) from None
 
 
+def named_after(path: Path) -> str:
+    """Return the name of what lies at `path`, as UTF-8: a folder's keeps what follows a dot."""
+    path = path.resolve()
+    name = path.name if path.is_dir() else path.stem
+    return name.encode(errors="backslashreplace").decode()
+
+
 def scan(path: Path) -> dict[str, tuple[Entry, ...]]:
     """Find the labelled images of a folder or zip.
 
@@ -240,11 +247,23 @@ def _single_part(archive: Path) -> tuple[Entry, ...]:
     return next(iter(parts.values()))
 
 
+def results_in(folder: Path) -> set[str]:
+    """Return the folders in `folder` that hold runs, which commands made there: no classes."""
+    found = set()
+    for parent, names in walk_files(folder, unreadable):
+        below = Path(parent).relative_to(folder).parts
+        if len(below) < 2 or "run.json" not in names:
+            continue
+        if b'"architecture"' in Path(parent, "run.json").read_bytes():
+            found.add(below[0])
+    return found
+
+
 def _walk(folder: Path) -> _Tree:
-    tree = _Tree()
+    tree, results = _Tree(), results_in(folder)
     for parent, names in walk(folder, unreadable):
         below = Path(parent).relative_to(folder).parts
-        if _NOT_OURS.isdisjoint(below):
+        if _NOT_OURS.isdisjoint(below) and results.isdisjoint(below[:1]):
             tree.folders.add(below)
             tree.files.extend(_File((*below, name), Path(parent, name)) for name in names)
     return tree

@@ -93,8 +93,7 @@ def choose_backend(kind: str, name: str | None = None) -> Backend:
 
 def _explained(complaints: dict[Backend, str]) -> str:
     """Say why none of them imports, and what mends the one that is most easily mended."""
-    from edgecifar.runtime.ailments import has_wheel
-    from edgecifar.runtime.doctor import describe_machine, explain
+    from edgecifar.runtime.ailments import describe_machine, explain, has_wheel
 
     machine = describe_machine()
     told = {backend: explain(backend, text, machine) for backend, text in complaints.items()}

@@ -10,12 +10,20 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import wait_for_lock
 
 _WAIT_SECONDS = 600  # for a process that lost its connection and still measures
+
+
+def _is_there(stream: IO, path: Path) -> bool:
+    """Tell whether an open file still has its name: its last user may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class Journal:
@@ -41,6 +49,8 @@ class Journal:
             raise EdgecifarError(
                 f"{path}: another process measures the same: end it, or wait for it"
             )
+        if not _is_there(self._stream, path):
+            raise EdgecifarError(f"{path}: another bench has ended there: start this one again")
         self.records, whole = _read(self._stream, key)
         self._stream.truncate(whole)
         if not whole:

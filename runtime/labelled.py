@@ -11,7 +11,7 @@ import numpy as np
 from edgecifar.runtime.arrays import read_npz
 from edgecifar.runtime.decoding import Decoded, decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.folders import WHOLE, class_names, scan
+from edgecifar.runtime.folders import WHOLE, class_names, named_after, scan
 from edgecifar.runtime.splits import (
     SPLITS,
     cut,
@@ -57,9 +57,16 @@ def read_labelled(
     parts = scan(path)
     classes = class_names(parts, path)
     part = _part_of(split, parts, path)
-    decoded = decode(parts[part], classes, image_size=image_size)
-    rows = _rows(split, part, parts, decoded, classes)
-    return in_memory(decoded.images[rows], decoded.labels[rows], classes, path.stem, split=split)
+    entries, rows = parts[part], slice(None)
+    if image_size and part in ("train", WHOLE):  # a board holds no more than it measures
+        small = decode(entries, classes, image_size=(1, 1))
+        chosen = _rows(split, part, parts, small, classes)
+        decoded = decode([entries[row] for row in chosen], classes, image_size=image_size)
+    else:
+        decoded = decode(entries, classes, image_size=image_size)
+        rows = _rows(split, part, parts, decoded, classes)
+    images, labels = decoded.images[rows], decoded.labels[rows]
+    return in_memory(images, labels, classes, named_after(path), split=split)
 
 
 def in_memory(

@@ -19,7 +19,6 @@ class Outcome:
     device: str
     result: dict[str, Any] | None = None
     error: str | None = None
-    output: Path | None = None
 
     @property
     def errors(self) -> list[str]:

@@ -29,6 +29,7 @@ _IMAGE_BRANDS = {
     *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
     *(b"mif1", b"mif2", b"msf1", b"avif", b"avis"),
 }
+_NOTES_END, _LONGEST_NAME = b"SEFT", 64  # of what Samsung's phones append
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -46,8 +47,8 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     """Yield the images in a stream as bytes, or the file names in it, one a line or NUL-ended.
 
     Images may follow each other without end, as `ffmpeg -f image2pipe` and
-    `rpicam-vid --codec mjpeg -o -` write them, with zeros or white space after each, or the film
-    that phones append to a photo; each is given as soon as it is whole. A GIF or a TIFF, which
+    `rpicam-vid --codec mjpeg -o -` write them, with zeros or white space after each, or what
+    phones append to a photo; each is given as soon as it is whole. A GIF or a TIFF, which
     don't say how long they are, is the last.
 
     Raises:
@@ -61,6 +62,7 @@ def read_items(stream: BinaryIO) -> Iterator[bytes | str]:
     if reader.starts_with(*_FORMATS):
         while reader.peek(1):
             yield _one(reader)
+            _skip_notes(reader)
             _skip_film(reader)
             reader.skip(_PADDING)
     elif reader.peek(1) == b"\0":
@@ -164,6 +166,22 @@ def _skip_film(reader: _Reader) -> None:
         else:  # to the end
             reader.take_rest()
         reader.begin()
+
+
+def _skip_notes(reader: _Reader) -> None:
+    """Go past what Samsung's phones append: blocks with a name each, and a list that ends them."""
+    head = reader.peek(8)
+    length = int.from_bytes(head[4:], "little")
+    if len(head) < 8 or head[:2] != b"\0\0" or not 0 < length <= _LONGEST_NAME:
+        return
+    if not reader.peek(8 + length)[8:].replace(b"_", b"").isalnum():
+        return
+    while reader.peek(len(_NOTES_END)) != _NOTES_END:
+        reader.take(1)
+        reader.take_through(_NOTES_END[:1])
+        reader.back(1)
+    reader.take(len(_NOTES_END))
+    reader.begin()
 
 
 def _refuse_boxed(reader: _Reader) -> None:

@@ -54,7 +54,7 @@ class TimingPlan:
 
 def time_interleaved(
     calls: Sequence[Callable[[], object]],
-    plan: TimingPlan | None = None,
+    plan: TimingPlan,
     *,
     renew: Sequence[Callable[[], Callable[[], object]]] | None = None,
     done: Samples | None = None,
@@ -71,7 +71,6 @@ def time_interleaved(
         For each call one int64 array a round, with the nanoseconds of each execution.
 
     """
-    plan = plan or TimingPlan()
     samples: Samples = [list(rounds) for rounds in done] if done else [[] for _ in calls]
     finished = len(samples[0]) if samples else 0
     if not calls or _is_over(samples, finished, plan, enough):

@@ -1,8 +1,9 @@
 """Random changes to whole batches of training images, as TensorFlow graph operations.
 
-Every random number comes from a table with a row an image, drawn statelessly from the seed and
-the epoch. So an image's fate depends on nothing but (seed, epoch, index): a resumed run sees what
-an uninterrupted one would have seen, and a teacher's view can be reproduced for its student.
+Random numbers come from a table with a row an image, drawn statelessly from the seed and the epoch
+(`mix_up` draws one for each batch). So a batch depends on nothing but (seed, epoch, step): a
+resumed run sees what an uninterrupted one would have seen, and a teacher's view can be reproduced
+for its student.
 """
 
 import math

@@ -5,8 +5,7 @@ import time
 
 import tf_keras as keras
 
-from edgecifar.train.checkpoint import Checkpoints
-from edgecifar.train.loop import DivergedError
+from edgecifar.train.checkpoint import Checkpoints, DivergedError
 
 
 class DivergenceGuard(keras.callbacks.Callback):

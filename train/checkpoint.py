@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from edgecifar.train.ema import WeightAverage
 
 
+class DivergedError(EdgecifarError):
+    """The loss is no longer finite: the same settings would fail again."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """What fitting ended with. `history` holds a dict an epoch, as history.csv does."""
@@ -28,9 +33,9 @@ class Fit:
     @classmethod
     def of(cls, history: Sequence[dict[str, float]], best_epoch: int) -> "Fit":
         """Return the record of epochs, whose speed is the median of theirs."""
-        speeds = sorted(row["images_per_second"] for row in history)
+        speed = statistics.median_high(row["images_per_second"] for row in history)
         seconds = sum(row["seconds"] for row in history)
-        return cls(tuple(history), best_epoch, seconds, speeds[len(speeds) // 2])
+        return cls(tuple(history), best_epoch, seconds, speed)
 
     @property
     def best_accuracy(self) -> float:

@@ -244,16 +244,15 @@ def models(names, as_json):
     import json
 
     from edgecifar.train.backend import start_tensorflow
-    from edgecifar.train.models import catalogue
-    from edgecifar.train.zoo.listing import print_architectures, print_shipped, shipped_rows
+    from edgecifar.train.zoo import listing
 
     start_tensorflow()
-    shipped, rows = shipped_rows(names), catalogue(names or None)
+    shipped, rows = listing.shipped_rows(names), listing.architecture_rows(names)
     if as_json:
         found = {"shipped": list(shipped), "architectures": list(rows)}
         click.echo(json.dumps(found, indent=2))
         return
-    print_shipped(shipped)
-    print_architectures(rows)
+    listing.print_shipped(shipped)
+    listing.print_architectures(rows)
     if not names:
         click.echo(f"\n{click.wrap_text(_ANY_SHAPE)}")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train.parsing import require
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -19,8 +20,7 @@ def start_strategy(name: str, *, batch_size: int) -> "tf.distribute.Strategy | N
     """
     import tensorflow as tf
 
-    if name not in STRATEGIES:
-        raise EdgecifarError(f"--strategy is {name!r}: it must be one of {', '.join(STRATEGIES)}")
+    require(name in STRATEGIES, "--strategy", name, f"one of {', '.join(STRATEGIES)}")
     if name == "none":
         return None
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from edgecifar.train.run import Run
 
 
-def predict(model: "keras.Model", split: "Split", *, batch_size: int | None = None) -> np.ndarray:
+def predict(model: "keras.Model", split: "Split") -> np.ndarray:
     """Return class probabilities, float32 [n, classes], for the images of a split in order."""
     from edgecifar.train.pipeline import evaluation_batches, images_at_once
 
-    batch_size = batch_size or images_at_once(model)
-    batches = evaluation_batches(split, 1, batch_size=batch_size).map(lambda x, _: x)
-    return model.predict(batches, verbose=0).astype(np.float32)
+    batches = evaluation_batches(split, 1, batch_size=images_at_once(model))
+    return model.predict(batches.map(lambda images, _: images), verbose=0).astype(np.float32)
 
 
 def evaluate(
@@ -58,19 +57,22 @@ def answer_metrics(
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     indices = np.arange(len(classes))
-    top1 = wilson(int((predicted == labels).sum()), len(labels))
     scores = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
     return {
-        "top1": top1.value,
-        "low": top1.low,
-        "high": top1.high,
-        "n": len(labels),
+        **accuracy(predicted == labels),
         "per_class": [
             {"name": name, "precision": p, "recall": r, "f1": f, "support": int(s)}
             for name, p, r, f, s in zip(classes, *(x.tolist() for x in scores), strict=True)
         ],
         "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
     }
+
+
+def accuracy(correct: np.ndarray) -> dict[str, float]:
+    """Return top1, its 95 % interval and n from a bool array [n]; percent."""
+    hits = int(correct.sum())
+    top1 = wilson(hits, len(correct))
+    return {"top1": top1.value, "low": top1.low, "high": top1.high, "n": len(correct)}
 
 
 def evaluate_run(run: "Run", dataset: "Dataset", split: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A head on frozen features: what a backbone makes of the images, computed once and kept."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.train.files import alone_in, remove_partial, write_rows, write_whole
+from edgecifar.train.inference import outputs
 from edgecifar.train.models.backbone import Backbone
 from edgecifar.train.settings import Training
 
@@ -81,13 +83,17 @@ def cached_features(
     def write(partial_path: Path) -> None:
         shape = (len(split), extractor.output_shape[-1])
         table = np.lib.format.open_memmap(partial_path, "w+", np.float32, shape)
+        if hasattr(os, "posix_fallocate"):  # or a full disk ends the process at the first write
+            with partial_path.open("rb+") as stream:
+                os.posix_fallocate(stream.fileno(), 0, partial_path.stat().st_size)
         batches = evaluation_batches(split, 1, batch_size=_BATCH)
         with progress() as bar:
             task = bar.add_task(f"features of the {name} images", total=len(split))
-            for index, (images, _) in enumerate(batches):
-                first = index * _BATCH
-                table[first : first + len(images)] = extractor.predict_on_batch(images)
-                bar.advance(task, len(images))
+            done = 0
+            for found in outputs(extractor.predict_on_batch, (images for images, _ in batches)):
+                table[done : done + len(found)] = found
+                done += len(found)
+                bar.advance(task, len(found))
         table.flush()
 
     if not path.exists():

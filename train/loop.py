@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
 
 
-class DivergedError(EdgecifarError):
-    """The loss is no longer finite: the same settings would fail again."""
-
-
 def fit(
     feed: Feed,
     model: "keras.Model",

@@ -190,16 +190,9 @@ def _fitting(size: tuple[int, int]) -> int:
     return min(_MOST_EVALUATED, max(1, _EVALUATED_PIXELS // (size[0] * size[1])))
 
 
-def evaluation_batches(
-    split: "Split", classes: int, *, batch_size: int | None = None
-) -> "tf.data.Dataset":
-    """Return the images of a split once, in order, normalised, with one-hot targets.
-
-    Unless they are told, batches are as large as memory allows for images of that size.
-    """
+def evaluation_batches(split: "Split", classes: int, *, batch_size: int) -> "tf.data.Dataset":
+    """Return the images of a split once, in order, normalised, with one-hot targets."""
     import tensorflow as tf
-
-    batch_size = batch_size or _fitting(split.images.shape[1:3])
 
     def batch(start):
         images, labels = tf.numpy_function(

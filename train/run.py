@@ -1,5 +1,6 @@
 """A run is a folder: what was asked for, what happened, and the model that came out."""
 
+import csv
 import dataclasses
 import datetime
 import json
@@ -152,7 +153,25 @@ class Run:
             with np.load(path, allow_pickle=False) as arrays:
                 return arrays["probabilities"], arrays["labels"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise EdgecifarError(f"{path} is damaged: run `edgecifar evaluate` again") from error
+            raise EdgecifarError(
+                f"{path} is damaged: run `edgecifar evaluate --split {split}` again"
+            ) from error
+
+    def history(self) -> dict[str, np.ndarray]:
+        """Read history.csv: a float array for each column, none if there is no such file.
+
+        Raises EdgecifarError if it is damaged.
+        """
+        path = self.path / "history.csv"
+        if not path.exists():
+            return {}
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        try:
+            columns = rows[0] if rows else ()
+            return {key: np.array([float(row[key] or "nan") for row in rows]) for key in columns}
+        except (TypeError, ValueError) as error:
+            raise EdgecifarError(f"{path} is damaged: {error}: repeat the training") from error
 
     def require_data(self, dataset: "Dataset") -> None:
         """Raise EdgecifarError if `dataset` is not the one that the run was trained on."""
@@ -250,6 +269,8 @@ def start_run(
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
     }
     _require_replaceable(run, identity, parent)
+    if force:
+        _require_no_other(path)
     if force or not path.exists():  # but a kill may have left some of it under another name
         require_idle(path)
         discard(path)
@@ -277,6 +298,15 @@ def _require_replaceable(run: Run, identity: dict[str, Any], parent: Run | None)
     if around or (run.complete and run.digest in _made_of(identity)):
         raise EdgecifarError(
             f"{path} holds the model that this run starts from: give another --out"
+        )
+
+
+def _require_no_other(path: Path) -> None:
+    """Raise EdgecifarError if what is to be replaced at `path` holds other runs too."""
+    files = (*path.glob("*/run.json"), *path.glob("*/*/run.json"))
+    if other := next((file.parent for file in files), None):
+        raise EdgecifarError(
+            f"{path} holds other runs too, such as {other}: move them away, or give another --out"
         )
 
 

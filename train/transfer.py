@@ -14,6 +14,7 @@ from edgecifar.train import models, zoo
 from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.files import write_rows
 from edgecifar.train.models.backbone import Backbone, enlargement, usual_size
+from edgecifar.train.parsing import require
 from edgecifar.train.run import Run, open_run, start_run
 from edgecifar.train.settings import Augmentation, Training
 from edgecifar.train.trunk import Trunk, trunk_of
@@ -77,7 +78,7 @@ class Head:
         """Return these as settings of a fit to `images` images, which may be few."""
         return Training(
             epochs=self.epochs,
-            batch_size=min(self.batch_size, max(1, images // 4)) if images else self.batch_size,
+            batch_size=min(self.batch_size, max(1, images // 4)),
             optimizer="adam",
             learning_rate=self.learning_rate,
             schedule="constant",
@@ -110,10 +111,9 @@ class Transfer:
     head: Head = field(default_factory=Head)
 
     def __post_init__(self) -> None:
-        if self.unfreeze < 0:
-            raise EdgecifarError(f"unfreeze is {self.unfreeze}: it must be 0 or more layers")
-        if self.backbone_size is not None and self.backbone_size < 0:
-            raise EdgecifarError(f"backbone_size is {self.backbone_size}: it must be 0 or more")
+        require(self.unfreeze >= 0, "unfreeze", self.unfreeze, "0 or more layers")
+        size = self.backbone_size
+        require(size is None or size >= 0, "backbone_size", size, "0 or more")
 
     def for_images(self, image_size: tuple[int, int]) -> "Transfer":
         """Return this with a definite `backbone_size` for images of (height, width)."""
@@ -317,7 +317,7 @@ def load_weights(
     if run := source_run(weights):
         if not isinstance(backbone, Trunk):
             _load_from_run(backbone, model, run)
-        return {"file": run.name, "sha256": sha256(run.path / "model.h5")}
+        return {"file": run.name, "sha256": run.digest}
     path = None if weights == "imagenet" else Path(weights)
     features = keras.Model(model.input, backbone.layers(model)[-1].output)
     file = backbone.load_imagenet(features, path)

@@ -8,23 +8,22 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgecifar.benchmarks.devices.parcel import Parcel, parse_message
 from edgecifar.runtime import results
 from edgecifar.runtime.agent import REQUEST, RESULT
-from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
 
 UNUSED_DAYS = 30  # after which what benches had copied, or began and never finished, goes
 
 
-def forget(place: Path, cache: Path) -> None:
-    """Delete `place`, where a bench was, and what none has used in `cache` for a month."""
+def forget(place: Path) -> None:
+    """Delete `place`, where a bench was, and what none has used beside it for a month."""
     shutil.rmtree(place, ignore_errors=True)
+    cache = place.parent
     benches = (path for path in cache.glob("*") if path.is_dir() and path.name != "store")
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for path in (*cache.glob("store/*"), *benches):
@@ -33,8 +32,11 @@ def forget(place: Path, cache: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def lay_out(folder: Path, parcel: Parcel, settings: Settings) -> None:
-    """Lay out what the agent reads: the request in `folder`, files in the store beside it."""
+def lay_out(folder: Path, parcel: Parcel, **changed: Any) -> None:
+    """Lay out what the agent reads: the request in `folder`, files in the store beside it.
+
+    `changed` are settings that differ from the parcel's.
+    """
     store = folder.parent / "store"
     store.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
@@ -44,7 +46,7 @@ def lay_out(folder: Path, parcel: Parcel, settings: Settings) -> None:
             shutil.copyfile(path, partial)
             partial.rename(store / name)
         os.utime(store / name)  # of its last use
-    request = {**parcel.request, "settings": asdict(settings)}
+    request = parcel.request | {"settings": parcel.request["settings"] | changed}
     replace_file(folder / REQUEST, json.dumps(request).encode())
 
 

@@ -7,16 +7,15 @@ times say nothing about a device, so none are taken.
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgecifar.benchmarks.devices.child import forget, lay_out, run_agent
 from edgecifar.benchmarks.devices.parcel import Parcel, unpack
 from edgecifar.benchmarks.devices.rootfs import ARM64, ARMHF, Architecture, prepare, python_of
-from edgecifar.runtime.agent import settings_from
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import replace_file
+from edgecifar.runtime.files import cache_folder, replace_file
 
 _SYSTEM_FOLDERS = ("bin", "etc", "lib", "opt", "sbin", "usr", "var")
 _FEATURES_64 = "fp asimd evtstrm crc32 cpuid"
@@ -90,8 +89,7 @@ class EmulatedDevice:
         """
         root = prepare(self._board.architecture, on_progress)
         folder = self._folder(parcel)
-        settings = replace(settings_from(parcel.request["settings"]), timed=False)
-        lay_out(folder, parcel, settings)
+        lay_out(folder, parcel, timed=False)
         python = str(self._launcher(root))
         command = [python, "-u", "-m", "edgecifar.runtime.agent", str(folder), python]
         result = run_agent(command, folder, on_progress, what="the emulated Python")
@@ -105,13 +103,10 @@ class EmulatedDevice:
 
     def forget(self, parcel: Parcel) -> None:
         """Delete what the bench left in the cache; called once the result is stored."""
-        folder = self._folder(parcel)
-        forget(folder, folder.parent)
+        forget(self._folder(parcel))
 
     def _folder(self, parcel: Parcel) -> Path:
-        from edgecifar.train.data.cache import cache_root
-
-        return cache_root() / "emulated" / f"{self._short}-{parcel.key}"
+        return cache_folder() / "emulated" / f"{self._short}-{parcel.key}"
 
     def _launcher(self, root: Path) -> Path:
         """Write the script that is this board's Python; the agent starts children with it.

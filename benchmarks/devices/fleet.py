@@ -16,7 +16,7 @@ from edgecifar.runtime import environment, modelfile, results
 from edgecifar.runtime.benchmark import OF_IMAGES, Settings
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import refuse_existing
-from edgecifar.runtime.stored import Outcome, journal_of, store
+from edgecifar.runtime.stored import Outcome, bench_to_file, journal_of, store
 
 KINDS = {
     LocalDevice.name: LocalDevice,
@@ -55,7 +55,8 @@ def bench_on(
     """Measure `files` on each device in turn; each result is stored as soon as it is there.
 
     One device's result goes to `output`, those of several to files beside it whose names end in
-    the device's. Where some of those exist, an interrupted call goes on with the others.
+    the device's. Where some of those exist, an interrupted call goes on with the others, and with
+    devices on which a file failed.
 
     Raises:
         EdgecifarError: a device's name is wrong, the images can't be read, there is no folder for
@@ -66,9 +67,11 @@ def bench_on(
     outputs = _outputs(output, [one.name for one in devices])
     if output:
         journal_of(output)  # raises if there is no such folder
-    if outputs and all(path and path.exists() for path in outputs):
-        refuse_existing(outputs[0], force=force)
     finished = {path for path in outputs if path and path.exists() and not force}
+    if len(devices) > 1:
+        finished -= {path for path in finished if _has_errors(path)}
+    if outputs and all(path in finished for path in outputs):
+        refuse_existing(outputs[0], force=force)
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
         parcel = None
         if finished or any(one.remote for one in devices):
@@ -84,10 +87,14 @@ def bench_on(
             how = {"data": data, "settings": settings, "parcel": parcel}
             if path in finished:
                 on_progress(f"{one.name}: measured before, in {path}")
-                outcomes.append(Outcome(one.name, known[path], output=path))
+                outcomes.append(Outcome(one.name, known[path]))
             else:
                 outcomes.append(_measure(one, tuple(files), path, on_progress, **how))
     return outcomes
+
+
+def _has_errors(path: Path) -> bool:
+    return any("error" in row for row in results.read(path)["models"])
 
 
 def _earlier(one: Device, path: Path, parcel: Parcel, settings: Settings) -> dict[str, Any]:
@@ -150,18 +157,16 @@ def _measure(
 
     try:
         if isinstance(one, LocalDevice):
-            result = one.measure_to_file(
-                files, output, data=data, settings=settings, on_progress=told
-            )
+            result = bench_to_file(files, output, data=data, settings=settings, on_progress=told)
         else:
             result = _measure_remote(one, parcel, output, told)
     except EdgecifarError as error:
         return Outcome(one.name, error=str(error))
     except OSError as error:  # as of a full disk
         where = error.filename or output or "this machine"
-        told = f"{where}: {error.strerror or error}: free some space there, or allow writing"
-        return Outcome(one.name, error=told)
-    return Outcome(one.name, result, output=output)
+        problem = f"{where}: {error.strerror or error}: free some space there, or allow writing"
+        return Outcome(one.name, error=problem)
+    return Outcome(one.name, result)
 
 
 def _measure_remote(

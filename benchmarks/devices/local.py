@@ -1,13 +1,7 @@
 """The machine that the command runs on."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 from edgecifar.runtime import environment
-from edgecifar.runtime.benchmark import Settings
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.stored import bench_to_file
 
 
 class LocalDevice:
@@ -30,15 +24,3 @@ class LocalDevice:
     def features() -> list[str]:
         """Return the processor's features that decide how fast kernels are."""
         return environment.cpu_features()
-
-    def measure_to_file(
-        self,
-        files: tuple[Path, ...],
-        output: Path | None,
-        *,
-        data: Path | None,
-        settings: Settings,
-        on_progress: Callable[[str], object],
-    ) -> dict[str, Any]:
-        """Measure here and store the result, going on from an interrupted run."""
-        return bench_to_file(files, output, data=data, settings=settings, on_progress=on_progress)

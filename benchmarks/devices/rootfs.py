@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import try_lock
+from edgecifar.runtime.files import cache_folder, try_lock
 
 _SUITE = "bookworm"
 _PYTHON = "3.11"  # of that suite
@@ -79,9 +79,7 @@ def prepare(
         EdgecifarError: a tool is missing, or a download failed.
 
     """
-    from edgecifar.train.data.cache import cache_root
-
-    root = cache_root() / "rootfs" / f"{_SUITE}-{architecture.debian}"
+    root = cache_folder() / "rootfs" / f"{_SUITE}-{architecture.debian}"
     ready = root.is_dir()
     _require_tools(architecture.qemu, *(() if ready else (*_TOOLS, *_as_root())))
     if ready:

@@ -187,7 +187,10 @@ class Connection:
             return EdgecifarError(f"{last} (exit status {status})")
         for pattern, advice in _CAUSES:
             if re.search(pattern, said):
-                told = advice.format(host=self.target.host, where=self.target.where)
+                host, where, port = self.target.host, self.target.where, self.target.port
+                if port:
+                    host, where = f"'[{host}]:{port}'", f"-p {port} {where}"
+                told = advice.format(host=host, where=where)
                 kind = RefusedError if "key" in advice else UnreachableError
                 return kind(f"{told} ({last})")
         return UnreachableError(f"the connection broke ({last})")

@@ -18,8 +18,8 @@ from typing import Any
 from edgecifar.benchmarks.devices.child import forget, lay_out, run_agent
 from edgecifar.benchmarks.devices.parcel import Parcel, unpack
 from edgecifar.runtime import agent, environment
-from edgecifar.runtime.agent import settings_from
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import cache_folder
 
 _AMX = "amx int8"
 # Of Linux's asm/prctl.h, linux/prctl.h, linux/seccomp.h and linux/bpf_common.h, on x86-64.
@@ -59,8 +59,8 @@ class WithoutAmx:
 
     def measure(self, parcel: Parcel, on_progress: Callable[[str], object]) -> dict[str, Any]:
         """Carry out the parcel's bench; EdgecifarError if the agent failed."""
-        folder = self._place(parcel) / "bench"
-        lay_out(folder, parcel, settings_from(parcel.request["settings"]))
+        folder = self._folder(parcel)
+        lay_out(folder, parcel)
         command = [sys.executable, "-u", "-m", __name__, str(folder)]
         result = run_agent(command, folder, on_progress, what="the process without AMX")
         result["environment"] |= {"features": self.features(), "withheld": [_AMX]}
@@ -68,13 +68,10 @@ class WithoutAmx:
 
     def forget(self, parcel: Parcel) -> None:
         """Delete what the bench left in the cache; called once the result is stored."""
-        place = self._place(parcel)
-        forget(place, place.parent)
+        forget(self._folder(parcel))
 
-    def _place(self, parcel: Parcel) -> Path:
-        from edgecifar.train.data.cache import cache_root
-
-        return cache_root() / "without-amx" / parcel.key
+    def _folder(self, parcel: Parcel) -> Path:
+        return cache_folder() / "without-amx" / parcel.key
 
 
 class _Instruction(ctypes.Structure):

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.against import Versus, versus
 from edgecifar.benchmarks.markdown import markdown_table
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.statistics import ConfusedPair, confused_pairs
 from edgecifar.runtime.tables import human_bytes
 from edgecifar.train.zoo import Shipped

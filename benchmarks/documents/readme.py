@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.checks import instructions
 from edgecifar.benchmarks.documents import picture, systems
@@ -23,7 +24,6 @@ from edgecifar.benchmarks.documents.search_table import search_table
 from edgecifar.benchmarks.documents.study_table import study_table
 from edgecifar.benchmarks.markdown import markdown_table
 from edgecifar.benchmarks.program import Program
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.study import plan
 from edgecifar.benchmarks.study import result as study_result
 from edgecifar.benchmarks.targets import read_targets, targets_table

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.markdown import markdown_table
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.search.cost import Cost
 from edgecifar.benchmarks.search.front import front_of
 from edgecifar.benchmarks.search.result import KIND

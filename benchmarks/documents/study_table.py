@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.markdown import markdown_table
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.study_tables import latency

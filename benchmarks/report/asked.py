@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.benchmarks.targets import (

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgecifar.benchmarks.report import figures, tables, words
+from edgecifar.benchmarks import words
+from edgecifar.benchmarks.report import figures, tables
 from edgecifar.benchmarks.report.asked import Asked, asked
 from edgecifar.benchmarks.report.figures import Point
 from edgecifar.benchmarks.report.front import Front, Place, front
@@ -11,7 +12,14 @@ from edgecifar.benchmarks.report.load import Bench
 from edgecifar.benchmarks.report.origins import Facts, bench_origin, device_name
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.report.tables import Table
-from edgecifar.benchmarks.report.verdict import Row, Verdict, bench_rows, decide, reference
+from edgecifar.benchmarks.report.verdict import (
+    Row,
+    Verdict,
+    bench_rows,
+    decide,
+    of_same_images,
+    reference,
+)
 
 _COSTS = {"latency": "µs", "size": "kB", "energy": "mJ"}  # and their units
 
@@ -54,7 +62,7 @@ def bench_view(bench: Bench, key: str) -> BenchView:
     rows = bench_rows(bench)
     found = front(bench)
     verdict, doubts = found or decide(rows), tuple(bench.raw.get("doubts") or ())
-    if doubts and not found and verdict.chosen.latency:
+    if doubts and not found and verdict.action and verdict.chosen.latency:
         action = verdict.action[:1].lower() + verdict.action[1:]
         verdict = replace(verdict, action=f"If its times were valid: {action}")
     device = device_name(bench)
@@ -141,7 +149,7 @@ def _trade_off(rows: Sequence[Row], cost: str, key: str) -> Plot | None:
     # Calls of another number of images cost more, and less an image.
     alike = [row for row in rows if row.batch == reference(rows).batch]
     points = [point for row in alike if (point := _point(row, cost))]
-    if len(points) < 2:
+    if len(points) < 2 or not of_same_images(alike):
         return None
     return figures.trade_off(points, cost, _COSTS[cost], f"{key}-{cost}")
 

@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.report.asked import targets_of
 from edgecifar.benchmarks.report.benches import BenchView, bench_view, tiles
 from edgecifar.benchmarks.report.changes import change_views, device_table
 from edgecifar.benchmarks.report.grid import SampleRow
 from edgecifar.benchmarks.report.load import Bench, Run, load_bench, load_run
 from edgecifar.benchmarks.report.many import side_by_side
+from edgecifar.benchmarks.report.origins import told_apart
 from edgecifar.benchmarks.report.page import digits_notice, render
 from edgecifar.benchmarks.report.records import as_csv, bench_records, run_records
 from edgecifar.benchmarks.report.runs import parity_entries, run_view, training_table
 from edgecifar.benchmarks.report.tables import Table, markdown, parity
 from edgecifar.benchmarks.report.verdict import comparable, decide
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import refuse_existing, replace_file
+from edgecifar.runtime.files import replace_file
 
 _MANY = 3  # runs that are also drawn side by side, each folded away
 
@@ -33,18 +34,16 @@ def build_report(
     title: str | None = None,
     images: np.ndarray | None = None,
     samples: Sequence[SampleRow] = (),
-    force: bool = False,
 ) -> Path:
-    """Write one self-contained HTML page on run folders and bench results; return its path.
+    """Write one self-contained HTML page on run folders and bench results; return its path, `out`.
 
     Any part may be missing: one run without a bench, or one bench without runs, is enough.
     `images` are the test images, uint8 [n, height, width, 3] in the stored order, for examples
     beside the most confused pairs, `samples` training images to show. Without `title` the page
     names the data set and the models.
 
-    Raises EdgecifarError if there is no input, one is damaged, or `out` exists without `force`.
+    What is at `out` is replaced. Raises EdgecifarError if there is no input, or one is damaged.
     """
-    refuse_existing(out, force=force)
     loaded = load(runs, benches)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, page(*loaded, title=title, images=images, samples=samples).encode())
@@ -61,7 +60,7 @@ def load(
         raise EdgecifarError(f"{targets} is of one bench, and {len(benches)} are given: give one")
     known = [load_bench(Path(path)) for path in benches]
     aimed = [replace(bench, targets=targets_of(bench.source, targets)) for bench in known]
-    return [load_run(Path(path)) for path in runs], aimed
+    return [load_run(Path(path)) for path in runs], told_apart(aimed)
 
 
 def page(
@@ -109,7 +108,7 @@ def full_title(runs: Sequence[Run], benches: Sequence[Bench], title: str | None)
         models = list(dict.fromkeys(run.info.get("architecture") or run.name for run in runs))
         what = models[0] if len(models) == 1 else "Image classifiers"
         title = f"{what} on {words.dataset(names[0])}" if names else f"{what}, measured"
-    if _on_digits(names) and "digits" not in title.lower():
+    if words.on_digits(*names) and "digits" not in title.lower():
         title += " (on digits)"
     return title
 
@@ -149,14 +148,10 @@ def _dataset_names(runs: Sequence[Run], benches: Sequence[Bench]) -> list[str]:
     return list(dict.fromkeys(name for name in named if name))
 
 
-def _on_digits(names: Sequence[str]) -> bool:
-    return any("digits" in name.lower() for name in names)
-
-
 def _notices(runs: Sequence[Run], benches: Sequence[Bench]) -> list[str]:
     """Say what a reader must know before the figures."""
     found = []
-    if _on_digits(_dataset_names(runs, benches)):
+    if words.on_digits(*_dataset_names(runs, benches)):
         found.append(digits_notice())
     if len({run.dataset.get("fingerprint") for run in runs}) > 1:
         found.append("These runs saw different data sets, so their accuracies don't compare.")

@@ -1,12 +1,12 @@
 """What changed against the float form or the first file, image by image, and device by device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.compare import class_changes
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Run
 from edgecifar.benchmarks.report.networks import are_several, bases, originals
 from edgecifar.benchmarks.report.origins import device_name
@@ -83,7 +83,11 @@ def device_table(benches: Sequence[Bench]) -> Table | None:
     found = [{row.name: row for row in bench_rows(bench)} for bench in benches]
     names = list(dict.fromkeys(name for rows in found for name in rows))
     cells = tuple(
-        (Cell(name), *(_on_device(rows.get(name)) for rows in found), _agreement(name, benches))
+        (
+            Cell(name),
+            *(_on_device(rows.get(name)) for rows in found),
+            _agreement(name, benches, found),
+        )
         for name in names
     )
     columns = ("File", *(device_name(bench) for bench in benches), "Answers")
@@ -99,12 +103,11 @@ def _on_device(row: Row | None) -> Cell:
     return Cell(words.microseconds(row.latency.median), speed)
 
 
-def _agreement(name: str, benches: Sequence[Bench]) -> Cell:
+def _agreement(name: str, benches: Sequence[Bench], found: Sequence[Mapping[str, Row]]) -> Cell:
     """Say whether the devices gave a file's answers alike, where they saw the same images."""
     told = []
-    for bench in benches:
-        index = next((row.index for row in bench_rows(bench) if row.name == name), None)
-        predicted = None if index is None else bench.models[index].predicted
+    for bench, rows in zip(benches, found, strict=True):
+        predicted = bench.models[rows[name].index].predicted if name in rows else None
         if predicted is not None:
             seen = bench.data.get("fingerprint"), bench.data.get("labels")  # in the same order
             told.append((seen, predicted))

@@ -11,13 +11,20 @@ from itertools import pairwise
 
 import numpy as np
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.against import nearest
 from edgecifar.benchmarks.pareto import unbeaten
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Bench, Measured
 from edgecifar.benchmarks.report.networks import alike, are_several, kin, originals
 from edgecifar.benchmarks.report.tables import Cell, Table, difference, without_empty
-from edgecifar.benchmarks.report.verdict import Row, Statement, measured_rows, reference, versus
+from edgecifar.benchmarks.report.verdict import (
+    Row,
+    Statement,
+    measured_rows,
+    of_same_images,
+    reference,
+    versus,
+)
 
 FASTEST, MIDDLE, BEST = "fastest", "in between", "most accurate"
 RULE = (
@@ -94,13 +101,13 @@ def _unbeaten(rows: Sequence[Row]) -> list[Row]:
         timed = [row for row in rows if row.latency]
         if timed:
             return [min(timed, key=lambda row: row.latency.median)]
-        known = [row for row in rows if row.accuracy]
+        known = [row for row in rows if row.accuracy] if of_same_images(rows) else []
         return [max(known, key=lambda row: row.accuracy.top1)] if known else [rows[0]]
     return unbeaten(rows, lambda row: row.latency.median, lambda row: row.accuracy.top1)
 
 
 def _all_known(rows: Sequence[Row]) -> bool:
-    return all(row.latency and row.accuracy for row in rows)
+    return all(row.latency and row.accuracy for row in rows) and of_same_images(rows)
 
 
 def _role(row: Row, shown: Sequence[Row], best: Sequence[Row]) -> str:
@@ -117,6 +124,8 @@ def _reason(bench: Bench, shown: Sequence[Row], best: Sequence[Row]) -> str:
     told = [f"Of {count} no other is as fast and as accurate as this one."]
     if len(best) > 1:
         told = [f"Of {count} these {len(best)} are beaten by no other in speed and accuracy both."]
+    elif not of_same_images(shown):
+        told = ["The accuracies are of different images, so no file is told to be best in both."]
     elif not _all_known(shown):
         if best[0].latency:
             what, blind = "accuracy", [row.name for row in shown if not row.accuracy]

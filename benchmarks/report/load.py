@@ -3,7 +3,6 @@
 Only what identifies an input is required; every other part may be missing and is None or empty.
 """
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from edgecifar.benchmarks.against import PEERS
 from edgecifar.benchmarks.statistics import Calibration, calibration, confident_mistakes
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import read_json
 from edgecifar.train.run import Run as StoredRun
 
 if TYPE_CHECKING:
@@ -127,13 +125,14 @@ class Measured:
 class Bench:
     """One bench result: several files, measured in one run on one device.
 
-    `targets` are what files of it were to reach.
+    `targets` are what files of it were to reach, `alias` tells its device from another of its kind.
     """
 
     source: Path
     raw: Mapping[str, Any]
     models: tuple[Measured, ...]
     targets: "tuple[Target, ...]" = ()
+    alias: str = ""
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -160,6 +159,12 @@ class Bench:
         """True class of each image, int64 [n], if kept."""
         stored = self.data.get("labels")
         return results.unpack_classes(stored, len(self.classes)) if stored else None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """The (height, width) that the first file takes, if kept."""
+        shapes = [tuple((row.raw.get("input") or {}).get("shape") or ()) for row in self.models]
+        return next((shape[1:3] for shape in shapes if shape[3:] == (3,)), None)
 
 
 @dataclass(frozen=True)
@@ -233,13 +238,12 @@ def load_run(path: Path) -> Run:
     """Read the run folder `path`; an unfinished run is shown as far as it came."""
     if not (path / "run.json").exists():
         raise EdgecifarError(f"{path} is not a run: give a folder that `edgecifar train` wrote")
-    info = read_json(path / "run.json")
+    stored = StoredRun(path)
+    info = stored.info
     _require_schema(path / "run.json", info)
-    metrics = read_json(path / "metrics.json") if (path / "metrics.json").exists() else {}
-    probabilities, labels = StoredRun(path).predictions("test") or (None, None)
+    probabilities, labels = stored.predictions("test") or (None, None)
     files = sorted((path / "exports").glob("[!.]*.*"))
     exports = tuple(_export(file) for file in files if file.suffix in (".tflite", ".onnx"))
-    history = load_history(path / "history.csv")
     known = {}
     if probabilities is not None:
         known = {
@@ -247,7 +251,7 @@ def load_run(path: Path) -> Run:
             "correct": probabilities.argmax(axis=1) == labels,
             "mistakes": confident_mistakes(probabilities, labels),
         }
-    return Run(path, info, history, metrics, labels, exports, **known)
+    return Run(path, info, stored.history(), stored.metrics, labels, exports, **known)
 
 
 def load_bench(path: Path) -> Bench:
@@ -307,19 +311,6 @@ def _speedup(ratio: Mapping[str, Any]) -> Speedup:
 
 def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in kind.__dataclass_fields__ if key in values}
-
-
-def load_history(path: Path) -> dict[str, np.ndarray]:
-    """Read history.csv as a float array for each column; empty if there is none."""
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    try:
-        columns = rows[0] if rows else ()
-        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in columns}
-    except (TypeError, ValueError) as error:
-        raise EdgecifarError(f"{path} is damaged: {error}: repeat the training") from error
 
 
 def _export(path: Path) -> Export:

@@ -1,10 +1,10 @@
 """Where figures come from: short facts, and lists that the page folds away."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.report.load import Bench, Run
 from edgecifar.benchmarks.report.verdict import measured_rows
 
@@ -24,9 +24,21 @@ class Facts:
 
 
 def device_name(bench: Bench) -> str:
-    """Name what a bench ran on: the board, else the processor."""
+    """Name what a bench ran on: the board, else the processor; see `told_apart`."""
     known = (bench.environment.get(key) for key in ("board", "cpu", "machine"))
-    return next((str(name) for name in known if name), "an unnamed device")
+    name = next((str(name) for name in known if name), "an unnamed device")
+    return f"{name} ({bench.alias})" if bench.alias else name
+
+
+def told_apart(benches: Sequence[Bench]) -> list[Bench]:
+    """Return benches whose devices are called differently, even if they are of one model."""
+    names = [device_name(bench) for bench in benches]
+    return [
+        replace(bench, alias=str(bench.raw.get("device") or bench.source.stem))
+        if names.count(name) > 1
+        else bench
+        for bench, name in zip(benches, names, strict=True)
+    ]
 
 
 def bench_origin(bench: Bench, device: str) -> Facts:

@@ -1,7 +1,7 @@
 """A report in all the forms that were asked for: all of its files or none."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ def publish(
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
-    return [*paths.values(), *([plots] if plots else [])]
+    return [*paths.values(), *([plots] if plots and plots.exists() else [])]
 
 
 def _of_runs(
@@ -117,10 +117,17 @@ def dataset_of(data: Path, runs: Iterable[Run], benches: Iterable[Bench] = ()) -
     """Load the data set at `data`, which must be that of all `runs`, or else of all `benches`."""
     from edgecifar.train.data import load as load_data
 
-    runs = list(runs)
+    runs, benches = list(runs), list(benches)
     size = next((tuple(run.info["image_size"]) for run in runs if run.info.get("image_size")), None)
+    taken = next((bench.image_size for bench in benches if bench.image_size), None)
     # Which images were left out is settled by fingerprints and labels.
-    dataset = load_data(data, image_size=size, skip_corrupt=True, download=False)
+    load = partial(load_data, data, skip_corrupt=True, download=False)
+    try:
+        dataset = load(image_size=size)
+    except EdgecifarError:
+        if size or not taken:
+            raise
+        dataset = load(image_size=taken)  # photos of several sizes, as the bench has scaled them
     other = [run.name for run in runs if run.dataset.get("fingerprint") != dataset.fingerprint]
     if other:
         raise EdgecifarError(
@@ -136,10 +143,10 @@ def dataset_of(data: Path, runs: Iterable[Run], benches: Iterable[Bench] = ()) -
 
 
 def _is_of(bench: Bench, dataset: "Dataset") -> bool:
-    """Tell whether a bench was of these test images: classes and labels give them away."""
+    """Tell whether a bench was of these test images, or the first: classes and labels tell."""
     return bench.labels is None or (
         tuple(bench.classes) == dataset.classes
-        and np.array_equal(bench.labels, dataset.test.labels)
+        and np.array_equal(bench.labels, dataset.test.labels[: len(bench.labels)])
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecifar.benchmarks.report import figures, tables, words
+from edgecifar.benchmarks import words
+from edgecifar.benchmarks.report import figures, tables
 from edgecifar.benchmarks.report.load import Bench, Run
 from edgecifar.benchmarks.report.origins import Facts, run_origin
 from edgecifar.benchmarks.report.svg import Plot

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecifar.benchmarks.report import many, study_tables, tables, words
+from edgecifar.benchmarks import words
+from edgecifar.benchmarks.report import many, study_tables, tables
 from edgecifar.benchmarks.report.benches import Tile, bench_view
 from edgecifar.benchmarks.report.figures import Point
 from edgecifar.benchmarks.report.grid import SampleRow
@@ -21,30 +22,26 @@ from edgecifar.benchmarks.report.study_load import StudyData, System, load_study
 from edgecifar.benchmarks.report.svg import Plot
 from edgecifar.benchmarks.study.result import on_validation
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import refuse_existing, replace_file
+from edgecifar.runtime.files import replace_file
 
 _ROLE_NAMES = {"float": "float32"} | {r: f"int8 {how}" for r, how in study_tables.METHODS.items()}
 
 
 def build_study_report(
     result: Path,
-    folders: Sequence[Path],
     out: Path,
     *,
     images: np.ndarray | None = None,
     samples: Sequence[SampleRow] = (),
-    force: bool = False,
 ) -> Path:
-    """Write one self-contained HTML page on a study's result; return its path.
+    """Write one self-contained HTML page on a study's result, whatever is at `out`; return `out`.
 
-    `images`, the test images as for `build_report`, give examples of confused pairs; `folders` are
-    runs of the study whose pairs an older result doesn't hold. Without `images` and `samples` the
-    page holds no image of the data set.
+    `images`, the test images as for `build_report`, give examples of confused pairs. Without
+    `images` and `samples` the page holds no image of the data set.
 
-    Raises EdgecifarError if the result is damaged, or `out` exists without `force`.
+    Raises EdgecifarError if the result is damaged.
     """
-    refuse_existing(out, force=force)
-    text = study_page(load_study(result, folders), images=images, samples=samples)
+    text = study_page(load_study(result), images=images, samples=samples)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, text.encode())
     return out
@@ -53,22 +50,18 @@ def build_study_report(
 def study_page(
     study: StudyData,
     *,
-    title: str | None = None,
     images: np.ndarray | None = None,
     samples: Sequence[SampleRow] = (),
 ) -> str:
-    """Return the page as HTML; arguments as for `build_study_report`.
-
-    Without a `title` it has the study's own.
-    """
+    """Return the page as HTML; arguments as for `build_study_report`."""
     shown = contents(study, images, samples)
-    return render("study.html", title=full_title(study, title), **shown)
+    return render("study.html", title=full_title(study), **shown)
 
 
-def full_title(study: StudyData, title: str | None) -> str:
+def full_title(study: StudyData, title: str | None = None) -> str:
     """Return the page's title, which always says so when the images are digits."""
     title = title or study.raw["title"]
-    on_digits = _on_digits(study) and "digits" not in title.lower()
+    on_digits = words.on_digits(study.raw["data"]["name"]) and "digits" not in title.lower()
     return f"{title} (on digits)" if on_digits else title
 
 
@@ -76,7 +69,7 @@ def contents(
     study: StudyData, images: np.ndarray | None = None, samples: Sequence[SampleRow] = ()
 ) -> dict[str, Any]:
     """Return all that the page shows but its title; arguments as for `build_study_report`."""
-    notices = [digits_notice()] if _on_digits(study) else []
+    notices = [digits_notice()] if words.on_digits(study.raw["data"]["name"]) else []
     return {
         "notices": [notice for notice in (*notices, study.raw["note"]) if notice],
         "samples": samples,
@@ -86,17 +79,13 @@ def contents(
     }
 
 
-def _on_digits(study: StudyData) -> bool:
-    return "digits" in study.raw["data"]["name"].lower()
-
-
 def study_markdown(study: StudyData) -> str:
     """Return a study's tables as Markdown."""
     told = [study_tables.standings(study), study_tables.repetitions(study)]
     told += [study_tables.ablation(study)]
     shown = [tables.markdown(table) for table in told if table.rows]
     doubts = [said for bench in study.benches for said in words.invalid(bench.raw.get("doubts"))]
-    notices = [digits_notice()] if _on_digits(study) else []
+    notices = [digits_notice()] if words.on_digits(study.raw["data"]["name"]) else []
     told = [f"{text}\n" for text in (*notices, *doubts)]
     return "\n".join([*told, *shown, study.raw["note"]]).rstrip("\n") + "\n"
 
@@ -196,9 +185,10 @@ def _where(study: StudyData, index: int | None) -> str:
     if index is None:
         return ""
     absent = "; ".join(_absent(study, index))
-    told = f" Not in it: {absent}." if absent else ""
+    where = "in it" if len(study.benches) > 1 else "timed"
+    told = f" Not {where}: {absent}." if absent else ""
     if len(study.benches) < 2:
-        return told.replace("in it", "timed")
+        return told
     return (
         f" Of bench {index + 1} alone, {words.machine(study.benches[index].environment)}, since "
         f"times of several can't be compared.{told}"

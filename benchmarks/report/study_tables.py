@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.report.study_load import File, Repetition, StudyData, System
 from edgecifar.benchmarks.report.tables import Cell, Table
 from edgecifar.benchmarks.statistics import confused_pairs, paired_difference

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.markdown import markdown_table
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Run
 from edgecifar.benchmarks.report.verdict import Row
 

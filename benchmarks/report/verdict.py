@@ -1,12 +1,12 @@
 """Which file of one network to ship and why: each against the first, in plain words."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.compare import relative
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Measured, Run, Speedup
 from edgecifar.benchmarks.report.networks import bases
 from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
@@ -31,8 +31,8 @@ class Row:
     `latency` is that of a call with `batch` images, `speedup` is by the image. Sizes are compared
     by `payload_bytes`, the model without metadata. `difference` is there where both kept their
     answers image by image. What compares is against the row of the name `against`. `own_word` is
-    the split of an accuracy that the file says of itself and this bench did not measure,
-    `validation` a run's top-1 on validation images.
+    the split of an accuracy that the file says of itself and this bench did not measure, `images`
+    tells then which images it is of, and `validation` is a run's top-1 on validation images.
     """
 
     index: int
@@ -51,6 +51,7 @@ class Row:
     size_ratio: float | None = None
     against: str = ""
     own_word: str = ""
+    images: str = ""
     error: str | None = None
     validation: float | None = None
 
@@ -100,9 +101,9 @@ def measured_rows(bench: Bench) -> tuple[Row, ...]:
     rows = []
     names = _distinct_names(bench)
     for index, model in enumerate(bench.models):
-        accuracy, own_word = model.accuracy, ""
+        accuracy, own_word, images = model.accuracy, "", ""
         if accuracy is None and not model.error:
-            accuracy, own_word = _own_accuracy(model.metadata)
+            accuracy, own_word, images = _own_accuracy(model.metadata)
         rows.append(
             Row(
                 index,
@@ -116,6 +117,7 @@ def measured_rows(bench: Bench) -> tuple[Row, ...]:
                 peak_bytes=model.raw.get("peak_memory_bytes"),
                 energy=model.energy,
                 own_word=own_word,
+                images=images,
                 error=model.error,
             )
         )
@@ -191,11 +193,19 @@ def decide(rows: Sequence[Row]) -> Verdict:
     if not measured:
         rule = "Chosen on validation images." if chosen.validation is not None else ""
         return Verdict("Most accurate:", chosen, first, _reason(chosen, first), rule, others)
+    if not of_same_images(measured):
+        rule = "Chosen by speed alone: the accuracies are of different images."
+        return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
     if any(row.accuracy is None for row in measured):
         rule = "Chosen by speed alone: accuracy was not measured for every file."
         return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
     grounds = _OWN_WORD if any(row.own_word for row in measured) else _MEASURED
     return Verdict("Ship", chosen, first, _reason(chosen, first), f"{RULE} {grounds}", others)
+
+
+def of_same_images(rows: Iterable[Row]) -> bool:
+    """Tell whether what is known of accuracies is of the same images, so that they compare."""
+    return len({row.images for row in rows if row.accuracy}) < 2
 
 
 def compare(row: Row, first: Row) -> str:
@@ -232,7 +242,7 @@ def _against(row: Row, first: Row) -> Row:
     if row.index == first.index:
         return row
     difference = gap = ratio = None
-    if row.accuracy and first.accuracy:
+    if row.accuracy and first.accuracy and of_same_images((row, first)):
         gap = row.accuracy.top1 - first.accuracy.top1
         answers = first.accuracy.correct, row.accuracy.correct
         if answers[0] is not None and answers[1] is not None and len(answers[0]) == len(answers[1]):
@@ -290,12 +300,15 @@ def _with_several(names: Sequence[str], values: Sequence[str]) -> set[str]:
     return {name for name in found if found.count(name) > 1}
 
 
-def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str]:
+def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str, str]:
+    """Return what a file says of itself: accuracy, the split that it is of, and which images."""
     own = (metadata.get("accuracy") or {}).get("this")
     if not own:
-        return None, ""
+        return None, "", ""
     accuracy = Accuracy(own["top1"], own.get("low"), own.get("high"), own.get("n"))
-    return accuracy, own.get("split") or "split unknown"
+    split = own.get("split") or "split unknown"
+    of = (metadata.get("dataset") or {}).get("fingerprint")
+    return accuracy, split, f"{own.get('n')} {split} images of {of}"
 
 
 def _choose(measured: Sequence[Row]) -> Row:
@@ -303,7 +316,8 @@ def _choose(measured: Sequence[Row]) -> Row:
     fastest = min(good, key=lambda row: row.latency.median)
     limit = fastest.latency.high or fastest.latency.median
     equals = [row for row in good if (row.latency.low or row.latency.median) <= limit]
-    best = max((row.accuracy for row in equals if row.accuracy), key=_top1, default=None)
+    known = [row.accuracy for row in equals if row.accuracy] if of_same_images(equals) else []
+    best = max(known, key=_top1, default=None)
     fitting = [row for row in equals if not _is_clearly_below(row.accuracy, best)]
     return min(fitting, key=lambda row: (row.payload_bytes or float("inf"), row.latency.median))
 

@@ -125,7 +125,8 @@ def search(
     for path in (*draw_front(found, limits, out), out / FILE):
         click.echo(f"wrote {path}")
     winner = f"{edgenet.PREFIX}{found[0].shape}"
-    settings = "".join(f" --set {shlex.quote(text)}" for text in ("ema=0.999", *assignments))
+    kept = [text for text in assignments if text.partition("=")[0].strip() != "epochs"]
+    settings = "".join(f" --set {shlex.quote(text)}" for text in ("ema=0.999", *kept))
     same = typed(source)
     click.echo("to train the first for long, and to make its int8 file:")
     click.echo(f"  edgecifar train {winner} --epochs 300{settings}{same}")

@@ -19,7 +19,7 @@ from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
 from edgecifar.runtime import environment, modelfile, results, shipped
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.files import replace_file
-from edgecifar.train.loop import DivergedError
+from edgecifar.train.checkpoint import DivergedError
 from edgecifar.train.models.edgenet import PREFIX, Shape, parse
 from edgecifar.train.parsing import flat
 from edgecifar.train.progress import Report, ignore

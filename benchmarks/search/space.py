@@ -4,7 +4,7 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.models.edgenet import Shape, Stage
@@ -87,7 +87,8 @@ def estimated_bytes(shape: Shape, classes: int) -> int:
     """Return about how large the int8 file will be, fitted to 25 converted shapes (within 1 %)."""
     convolutions = list(shape.convolutions())
     channels = sum(layer.width for layer in convolutions)
-    return shape.parameters(classes) + 23 * channels + 410 * len(convolutions) + 1600
+    parameters = replace(shape, branches=False).parameters(classes)  # what it was fitted to
+    return parameters + 23 * channels + 410 * len(convolutions) + 1600
 
 
 def draw_shapes(

@@ -94,17 +94,10 @@ def _attempt(task: Task, dataset: "Dataset", source: str) -> str | None:
 
 
 def _report(collection: Collection, dataset: "Dataset", out: Path) -> Path:
-    from edgecifar.benchmarks.report.grid import sample_rows
+    from edgecifar.benchmarks.report.publish import pictures_of
     from edgecifar.benchmarks.report.study_page import build_study_report
 
-    return build_study_report(
-        collection.path,
-        collection.run_folders(),
-        out / "report.html",
-        images=dataset.test.images,
-        samples=sample_rows(dataset),
-        force=True,
-    )
+    return build_study_report(collection.path, out / "report.html", **pictures_of(dataset))
 
 
 def _chosen(study: Study, todo: dict[str, tuple[Task, ...]], only: Sequence[str]) -> list[str]:

@@ -56,10 +56,7 @@ def _stages(task: "Task", trained: Run, names: Iterable[str]) -> list[dict[str, 
 
 
 def _history(run: Run) -> dict[str, list[float | None]]:
-    from edgecifar.benchmarks.report.load import load_history
-
-    columns = load_history(run.path / "history.csv")
-    return {key: _plain(values) for key, values in columns.items()}
+    return {key: _plain(values) for key, values in run.history().items()}
 
 
 def _of_predictions(run: Run) -> dict[str, Any]:

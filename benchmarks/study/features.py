@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.recipe import Recipe
-from edgecifar.benchmarks.report import words
 
 if TYPE_CHECKING:
     import tf_keras as keras

@@ -84,11 +84,6 @@ class Collection:
             self.write()
             journal.unlink(missing_ok=True)
 
-    def run_folders(self) -> list[Path]:
-        """Return the float runs of each finished member's first seed."""
-        first = [self._first(member) for member in self.study.members]
-        return [task.folder / task.recipe.architecture for task in first if self._has(task)]
-
     def result(self) -> dict[str, Any]:
         """Return the sealed result."""
         found = {name: self._entries(name) for name in self.tasks}

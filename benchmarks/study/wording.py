@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 
 
 def seeds(member: Mapping[str, Any], role: str) -> str:

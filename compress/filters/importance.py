@@ -9,6 +9,7 @@ import numpy as np
 from edgecifar.compress.filters.channels import ChannelGraph
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import normalise
+from edgecifar.train.pipeline import images_at_once
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -94,9 +95,9 @@ def taylor(model: "keras.Model", graph: ChannelGraph, split: "Split") -> np.ndar
         return tape.gradient(value, variables)
 
     total = np.zeros(graph.units)
-    count = min(_IMAGES, len(split.labels))
-    for start in range(0, count, _BATCH):
-        chosen = slice(start, min(start + _BATCH, count))
+    count, size = min(_IMAGES, len(split.labels)), min(_BATCH, images_at_once(model))
+    for start in range(0, count, size):
+        chosen = slice(start, min(start + size, count))
         images = normalise(split.images[chosen].astype(np.float32))
         changes = iter(gradients(tf.constant(images), tf.constant(split.labels[chosen])))
         batch = np.zeros(graph.units)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecifar.compress.filters.channels import ChannelGraph, Group
+from edgecifar.compress.filters.channels import ChannelGraph
 from edgecifar.compress.filters.costs import Cost, CostModel
 from edgecifar.compress.filters.importance import Scores
 
@@ -88,13 +88,8 @@ def smallest(graph: ChannelGraph, costs: CostModel, *, multiple: int) -> Choice:
     """Return the smallest model that removal can reach."""
     kept = graph.all_kept()
     for group in graph.groups:
-        kept[group.units[floor(group, multiple) :]] = False
+        kept[group.units[multiple:]] = False
     return Choice(kept, costs(kept))
-
-
-def floor(group: Group, multiple: int) -> int:
-    """Return how many units of a group always stay."""
-    return min(len(group.units), multiple)
 
 
 def _step(

@@ -50,14 +50,14 @@ class CommandGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands that are installed."""
-        return sorted({*_OURS, *_plugins(), *super().list_commands(ctx)})
+        return sorted({*_OURS, *_plugins()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command, or None if no installed package has it."""
         if cmd_name in _OURS:
             return getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         plugin = _plugins().get(cmd_name)
-        return _load(plugin) if plugin else super().get_command(ctx, cmd_name)
+        return _load(plugin) if plugin else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -144,7 +144,7 @@ def _here(
     """Measure on this machine, which needs no other package."""
     if output:
         refuse_existing(output, force=force)
-    return [Outcome(_LOCAL, bench_to_file(files, output, **how), output=output)]
+    return [Outcome(_LOCAL, bench_to_file(files, output, **how))]
 
 
 def _elsewhere() -> Callable[..., list[Outcome]]:

@@ -22,8 +22,7 @@ from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.shipped import locate, names
 
 IMAGES = 500
-FEWER = 100  # for models that emulators take minutes for; `make quiet` shows them all
-_LIGHT = 200_000  # bytes
+FEWER = 100  # an emulator takes minutes for all, which `make quiet` shows them
 RUNTIME = Path(__file__).parents[2] / "runtime"
 
 
@@ -78,10 +77,8 @@ def wheel(tmp_path_factory):
 def _cases():
     """Yield each int8 file that ships with the runtime, and how many images it is shown."""
     for path in map(locate, names()):
-        light = path.stat().st_size < _LIGHT
-        yield pytest.param((path, IMAGES if light else FEWER), id=path.stem)
-        if not light:
-            yield pytest.param((path, IMAGES), id=f"{path.stem}-all", marks=pytest.mark.long)
+        yield pytest.param((path, FEWER), id=path.stem)
+        yield pytest.param((path, IMAGES), id=f"{path.stem}-all", marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="session", params=_cases())

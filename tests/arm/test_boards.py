@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgecifar.runtime import Classifier
+from edgecifar.runtime.shipped import locate
 
 TOUR = Path(__file__).parent / "tour.py"
 _spec = importlib.util.spec_from_file_location("tour", TOUR)
@@ -108,8 +109,8 @@ def test_a_32_bit_board_with_tflite_runtime(tour, here, record_property):
 @pytest.mark.parametrize(
     ("board", "cpu"), [("pi3", "Cortex-A53"), ("pi4", "Cortex-A72"), ("pi5", "Cortex-A76")]
 )
-def test_bench_and_doctor_on_a_64_bit_board(python_of, model, board, cpu, tmp_path):
-    python = python_of(board)
+def test_bench_and_doctor_on_a_64_bit_board(python_of, board, cpu, tmp_path):
+    python, model = python_of(board), locate("nano")
     commands = {
         "doctor": ["doctor", "--json"],
         "bench": ["bench", str(model), "--rounds", "2", "--json", str(tmp_path / "bench.json")],

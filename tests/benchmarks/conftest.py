@@ -276,7 +276,20 @@ int8 = true
 
 
 @pytest.fixture(scope="session")
-def small_study(digits, tmp_path_factory):
+def short_bench():
+    """Return `bench` with a few short rounds, whatever it is asked for."""
+    from edgecifar.runtime.benchmark import bench
+
+    quick = TimingPlan(rounds=3, slice_ms=2, warm_up_ms=2)
+
+    def short(files, *, settings=None, **how):
+        return bench(files, settings=replace(settings or Settings(), plan=quick), **how)
+
+    return short
+
+
+@pytest.fixture(scope="session")
+def small_study(digits, short_bench, tmp_path_factory):
     """The outcome of a study: its files and recipes lie in FOLDER, all results in FOLDER/runs.
 
     What is tested elsewhere is left out: long benches, verdicts and the page of each recipe.
@@ -290,15 +303,8 @@ def small_study(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     for name, text in STUDY.items():
         (folder / f"{name}.toml").write_text(text)
-    quick = TimingPlan(rounds=3, slice_ms=2, warm_up_ms=2)
-    bench = benchmark.bench
-
-    def short(files, *, settings=None, **how):
-        settings = settings or Settings()
-        return bench(files, settings=replace(settings, plan=quick), **how)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "bench", short)
+        patch.setattr(benchmark, "bench", short_bench)
         patch.setattr(judge, "judge", lambda *_: None)
         patch.setattr(build, "build_report", lambda runs, benches, out, **_: out)
         chosen = plan.read(str(folder / "small-study.toml"))

@@ -7,6 +7,7 @@ import pytest
 from edgecifar.benchmarks.report.build import build_report
 from edgecifar.benchmarks.report.changes import change_view, change_views, device_table
 from edgecifar.benchmarks.report.load import load_bench, load_run
+from edgecifar.benchmarks.report.origins import told_apart
 from edgecifar.runtime.results import seal
 
 
@@ -92,6 +93,10 @@ def test_devices_side_by_side(bench, variant, tmp_path):
     page = build_report([], [bench.source, other.source], tmp_path / "r.html").read_text()
     assert "Median latency of one call on each device" in page
     assert 'id="changes"' in page
+    twin = variant(lambda result: result.update(device="ssh://pi@second"))
+    apart = told_apart([load_bench(bench.source), twin])
+    names = (f"Test CPU ({bench.source.stem})", "Test CPU (ssh://pi@second)")
+    assert device_table(apart).columns[1:3] == names
     turned = variant(lambda result: result["data"].update(labels="of another order"))
     assert device_table([bench, turned]).rows[0][3].text == "\N{EM DASH}"
 

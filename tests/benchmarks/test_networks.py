@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.report.benches import bench_view
 from edgecifar.benchmarks.report.build import page, results_csv, results_markdown
 from edgecifar.benchmarks.report.changes import change_view

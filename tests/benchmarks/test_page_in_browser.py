@@ -219,7 +219,7 @@ def test_the_page_of_a_study_is_sound(browser, small_study, width, scheme):
 def published(tmp_path_factory):
     """The page of the study whose result is published, which has all that a table can say."""
     result = ROOT / "benchmarks" / "results" / "seed-study.json"
-    return build_study_report(result, [], tmp_path_factory.mktemp("study") / "report.html")
+    return build_study_report(result, tmp_path_factory.mktemp("study") / "report.html")
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1100, "all"), (390, 3)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from edgecifar.benchmarks import report as report_package
 from edgecifar.benchmarks.commands import report
@@ -139,6 +140,10 @@ def test_a_bare_bench_of_one_file_is_enough(tmp_path):
     page = build_report([], [path], tmp_path / "r.html").read_text()
     Outline(page)
     assert "40.0\N{NO-BREAK SPACE}µs" in page
+    path.write_text(json.dumps(seal(bench | {"valid": False, "doubts": ["it was hot"]})))
+    page = build_report([], [path], tmp_path / "r.html").read_text()
+    assert "it was hot" in page
+    assert "If its times were valid" not in page  # there is nothing to choose
 
 
 def test_a_run_that_has_only_begun_is_enough(run_folders, tmp_path):
@@ -200,6 +205,27 @@ def test_pictures_of_other_images_are_refused(bench_file, bench_result, tmp_path
             dataset_of(tmp_path / f"{path}.npz", [], [bench])
 
 
+def test_photos_of_several_sizes_are_scaled_as_a_bench_has_scaled_them(
+    tmp_path, bench_file, bench_result
+):
+    random = np.random.default_rng(0)
+    for label in range(2):
+        for part, count in (("train", 9), ("test", 3)):
+            folder = tmp_path / "photos" / part / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (20 + number, 24, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    with pytest.raises(EdgecifarError, match="mixed image sizes"):
+        dataset_of(tmp_path / "photos", [], [load_bench(bench_file)])
+    models = [row | {"input": {"shape": [1, 16, 18, 3]}} for row in bench_result["models"]]
+    unlabelled = {key: value for key, value in bench_result["data"].items() if key != "labels"}
+    path = tmp_path / "scaled.json"
+    path.write_text(json.dumps(seal(bench_result | {"models": models, "data": unlabelled})))
+    found = dataset_of(tmp_path / "photos", [], [load_bench(path)])
+    assert found.test.images.shape == (6, 16, 18, 3)
+
+
 def test_names_are_escaped(tmp_path, bench_result):
     models = [dict(model) for model in bench_result["models"]]
     models[1]["name"] = "<script>alert(1)</script>-int8"
@@ -226,16 +252,6 @@ def test_images_must_be_those_of_the_predictions(run_folders, tmp_path, flat_dig
     with pytest.raises(EdgecifarError, match="10 images for 797 predictions"):
         build_report(run_folders, [], tmp_path / "r.html", images=flat_digits.images[:10])
     assert not (tmp_path / "r.html").exists()
-
-
-def test_a_page_that_exists_is_kept(bench_file, tmp_path):
-    out = tmp_path / "r.html"
-    out.write_text("mine")
-    with pytest.raises(EdgecifarError, match="--force"):
-        build_report([], [bench_file], out)
-    assert out.read_text() == "mine"
-    build_report([], [bench_file], out, force=True)
-    assert out.read_text() != "mine"
 
 
 def test_command_writes_all_forms(run_folders, bench_file, bench_result, tmp_path, monkeypatch):

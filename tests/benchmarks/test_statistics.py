@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -114,3 +116,12 @@ def test_the_most_confident_mistakes():
     found = confident_mistakes(probabilities, labels, each=3)
     assert found == {(0, 1): (3, 1, 2), (1, 0): (4,)}
     assert confident_mistakes(probabilities, labels, pairs=1).keys() == {(0, 1)}
+
+
+def test_mcnemar_of_thousands_of_different_answers_is_exact_and_quick():
+    first = np.zeros(6000, bool)
+    first[:2900] = True
+    start = time.perf_counter()
+    found = mcnemar(first, ~first)
+    assert time.perf_counter() - start < 1
+    assert found.p == pytest.approx(binomtest(2900, 6000).pvalue, rel=1e-9)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.targets import Target, read_targets, targets_table
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.results import read

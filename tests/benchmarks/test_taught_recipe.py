@@ -143,6 +143,12 @@ def test_the_zoo_is_taught_by_larger_models():
     assert {r.train.label_smoothing for r in (nano, small, base)} == {0}
 
 
+@pytest.fixture(scope="module")
+def zoo_runs(tmp_path_factory):
+    """Where teachers are trained once for all of their students."""
+    return tmp_path_factory.mktemp("zoo")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "taught_by"),
@@ -153,9 +159,9 @@ def test_the_zoo_is_taught_by_larger_models():
         ("resnet8", []),
     ],
 )
-def test_a_quick_zoo(digits, tmp_path, model, taught_by):
+def test_a_quick_zoo(small_digits, zoo_runs, model, taught_by):
     recipe = recipes.read(f"zoo-{model}").shortened()
-    outcome = run_recipe(recipe, digits, tmp_path / f"zoo-{model}-quick")
+    outcome = run_recipe(recipe, small_digits, zoo_runs / f"zoo-{model}-quick")
     assert outcome.report.exists()
     assert outcome.files[-1].name == f"{model}-qat-int8.tflite"
-    assert all((tmp_path / teacher / "model.h5").exists() for teacher in taught_by)
+    assert all((zoo_runs / teacher / "model.h5").exists() for teacher in taught_by)

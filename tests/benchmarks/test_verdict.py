@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 from edgecifar.benchmarks.report.benches import bench_view
 from edgecifar.benchmarks.report.load import Accuracy, Latency, Speedup, load_bench
 from edgecifar.benchmarks.report.records import as_csv, bench_records
@@ -262,3 +262,28 @@ def test_runs_are_chosen_on_validation_images():
     better = Row(1, "better", accuracy=Accuracy(89.0, 88.0, 90.0, 1000), validation=89.0)
     verdict = decide([lucky, better])
     assert (verdict.chosen, verdict.rule) == (better, "Chosen on validation images.")
+
+
+def test_accuracies_of_different_images_are_not_compared(tmp_path, bench_result):
+    """As a file says one of test images, and another, exported later, one of validation images."""
+    models = []
+    for row, split, top1 in zip(
+        bench_result["models"][:2], ("validation", "test"), (96.28, 95.74), strict=True
+    ):
+        own = {"this": {"top1": top1, "low": top1 - 1, "high": top1 + 1, "n": 5000, "split": split}}
+        metadata = {"accuracy": own, "dataset": {"fingerprint": "f"}}
+        models.append(row | {"accuracy": None, "metadata": metadata})
+    path = tmp_path / "bench.json"
+
+    def rows_of(models):
+        path.write_text(json.dumps(seal(bench_result | {"models": models})))
+        return bench_rows(load_bench(path))
+
+    verdict = decide(rows := rows_of(models))
+    assert rows[1].gap is None
+    assert verdict.action == "Fastest:"
+    assert verdict.rule == "Chosen by speed alone: the accuracies are of different images."
+    assert "points" not in verdict.reason
+    assert not [p for p in bench_view(load_bench(path), "b").plots if "ccuracy" in p.title]
+    models[1]["metadata"]["accuracy"]["this"]["split"] = "validation"
+    assert rows_of(models)[1].gap == pytest.approx(-0.54)

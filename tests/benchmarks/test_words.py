@@ -1,6 +1,6 @@
 import pytest
 
-from edgecifar.benchmarks.report import words
+from edgecifar.benchmarks import words
 
 HEAD = {"train_seconds": 20.0, "feature_seconds": 5.0}
 
@@ -18,6 +18,11 @@ HEAD = {"train_seconds": 20.0, "feature_seconds": 5.0}
 )
 def test_training_time_is_that_of_all_phases_once(info, seconds):
     assert words.training_time(info) == f"{seconds}{words.SPACE}s"
+
+
+def test_only_the_built_in_digits_are_called_so():
+    assert words.on_digits("cifar10", "digits")
+    assert not words.on_digits("house-digits", "cifar10")
 
 
 def test_an_unknown_training_time_stays_unknown():

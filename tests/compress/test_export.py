@@ -11,7 +11,6 @@ from edgecifar.compress import export as module
 from edgecifar.compress.confidence import divide_logits, divisor
 from edgecifar.compress.export import PartlyExportedError, export
 from edgecifar.compress.formats import FORMATS
-from edgecifar.compress.parity import accuracy
 from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime import modelfile
 from edgecifar.runtime.classifier import Classifier
@@ -19,7 +18,7 @@ from edgecifar.runtime.description import describe, lines
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import open_model
 from edgecifar.runtime.verification import verify
-from edgecifar.train.evaluate import predict
+from edgecifar.train.evaluate import accuracy, predict
 from edgecifar.train.run import Run
 from edgecifar.train.session import train
 from edgecifar.train.settings import Training

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from edgecifar.compress import quantize as quantize_module
 from edgecifar.compress.bare import probabilities
 from edgecifar.compress.export import export
 from edgecifar.compress.inspect import operations
@@ -98,7 +99,13 @@ def test_the_stored_model_is_the_fine_tuned_one(digits, digits_qat_run):
     np.testing.assert_allclose(again, stored, atol=1e-5)
 
 
-def test_a_finished_run_is_not_overwritten(digits, digits_run, digits_qat_run):
+@pytest.fixture
+def unprepared(monkeypatch):
+    """Leave out the slow part of what comes before a run is begun, where it is to be refused."""
+    monkeypatch.setattr(quantize_module, "prepare", lambda model, *_, **__: model)
+
+
+def test_a_finished_run_is_not_overwritten(digits, digits_run, digits_qat_run, unprepared):
     with pytest.raises(EdgecifarError, match="is finished"):
         quantize(digits_run, digits, Quantization(epochs=1), digits_qat_run.path)
 
@@ -218,7 +225,7 @@ def test_images_of_one_class_stop_it_before_work(one_class, digits_run, tmp_path
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_run_is_one_with_the_layers_it_was_begun_with(
-    digits, digits_run, digits_qat_run, tmp_path, finished
+    digits, digits_run, digits_qat_run, tmp_path, unprepared, finished
 ):
     begun = Run(tmp_path / digits_qat_run.name)
     shutil.copytree(digits_qat_run.path, begun.path)
@@ -230,7 +237,7 @@ def test_a_run_is_one_with_the_layers_it_was_begun_with(
 
 
 def test_a_run_from_before_there_was_a_choice_has_no_layer_in_float(
-    digits, digits_run, digits_qat_run, tmp_path
+    digits, digits_run, digits_qat_run, tmp_path, unprepared
 ):
     begun = Run(tmp_path / digits_qat_run.name)
     shutil.copytree(digits_qat_run.path, begun.path)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edgecifar.compress import judge as judge_module
 from edgecifar.compress import latency
+from edgecifar.compress import quantize as quantize_module
 from edgecifar.compress.commands.summary import print_verdict
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.judge import judge, verdict_of
@@ -77,7 +79,26 @@ def chain(digits_run, tmp_path):
     return runs
 
 
-def test_steps_are_judged_together_too(digits, chain):
+@pytest.fixture(scope="module")
+def converted():
+    """Files of the network that all of a chain are, by format."""
+    return {}
+
+
+@pytest.fixture
+def converted_once(monkeypatch, converted):
+    """Convert the runs of a chain, and no others, once for all tests."""
+    convert = judge_module._converted
+
+    def once(form, *how):
+        if form.name not in converted:
+            converted[form.name] = convert(form, *how)
+        return converted[form.name]
+
+    monkeypatch.setattr(judge_module, "_converted", once)
+
+
+def test_steps_are_judged_together_too(digits, chain, converted_once):
     """Each may have lost so little that it passes for chance."""
     whole, smaller, smallest = chain
     second = judge((smaller,), smallest, digits)
@@ -87,13 +108,15 @@ def test_steps_are_judged_together_too(digits, chain):
     assert judge((whole,), smaller, digits).original is None
 
 
-def test_a_first_step_has_no_original_however_its_path_is_put(digits, chain, monkeypatch):
+def test_a_first_step_has_no_original_however_its_path_is_put(
+    digits, chain, converted_once, monkeypatch
+):
     whole, smaller, _ = chain
     monkeypatch.chdir(whole.path.parent)
     assert judge((Run(Path("whole")),), smaller, digits).original is None
 
 
-def test_a_chain_with_a_gap_has_no_original(digits, chain):
+def test_a_chain_with_a_gap_has_no_original(digits, chain, converted_once):
     whole, smaller, smallest = chain
     assert smallest.original().path == whole.path
     assert whole.original() is whole
@@ -160,8 +183,9 @@ def test_the_table_is_printed_with_the_verdict(capsys):
     assert "int8 without it has 89.00 %" in shown
 
 
-def test_quantize_ends_in_the_table(digits_run, digits_qat_run, tmp_path):
+def test_quantize_ends_in_the_table(digits_run, digits_qat_run, tmp_path, monkeypatch):
     """A run that was finished but not judged, as a kill leaves it, is judged and not repeated."""
+    monkeypatch.setattr(quantize_module, "prepare", lambda model, *_, **__: model)  # it's refused
     run = Run(shutil.copytree(digits_qat_run.path, tmp_path / "resnet8-qat"))
     (run.path / "verdict.json").unlink(missing_ok=True)
     line = ["quantize", str(digits_run.path), "--data", "digits", "--epochs", "1"]

@@ -21,6 +21,7 @@ class OpenCv:
 
     def __init__(self, frames, opened=True):
         self.frames, self.opened, self.released = frames, opened, False
+        self.grabbed = 0
 
     def VideoCapture(self, number):  # noqa: N802 (cv2's name)
         self.number = number
@@ -31,6 +32,10 @@ class OpenCv:
 
     def set(self, key, value):
         self.kept = {key: value}
+
+    def grab(self):
+        self.grabbed += 1
+        return True
 
     def read(self):
         self.frames -= 1
@@ -59,7 +64,8 @@ def test_frames_of_opencv_are_rgb(opencv):
     assert np.array_equal(frame, FRAME)
     pictures.close()
     assert module.number == 1
-    assert module.kept == {module.CAP_PROP_BUFFERSIZE: 1}  # no frames of long ago
+    assert module.kept == {module.CAP_PROP_BUFFERSIZE: 1}
+    assert module.grabbed == 1  # the one that the buffer has held since the frame before
     assert module.released
 
 

@@ -1,9 +1,19 @@
+import errno
 import os
 
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import refuse_existing, replace_file
+from edgecifar.runtime.files import cache_folder, refuse_existing, replace_file, try_lock
+
+
+def test_the_cache_lies_in_the_users_home_or_where_it_is_told(monkeypatch, tmp_path):
+    monkeypatch.delenv("EDGECIFAR_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "edgecifar"
+    monkeypatch.setenv("EDGECIFAR_CACHE", "~/elsewhere")
+    assert cache_folder() == tmp_path / "elsewhere"
 
 
 def test_replaces_in_one_step_and_keeps_permissions(tmp_path):
@@ -43,3 +53,18 @@ def test_a_link_stays_one(tmp_path):
     replace_file(link, b"new")
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
+
+
+def test_where_nothing_can_be_locked_nobody_is_locked_out(monkeypatch, tmp_path):
+    import fcntl
+
+    def flock(stream, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (tmp_path / "lock").open("w") as stream:
+        number = errno.ENOSYS
+        assert try_lock(stream)
+        number = errno.EIO
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            try_lock(stream)

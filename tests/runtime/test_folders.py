@@ -339,3 +339,12 @@ def test_members_that_python_cannot_unpack_are_one_line(tmp_path):
 def test_a_member_that_is_the_folder_itself(tmp_path):
     path = archive(tmp_path / "set.zip", [".", "cat/1.png", "dog/1.png"])
     assert labels(scan(path)) == {"all": ["cat", "dog"]}
+
+
+def test_runs_beside_the_classes_are_none(tmp_path):
+    """Commands that are called among one's photos leave them there."""
+    place = folder(tmp_path / "set", [*ONE_SET, "runs/net/plots/curve.png"])
+    (place / "runs/net/run.json").write_text('{"architecture": "nano"}')
+    assert labels(scan(place)) == {"all": ["cat", "cat", "dog"]}
+    (place / "runs/net/run.json").write_text("{}")  # somebody's own
+    assert labels(scan(place)) == {"all": ["cat", "cat", "dog", "runs"]}

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgecifar.runtime import doctor, interpreters, modelfile
+from edgecifar.runtime import ailments, interpreters, modelfile
 from edgecifar.runtime.backends import Backend
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.interpreters import BACKENDS, choose_backend, open_model
@@ -55,8 +55,8 @@ def test_missing_interpreters_name_the_pip_command(monkeypatch):
     ],
 )
 def test_missing_interpreters_name_what_the_machine_can_run(monkeypatch, machine, mend):
-    known = doctor.describe_machine() | {"platform": "linux", "libc": "glibc 2.36"} | machine
-    monkeypatch.setattr(doctor, "describe_machine", lambda: known)
+    known = ailments.describe_machine() | {"platform": "linux", "libc": "glibc 2.36"} | machine
+    monkeypatch.setattr(ailments, "describe_machine", lambda: known)
     for module in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(Backend, "version", "unknown")

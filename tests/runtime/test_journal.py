@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.journal import Journal
 
 
@@ -92,3 +93,22 @@ def test_without_a_path_it_only_remembers():
     journal.add("round", number=1)
     assert journal.find("round", number=1)
     journal.close()
+
+
+def test_a_journal_whose_bench_ends_meanwhile_is_no_longer_one(path):
+    """Or the rounds of a second bench would go into a file without a name."""
+    first, failed = Journal(path, "a"), []
+
+    def second():
+        try:
+            Journal(path, "b", on_wait=lambda text: path.unlink(missing_ok=True) or first.close())
+        except EdgecifarError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join(timeout=30)
+    assert ["another bench has ended there: start this one again" in text for text in failed] == [
+        True
+    ]
+    assert not Journal(path, "b").resumed

@@ -217,3 +217,16 @@ def test_an_image_that_comes_in_boxes_is_no_film(images, brand):
     for before in (b"", encoded(images[0], "JPEG")):
         with pytest.raises(EdgecifarError, match=f"of the kind {brand}: send JPEGs or PNGs"):
             items(before + boxed)
+
+
+def test_notes_behind_a_photo_are_passed_over(images):
+    """Of Samsung's phones: the time, and a list of such notes."""
+    photo, other = encoded(images[0], "JPEG"), encoded(images[1], "PNG")
+    name, said = b"Image_UTC_Data", b"1690000000000"
+    block = b"\0\0\x01\x0a" + len(name).to_bytes(4, "little") + name + said
+    listed = b"SEFH" + (106).to_bytes(4, "little") + bytes(16) + (24).to_bytes(4, "little")
+    notes = block + listed + b"SEFT"
+    assert items(photo + notes + photo + notes) == [photo, photo]
+    assert items(photo + notes + bytes(50) + other) == [photo, other]
+    with pytest.raises(EdgecifarError, match="ends within an image"):
+        items(photo + block)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from edgecifar.compress.formats import FORMATS
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.train import models
 from edgecifar.train.data import Split
@@ -18,7 +19,8 @@ FEW_STEPS = Training(
     weight_decay=0.0,
     augment=Augmentation(flip="none", crop=2),
 )
-LARGE = {"resnet50", "efficientnetv2b0", "efficientnet_lite0"}
+DEEP = {"resnet50", "efficientnetv2b0"}  # so that TensorFlow takes minutes to compile a step
+MARKS = dict.fromkeys(DEEP, pytest.mark.long) | {"efficientnet_lite0": pytest.mark.slow}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def few(digits):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow if n in LARGE else ()) for n in models.names()],
+    [pytest.param(name, marks=MARKS.get(name, ())) for name in models.names()],
 )
 def test_it_trains_and_exports_to_int8(few, tmp_path, name):
     from edgecifar.compress.export import export
@@ -49,3 +51,11 @@ def test_it_trains_and_exports_to_int8(few, tmp_path, name):
     (file,) = export(run, few, ["int8"])  # which refuses an operation left in float
     assert file.payload_bytes < 1.6 * run.info["parameters"] + 100_000
     assert Classifier(file.path).predict(few.test.images).indices.shape == (20,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(DEEP))
+def test_a_deep_one_computes_on_integers(few, name):
+    model, form = models.find(name).build((32, 32), 10), FORMATS["int8"]
+    payload = form.convert(model, few.train.images[:4])
+    assert "all on integers" in form.inspect(payload, model, form.file_name(name))

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import precision
-from edgecifar.train.checkpoint import newest_checkpoint
+from edgecifar.train.checkpoint import DivergedError, newest_checkpoint
+from edgecifar.train.data import Split
 from edgecifar.train.files import alone_in
-from edgecifar.train.loop import DivergedError
 from edgecifar.train.session import train
 from edgecifar.train.settings import Augmentation, Training
 
@@ -96,7 +96,7 @@ def test_killed_training_ends_as_if_it_had_not_been(digits, tmp_path):
     interrupt(out, signal.SIGKILL)
     assert len(history(out)) < SHORT.epochs, "it finished before it could be killed"
 
-    subprocess.run(command(out), check=True, capture_output=True)
+    train("baseline", digits, SHORT, out)
     # Equal up to the order in which threads add float32 numbers.
     np.testing.assert_allclose(history(out), history(whole.path), rtol=1e-4, atol=1e-6)
     ours, theirs = (
@@ -122,9 +122,12 @@ def test_a_diverging_loss_stops_and_keeps_what_was_good(digits, tmp_path):
 def test_float16_does_not_go_on_in_float32(digits, tmp_path, monkeypatch):
     """Whose optimizer scales no losses: the checkpoint is whole, and says so."""
     half = dataclasses.replace(SHORT, epochs=1, precision="float16")
+    few = dataclasses.replace(  # on a CPU it is emulated
+        digits, train=Split(digits.train.images[:128], digits.train.labels[:128])
+    )
     with monkeypatch.context() as gpu:
         gpu.setattr(precision, "policy_for", lambda asked: "mixed_float16")
-        run = train("baseline", digits, half, tmp_path / "run")
+        run = train("baseline", few, half, tmp_path / "run")
     for made in ("metrics.json", "model.h5"):  # as if it had been killed
         (run.path / made).unlink()
     run.update(recipe=run.info["recipe"] | {"precision": "float32"})  # as auto is on a CPU
@@ -132,7 +135,7 @@ def test_float16_does_not_go_on_in_float32(digits, tmp_path, monkeypatch):
     with pytest.raises(
         EdgecifarError, match=r"begun in float16 and would go on in float32.* a GPU"
     ):
-        train("baseline", digits, single, run.path)
+        train("baseline", few, single, run.path)
     assert newest_checkpoint(run.path) is not None
 
 
@@ -190,6 +193,6 @@ def test_too_few_images_for_a_batch(digits, tmp_path):
 def test_low_precision_ends_in_a_float32_model(digits, tmp_path):
     """On a CPU with bfloat16 its layers had another type while they were trained."""
     settings = dataclasses.replace(SHORT, epochs=1, precision="bfloat16")
-    model = train("resnet8", digits, settings, tmp_path / "run").load_model()
+    model = train("edge-8-s16", digits, settings, tmp_path / "run").load_model()
     assert {weight.dtype.name for weight in model.weights} == {"float32"}
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}

@@ -231,3 +231,12 @@ def test_without_cifar10_a_model_that_ships_says_where_to_put_it(digits):
     with pytest.raises(EdgecifarError, match=told) as caught:
         run.require_data(digits)
     assert "the same" not in str(caught.value)
+
+
+def test_force_leaves_a_folder_with_other_runs_alone(digits, quick_training, finished):
+    """A recipe named like its architecture keeps its runs where `train` would put one."""
+    other = Run(shutil.copytree(finished.path, finished.path / "net"))
+    with pytest.raises(EdgecifarError, match=rf"holds other runs too, such as {other.path}: move"):
+        begin(finished.path, digits, quick_training, force=True)
+    assert other.complete
+    assert finished.complete

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.folders import named_after
 from edgecifar.train.adopt import pixels as scales
 from edgecifar.train.adopt.copying import SHIFT
 from edgecifar.train.adopt.files import describe, digest, is_model, read_model
@@ -68,16 +69,19 @@ def open_or_adopt(
         if pixels:
             raise EdgecifarError(f"--pixels is for model files: {path} is a run, leave it out")
         return run, load()
-    out = (beside.parent if beside else Path("runs")) / _name(path)
-    wanted = scales.parse(pixels) if pixels else None
-    if run := _adopted_before(path, out, pixels, wanted):
+    out = (beside.parent if beside else Path("runs")) / named_after(path)
+    if out.resolve() == path.resolve():  # the folder of a SavedModel
+        out = out.with_name(f"{out.name}-adopted")
+    if pixels:
+        scales.parse(pixels)  # or it raises, before any work
+    if run := _adopted_before(path, out, pixels):
         report(f"{path} was adopted before: going on with {out}")
         dataset = load()
         _require_same_data(run, dataset, path)
         return run, dataset
     model = read_model(path)
     dataset = load()
-    return adopt(model, path, dataset, out, pixels=pixels, wanted=wanted, report=report), dataset
+    return adopt(model, path, dataset, out, pixels=pixels, report=report), dataset
 
 
 def adopt(
@@ -87,18 +91,17 @@ def adopt(
     out: Path,
     *,
     pixels: str | None = None,
-    wanted: Preprocessing | None = None,
     report: Report = ignore,
 ) -> Run:
     """Make the run `out` of the `model` that was read from `path`, in place of an unfinished one.
 
-    `pixels` is what the user calls the scale `wanted`. Raises EdgecifarError, before any work, for
-    a model that isn't a classifier of these data's images and classes.
+    `pixels` says what it takes (see `pixels.parse`). Raises EdgecifarError, before any work, for a
+    model that isn't a classifier of these data's images and classes.
     """
     from edgecifar.train.session import record
     from edgecifar.train.summary import is_chance
 
-    adopted = rewrite(model, dataset, pixels=pixels, wanted=wanted)
+    adopted = rewrite(model, dataset, pixels=pixels)
     for change in (f"pixels: {adopted.pixels}", *adopted.changes, compared(adopted.comparison)):
         report(f"{path.name}: {change}")
     run = start_run(
@@ -106,7 +109,7 @@ def adopt(
         dataset,
         fine_tuning_recipe(dataset),
         stage=STAGE,
-        architecture=f"{STAGE}:{_name(path)}",  # no network of ours has a name like that
+        architecture=f"{STAGE}:{named_after(path)}",  # no network of ours has a name like that
         seed=0,
         force=not is_finished(out),
         source={"path": str(path), "sha256": digest(path)},
@@ -132,23 +135,24 @@ def rewrite(
     dataset: "Dataset",
     *,
     pixels: str | None = None,
-    wanted: Preprocessing | None = None,
 ) -> Adopted:
     """Return `model` flat, with our pixels in and probabilities out, compared with what it was.
 
     Raises EdgecifarError if it doesn't answer as it did.
     """
+    from scipy.special import softmax
+
     flat = flatten(model, dataset.image_size)
     if flat.output_shape[1:] != (len(dataset.classes),):
         raise EdgecifarError(_other_classes(flat.output_shape[1:], dataset))
     sample = _first(dataset.validation, _COMPARED)
     ahead = leading(flat)
-    takes, told = _pixels_of(model, ahead, sample, pixels, wanted)
+    takes, told = _pixels_of(model, ahead, sample, pixels)
     before = _predict(model, sample.images, takes)
     # What ends a model is seen in float32: sixteen bits don't sum up to 1.
     ending, appended = with_probabilities(flat, _predict(flat, sample.images[:_BATCH], takes))
     if appended:
-        before = _softmax(before)
+        before = softmax(before, axis=1)
     for levels, least in ((FRAME_LEVELS, _NEARLY), (0, _AGREEMENT)):
         ours = for_our_pixels(ending, ahead, ahead.after(takes), frame_levels=levels)
         after = _predict(ours, sample.images, scales.NAMED["edgecifar"])
@@ -168,12 +172,12 @@ def _pixels_of(
     ahead: Leading,
     sample: "Split",
     pixels: str | None,
-    wanted: Preprocessing | None,
 ) -> tuple[Preprocessing, str]:
     """Return what `model` is to be given, and how that is known."""
     raw = scales.NAMED["0..255"]
     rescaled = bool(ahead.names) and scales.takes_raw(ahead.after(raw))
-    if wanted:
+    if pixels:
+        wanted = scales.parse(pixels)
         though = f", though its own {_listed(ahead.names)} takes 0..255" if rescaled else ""
         return wanted, f"{pixels}, as given{though if wanted != raw else ''}"
     if rescaled:
@@ -208,14 +212,7 @@ def compared(comparison: dict[str, float]) -> str:
     )
 
 
-def _name(path: Path) -> str:
-    path = path.resolve()
-    return path.name if path.is_dir() else path.stem
-
-
-def _adopted_before(
-    path: Path, out: Path, pixels: str | None, wanted: Preprocessing | None
-) -> Run | None:
+def _adopted_before(path: Path, out: Path, pixels: str | None) -> Run | None:
     """Return the finished run that was made of the same file, None if there is none yet."""
     if is_unbegun(out):
         return None
@@ -233,7 +230,7 @@ def _adopted_before(
         )
     if not run.complete:
         return None
-    if wanted and not _same(wanted, info["adopted"].get("takes")):
+    if pixels and not _same(scales.parse(pixels), info["adopted"].get("takes")):
         raise EdgecifarError(
             f"{out} was adopted with pixels {info['adopted']['pixels']}: remove that folder to "
             f"adopt {path} with {pixels}"
@@ -290,11 +287,6 @@ def _predict(
     batches = (images[start : start + _BATCH] for start in starts)
     outputs = [model.predict_on_batch(pixels(batch) if pixels else batch) for batch in batches]
     return np.concatenate(outputs).astype(np.float32)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _comparison(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

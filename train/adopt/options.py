@@ -36,14 +36,12 @@ def run_argument(command: _Command) -> _Command:
     return click.argument("run", type=RunPath())(pixels_option(command))
 
 
-def open_given(
-    run: Path, pixels: str | None, source: dict[str, Any], *, beside: Path | None = None
-) -> tuple["Run", "Dataset"]:
+def open_given(run: Path, pixels: str | None, source: dict[str, Any]) -> tuple["Run", "Dataset"]:
     """Return the run that a command was given, and its data; see `open_or_adopt`.
 
     `source` are the values of `data_options`.
     """
-    (opened,), dataset = open_all((run,), pixels, source, beside=beside)
+    (opened,), dataset = open_all((run,), pixels, source)
     return opened, dataset
 
 

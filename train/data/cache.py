@@ -25,6 +25,7 @@ from edgecifar.runtime.files import cache_folder
 from edgecifar.runtime.splits import SPLITS, assign, fingerprint
 from edgecifar.train.data.dataset import Dataset, Split
 from edgecifar.train.data.sources import Parts, Reading, Source
+from edgecifar.train.files import write_array
 
 CIFAR10_FINGERPRINT = "471552bee1d8842c090b960fad3f1275790dbb811905f3d1de0519b7134238d2"
 """Fingerprint of CIFAR-10 at its own size, whatever archive or folder it comes from."""
@@ -38,11 +39,6 @@ _ROWS_AT_ONCE = 4096
 _STALE_SECONDS = 24 * 3600
 
 
-def cache_root() -> Path:
-    """Return the cache folder, which is the runtime's too."""
-    return cache_folder()
-
-
 def cached(
     source: Source,
     image_size: tuple[int, int] | None,
@@ -53,7 +49,7 @@ def cached(
 
     Raises EdgecifarError for what is wrong with the data, and if the cache can't be written.
     """
-    root = cache_root()
+    root = cache_folder()
     stamp = [_FORMAT, source.stamp, image_size, skip_corrupt]
     key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:32]
     index = root / "index" / f"{key}.json"
@@ -116,7 +112,7 @@ def _read(folder: Path) -> tuple[tuple[str, ...], dict[str, Split]] | None:
         counts = [meta["counts"][split] for split in SPLITS]
         images = np.load(folder / "images.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy")
-    except (OSError, ValueError, KeyError):
+    except (EOFError, OSError, ValueError, KeyError):
         return None
     ends = np.cumsum(counts)
     if meta["format"] != _FORMAT or not len(images) == len(labels) == ends[-1]:
@@ -216,7 +212,7 @@ def _write_arrays(
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 file.write(parts[part].images[rows[start : start + _ROWS_AT_ONCE]].data)
     labels = [parts[part].labels[rows] for part, rows in (plan[split] for split in SPLITS)]
-    np.save(folder / "labels.npy", np.concatenate(labels))
+    write_array(folder / "labels.npy", np.concatenate(labels))
 
 
 def _remove_stale(folder: Path) -> None:

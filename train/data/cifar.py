@@ -20,11 +20,6 @@ import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
 
-CIFAR10_CLASSES = (
-    "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
-)
-"""The ten classes in their official order, which is also the alphabetical one."""
-
 _IMAGE_BYTES = 3 * 32 * 32
 _MAX_MEMBER_BYTES = 256 << 20  # CIFAR-100's training pickle has 148 MiB.
 _SUFFIXES = (".tar.gz", ".tgz", ".tar")
@@ -65,7 +60,10 @@ def read(path: Path) -> tuple[str, tuple[str, ...], dict[str, Part]]:
     files = _read_folder(path) if path.is_dir() else _read_tar(path)
     layout = next((known for known in _LAYOUTS if known.test in files), None)
     if layout is None:
-        raise EdgecifarError(f"{path} holds no CIFAR batches: give an archive of CIFAR-10 or 100")
+        raise EdgecifarError(
+            f"{path} holds no CIFAR batches: give an archive of CIFAR-10 or 100; unpack images of "
+            "your own, and give their folder or a zip of it"
+        )
     for name in layout.files:
         if name not in files:
             raise EdgecifarError(f"{path} lacks {name}: download the archive again")

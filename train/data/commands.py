@@ -56,6 +56,9 @@ def preview(out: Path, per_class: int, seed: int, force: bool, **chosen: Any) ->
         raise EdgecifarError(f"{out} does not end in .png: name it {out.with_suffix('.png')}")
     refuse_existing(out, force=force)
     dataset = _load(chosen)
+    source = Path(dataset.source)
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise EdgecifarError(f"{out} would lie among the images of {source}: give another --out")
     draw_preview(dataset, out, per_class=per_class, seed=seed)
     click.echo(f"{out}: {len(dataset.classes)} classes of {dataset.name}")
 

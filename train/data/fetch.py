@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.data.cache import cache_root
+from edgecifar.runtime.files import cache_folder
 from edgecifar.train.data.progress import reporting
+from edgecifar.train.files import alone_in
 
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 60
@@ -28,7 +29,7 @@ class Archive:
     @property
     def path(self) -> Path:
         """Where it lies once downloaded."""
-        return cache_root() / "downloads" / self.url.rsplit("/", 1)[-1]
+        return cache_folder() / "downloads" / self.url.rsplit("/", 1)[-1]
 
 
 ARCHIVES = {
@@ -71,21 +72,21 @@ def fetch(archive: Archive, url: str | None = None) -> Path:
     An archive that is there is checked, and replaced only by one that is right; a download that
     broke off goes on where it stopped. `url` is another place with the same file. Raises
     NoDownloadError if nothing can be reached, and EdgecifarError if the transfer breaks off or
-    the content has another checksum.
+    the content has another checksum, or while another process downloads.
     """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
     path, url = archive.path, url or archive.url
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        pooch.retrieve(
-            url,
-            f"sha256:{archive.sha256}",
-            fname=path.name,
-            path=path.parent,
-            downloader=_resuming(path.with_name(f"{path.name}.part")),
-        )
+        with alone_in(path.parent):  # two would append to the same unfinished file
+            pooch.retrieve(
+                url,
+                f"sha256:{archive.sha256}",
+                fname=path.name,
+                path=path.parent,
+                downloader=_resuming(path.with_name(f"{path.name}.part")),
+            )
     except ValueError:  # pooch's word for a checksum that differs
         raise EdgecifarError(
             f"{url} is not the archive that was published (its SHA-256 differs): try again, "

@@ -13,7 +13,7 @@ import numpy as np
 from edgecifar.runtime.arrays import read_npz
 from edgecifar.runtime.decoding import Allocate, Decoded, Progress, decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.folders import WHOLE, class_names, scan
+from edgecifar.runtime.folders import WHOLE, class_names, named_after, results_in, scan
 from edgecifar.runtime.images import unreadable, walk_files
 from edgecifar.train.data import cifar
 
@@ -64,14 +64,14 @@ def recognise(path: Path) -> Source:
     if not path.exists():
         raise EdgecifarError(f"{path} does not exist: check the path of the data")
     path = path.resolve()
-    stamp = [str(path), _stamp(path)]
+    name, stamp = named_after(path), [str(path), _stamp(path)]
     suffix = path.suffix.lower()
     if cifar.is_official(path):
-        return Source(path.stem, str(path), stamp, lambda r: _from_cifar(path, r), official=True)
+        return Source(name, str(path), stamp, lambda r: _from_cifar(path, r), official=True)
     if suffix == ".npz":
-        return Source(path.stem, str(path), stamp, lambda r: _from_npz(path, r))
+        return Source(name, str(path), stamp, lambda r: _from_npz(path, r))
     if path.is_dir() or suffix == ".zip":
-        return Source(path.stem, str(path), stamp, lambda r: _from_folders(path, r))
+        return Source(name, str(path), stamp, lambda r: _from_folders(path, r))
     raise EdgecifarError(
         f"{path} is no data set: give a folder or zip of class folders, an .npz file "
         "or a CIFAR archive"
@@ -86,13 +86,17 @@ def digits() -> Source:
 def _stamp(path: Path) -> Any:
     """Sizes and times of the files at a path: what tells a changed set without reading it.
 
+    Runs that lie there too are none of it.
+
     Links are followed, as they are when it is read.
     """
     if path.is_file():
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
-    found = []
+    found, results = [], results_in(path)
     for parent, names in walk_files(path, unreadable):
+        if not results.isdisjoint(Path(parent).relative_to(path).parts[:1]):
+            continue
         for name in names:
             file = os.path.join(parent, name)
             status = os.stat(file) if os.path.exists(file) else os.lstat(file)

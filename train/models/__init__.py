@@ -5,7 +5,7 @@ probabilities. With that normalisation the int8 form of a pixel is exactly `pixe
 `edgecifar.train.normalisation`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -30,8 +30,9 @@ class Architecture:
 
     `build(image_size, classes)` takes (height, width) in pixels and the number of classes, and
     returns an uncompiled Keras 2 model. `backbone` is there if the network can start from weights
-    learnt on ImageNet. `initialise(model, images)` sets first weights by uint8 training images;
-    `deploy(model)` returns what a trained network is saved as, where that is another one.
+    learnt elsewhere, on ImageNet or in a run. `initialise(model, images)` sets first weights by
+    uint8 training images; `deploy(model)` returns what a trained network is saved as, where that
+    is another one.
     `training` are the settings of `Training` that suit the network better than the defaults.
     """
 
@@ -104,36 +105,3 @@ def _of_shape(name: str, shape: edgenet.Shape) -> Architecture:
         initialise=edgenet.initialise if shape.whitened else None,
         deploy=partial(edgenet.fold, shape) if shape.branches else None,
     )
-
-
-def catalogue(
-    chosen: Iterable[str] | None = None,
-    *,
-    image_size: tuple[int, int] = (32, 32),
-    classes: int = 10,
-) -> Iterator[dict]:
-    """Yield name, summary, input, parameters and MACs of `chosen` architectures, else of all.
-
-    `backbone_size` is what a network made for ImageNet enlarges the images to, None for others;
-    `measured` the best top-1 of the architecture that edgecifar has measured on CIFAR-10, the mean
-    of so many `seeds`, with the MACs of that model, or None.
-    Each is built when its turn comes, which takes seconds for the largest.
-    """
-    from edgecifar.train import zoo
-    from edgecifar.train.macs import count_macs
-    from edgecifar.train.models.backbone import usual_size
-
-    known = zoo.measured()
-    for architecture in [find(name) for name in (names() if chosen is None else chosen)]:
-        size = usual_size(image_size) if architecture.backbone else None
-        enlarged = {"backbone_size": size} if size else {}
-        model = architecture.deployed(architecture.build(image_size, classes, **enlarged))
-        yield {
-            "name": architecture.name,
-            "summary": architecture.summary,
-            "input": [*image_size, 3],
-            "backbone_size": size,
-            "parameters": model.count_params(),
-            "macs": count_macs(model),
-            "measured": known.get(architecture.name),
-        }

@@ -77,8 +77,12 @@ class Shape:
                     yield Convolution(f"{name}_{letter}{position}{part}", channels, channels, 1)
 
     def parameters(self, classes: int) -> int:
-        """Return the weights of the network as it is deployed, batch normalisation included."""
-        each = sum(9 * c.inputs * c.width + 4 * c.width for c in self.convolutions())
+        """Return the weights of the network as it is deployed, batch normalisation included.
+
+        Where branches are folded, a bias is left of it.
+        """
+        normalised = 1 if self.branches else 4
+        each = sum((9 * c.inputs + normalised) * c.width for c in self.convolutions())
         return each + (self.stages[-1].width + 1) * classes
 
     def macs(self, image_size: tuple[int, int], classes: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.files import cache_folder
 from edgecifar.train.files import read_json, write_json, write_whole
 from edgecifar.train.run import Run
 
@@ -68,8 +69,6 @@ class Shipped:
 
         Raises EdgecifarError if the Keras file isn't the one that the entry pins.
         """
-        from edgecifar.train.data.cache import cache_root
-
         pinned = self.info["float"]
         source = self.folder / pinned["file"]
         model = source.read_bytes() if source.exists() else b""
@@ -79,7 +78,7 @@ class Shipped:
                 f"{source} is not the file that shipped (its SHA-256 differs): install edgecifar "
                 "again"
             )
-        run = Original(cache_root() / "zoo" / digest[:16] / self.name)
+        run = Original(cache_folder() / "zoo" / digest[:16] / self.name)
         stored = run.path / "model.h5"
         # After an upgrade the same model may have another entry.
         same = run.complete and run.info == pinned["run"] and stored.read_bytes() == model

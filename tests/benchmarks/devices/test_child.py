@@ -44,7 +44,7 @@ def test_what_no_bench_uses_goes(tmp_path):
         path.touch()
     for path in (begun, store, old, lock):
         os.utime(path, (month, month))
-    forget(bench, tmp_path)
+    forget(bench)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["lock", "store", "used"]
 
 

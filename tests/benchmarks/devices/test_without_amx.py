@@ -73,4 +73,5 @@ class TestWithheld:
             assert row["file"] == other["file"]
             assert row["latency_us"]["median"] > 0
             assert row["accuracy"]["top1"] == other["accuracy"]["top1"]
-        assert list((tmp_path / "cache/without-amx").iterdir()) == []
+        left = {path.name for path in (tmp_path / "cache/without-amx").iterdir()}
+        assert left == {"store", "lock"}  # one for all benches: none is measured beside another

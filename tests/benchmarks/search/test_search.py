@@ -26,7 +26,7 @@ from edgecifar.benchmarks.search.space import (
 from edgecifar.benchmarks.search.trials import Trial, Trials, home_of
 from edgecifar.runtime import results
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.loop import DivergedError
+from edgecifar.train.checkpoint import DivergedError
 from edgecifar.train.models import edgenet
 from edgecifar.train.models.edgenet import parse
 from edgecifar.train.run import RunDiffersError

@@ -10,10 +10,9 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import commands, pipeline
+from edgecifar.benchmarks import commands, pipeline, words
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.recipe import Recipe
-from edgecifar.benchmarks.report import words
 from edgecifar.benchmarks.report.figures import AS_TRAINED
 from edgecifar.benchmarks.report.grid import sample_rows
 from edgecifar.benchmarks.report.study_load import load_study

@@ -67,7 +67,7 @@ def test_a_lucky_measurement_does_not_decide(model, choices):
     assert chosen is not choices[-1]
 
 
-def test_latency_is_that_of_this_machine():
+def test_latency_is_that_of_this_machine(long_races):
     """Of the int8 files, in turns: half the filters of a wide layer take less time."""
     import numpy as np
     import tf_keras as keras

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from edgecifar.runtime import doctor
+from edgecifar.runtime import ailments, doctor
 from edgecifar.runtime.advice import advise
 from edgecifar.runtime.ailments import diagnose, has_wheel, processor
 
@@ -152,11 +152,11 @@ def test_advice(interpreters, changes, expected):
 
 
 def test_musl_is_told_by_the_pythons_name(monkeypatch):
-    monkeypatch.setattr(doctor.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(ailments.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(
-        doctor.sysconfig, "get_config_var", {"SOABI": "cpython-311-x86_64-linux-musl"}.get
+        ailments.sysconfig, "get_config_var", {"SOABI": "cpython-311-x86_64-linux-musl"}.get
     )
-    assert doctor.describe_machine()["libc"] == "musl"
+    assert ailments.describe_machine()["libc"] == "musl"
 
 
 def test_this_machine(edgecifar, monkeypatch):

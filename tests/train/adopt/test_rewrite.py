@@ -35,8 +35,8 @@ def rewritten(model, takes):
 
 
 def agree(ours, model, takes, pixels=PIXELS):
-    expected = model.predict(takes(pixels), verbose=0)
-    found = ours.predict(normalise(pixels), verbose=0)
+    expected = model(takes(pixels)).numpy()
+    found = ours(normalise(pixels)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
@@ -178,17 +178,17 @@ def test_open_sizes_and_precision_are_fixed():
 
 def test_a_softmax_is_added_to_logits_alone():
     model = stack(layers.Conv2D(8, 3), *head())
-    outputs = model.predict(PIXELS, verbose=0)
+    outputs = model(PIXELS).numpy()
     ended, appended = with_probabilities(model, outputs)
     assert appended
-    np.testing.assert_allclose(ended.predict(PIXELS, verbose=0).sum(axis=1), 1, atol=1e-5)
-    again = with_probabilities(ended, ended.predict(PIXELS, verbose=0))
+    np.testing.assert_allclose(ended(PIXELS).numpy().sum(axis=1), 1, atol=1e-5)
+    again = with_probabilities(ended, ended(PIXELS).numpy())
     assert again == (ended, False)
     named = stack(layers.Conv2D(8, 3, name="probabilities"), *head())
     assert with_probabilities(named, outputs)[0].layers[-1].name == "probabilities_"
     sigmoid = stack(layers.Flatten(), layers.Dense(4, activation="sigmoid", name="last"))
     with pytest.raises(EdgecifarError, match=r"ends in sigmoid \(layer last\)"):
-        with_probabilities(sigmoid, sigmoid.predict(PIXELS, verbose=0))
+        with_probabilities(sigmoid, sigmoid(PIXELS).numpy())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.data import fetch
 from edgecifar.train.data.fetch import Archive, NoDownloadError
+from edgecifar.train.files import alone_in
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -66,7 +67,7 @@ def test_download_once(archive, server, cache):
     assert path.read_bytes() == CONTENT
     assert fetch.fetch(archive) == fetch.ensure(archive) == path
     assert server.ranges == [None]
-    assert [file.name for file in path.parent.iterdir()] == ["set.tar.gz"]
+    assert [file.name for file in path.parent.glob("[!.]*")] == ["set.tar.gz"]
 
 
 def test_broken_download_goes_on(archive, server):
@@ -83,6 +84,16 @@ def test_next_run_goes_on(archive, server):
     assert not archive.path.exists()
     assert fetch.fetch(archive).read_bytes() == CONTENT
     assert server.ranges[-1] == f"bytes={3 * whole(100_000)}-"
+
+
+def test_two_downloads_at_once_spoil_nothing(archive, server):
+    with (
+        alone_in(archive.path.parent),
+        pytest.raises(EdgecifarError, match="another process is at work"),
+    ):
+        fetch.fetch(archive)
+    assert server.ranges == []
+    assert fetch.fetch(archive).read_bytes() == CONTENT
 
 
 def test_server_without_ranges_starts_over(archive, server):
@@ -102,7 +113,7 @@ def test_altered_content_is_refused_and_forgotten(archive, server):
     server.content = CONTENT[:-1] + b"!"
     with pytest.raises(EdgecifarError, match=r"is not the archive that was published .*--url"):
         fetch.fetch(archive)
-    assert list(archive.path.parent.iterdir()) == []
+    assert list(archive.path.parent.glob("[!.]*")) == []
     server.content = CONTENT
     assert fetch.fetch(archive).read_bytes() == CONTENT
 

@@ -37,12 +37,14 @@ def test_images_keep_their_labels(containers, sample):
 
 
 def test_device_reads_the_same_splits(containers, helpers, sample, tmp_path):
-    single = helpers.images(tmp_path / "single", *sample.train)
+    single = helpers.images(tmp_path / "photos.2024", *sample.train)
+    assert load(single).name == "photos.2024"
     for path in (containers["zips"], containers["npz"], single):
         for size in (None, (16, 16)):
             dataset = load(path, image_size=size)
             for name, split in dataset.splits.items():
                 found = read_labelled(path, split=name, image_size=size)
+                assert found.name == dataset.name
                 assert np.array_equal(found.images, split.images)
                 assert np.array_equal(found.labels, split.labels)
 

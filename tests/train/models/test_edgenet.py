@@ -22,10 +22,11 @@ def test_a_shape_is_its_text(text):
     assert str(edgenet.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["8-s16r-s24p", "s16p-8r"])
+@pytest.mark.parametrize("text", ["8-s16r-s24p", "s16p-8r", "8-s16r-rep"])
 def test_counts_need_no_model(text):
     shape = edgenet.parse(text)
-    model = edgenet.build(shape, (20, 27), 7)
+    architecture = models.find(f"edge-{text}")
+    model = architecture.deployed(architecture.build((20, 27), 7))
     assert shape.parameters(7) == model.count_params()
     assert shape.macs((20, 27), 7) == count_macs(model)
 

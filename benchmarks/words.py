@@ -177,6 +177,11 @@ def dataset(name: str | None) -> str:
     return _DATASETS.get((name or "").lower(), name or "")
 
 
+def on_digits(*names: str) -> bool:
+    """Tell whether one of these data sets is scikit-learn's digits."""
+    return "digits" in names
+
+
 def title(key: str) -> str:
     """Turn a key of a JSON file, dotted where nested, into words."""
     words = [_TITLES.get(word, word) for part in key.split(".") for word in part.split("_")]
