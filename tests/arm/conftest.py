@@ -22,7 +22,7 @@ from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.shipped import locate, names
 
 IMAGES = 500
-FEWER = 100  # an emulator takes minutes for all, which `make quiet` shows them
+FEWER = 40  # an emulator takes minutes for all, which `make quiet` shows them
 RUNTIME = Path(__file__).parents[2] / "runtime"
 
 

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -417,10 +418,14 @@ def test_a_recipe_from_trained_weights_fine_tunes_as_suits_them(
     assert (found.transfer.head, found.transfer.unfreeze) == (head, 7)
 
 
-def test_a_demo_of_few_images_takes_small_batches(monkeypatch, digits):
+def test_a_demo_of_few_images_takes_small_batches(monkeypatch, digits, tmp_path):
     taken = []
     monkeypatch.setattr(commands, "_carry_out", lambda recipe, *_, **__: taken.append(recipe))
     assert CliRunner().invoke(main, ["demo", "--data", "digits"]).exit_code == 0
     monkeypatch.setattr(commands, "_FEW", len(digits.train))
     assert CliRunner().invoke(main, ["demo", "--data", "digits"]).exit_code == 0
     assert [recipe.train.batch_size for recipe in taken] == [32, 256]
+    images, labels = digits.train.images[:30], digits.train.labels[:30] % 2
+    np.savez(tmp_path / "few.npz", images=images, labels=labels)
+    assert CliRunner().invoke(main, ["demo", "--data", str(tmp_path / "few.npz")]).exit_code == 0
+    assert taken[-1].train.batch_size == 8  # a batch of 32 would not be filled

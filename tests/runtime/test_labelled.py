@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecifar.runtime import decoding, labelled
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.images import resize
 from edgecifar.runtime.labelled import read_labelled
 
 RANDOM = np.random.default_rng(5)
@@ -61,6 +63,23 @@ def test_scaling_leaves_the_split_as_it_is(tmp_path):
     assert small.images.shape == (12, 4, 4, 3)
     assert np.array_equal(small.labels, plain.labels)
     assert small.fingerprint != plain.fingerprint
+
+
+def test_no_more_is_held_than_is_measured(tmp_path, monkeypatch):
+    """A board has little memory, and most photos without a test part are for training."""
+    write_folder(tmp_path, range(60))
+    plain, held = read_labelled(tmp_path), []
+
+    def decode(entries, classes, *, image_size):
+        held.append((len(entries), image_size))
+        return decoding.decode(entries, classes, image_size=image_size)
+
+    monkeypatch.setattr(labelled, "decode", decode)
+    large = read_labelled(tmp_path, image_size=(16, 16))
+    assert held == [(60, (1, 1)), (12, (16, 16))]
+    assert np.array_equal(large.labels, plain.labels)
+    for image, small in zip(large.images, plain.images, strict=True):
+        assert np.array_equal(image, resize(small, 16, 16))
 
 
 def test_packed_file_is_one_split(tmp_path):

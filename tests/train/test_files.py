@@ -1,6 +1,9 @@
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
@@ -8,10 +11,26 @@ from edgecifar.train.files import (
     alone_in,
     discard,
     read_json,
+    write_array,
     write_json,
     write_rows,
     write_whole,
 )
+
+
+def test_an_array_is_written_as_numpy_reads_it(tmp_path):
+    array = np.arange(24, dtype=np.float16).reshape(2, 3, 4)
+    write_array(tmp_path / "array.npy", array)
+    found = np.load(tmp_path / "array.npy")
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's disk that is always full")
+def test_an_array_for_which_the_disk_has_no_room_is_said_to_be_so():
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_array(Path("/dev/full"), np.zeros(100_000))
+    assert caught.value.errno == errno.ENOSPC  # which `np.save` does not tell
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -86,9 +86,8 @@ def digits() -> Source:
 def _stamp(path: Path) -> Any:
     """Sizes and times of the files at a path: what tells a changed set without reading it.
 
-    Runs that lie there too are none of it.
-
-    Links are followed, as they are when it is read.
+    Links are followed, as they are when it is read. Hidden files, and runs that lie there too, are
+    none of it.
     """
     if path.is_file():
         status = path.stat()
@@ -98,6 +97,8 @@ def _stamp(path: Path) -> Any:
         if not results.isdisjoint(Path(parent).relative_to(path).parts[:1]):
             continue
         for name in names:
+            if name.startswith("."):
+                continue
             file = os.path.join(parent, name)
             status = os.stat(file) if os.path.exists(file) else os.lstat(file)
             found.append([os.path.relpath(parent, path), name, status.st_size, status.st_mtime_ns])

@@ -73,6 +73,18 @@ def test_the_result_of_another_device_is_not_taken(half, tmp_path):
         half(spec="ssh://pi@h")
 
 
+def test_a_device_on_which_a_file_failed_is_asked_again(half, tiny_models, tmp_path):
+    assert half()[0].errors == []
+    path = tmp_path / "r-local.json"
+    found = results.read(path)
+    found["models"][0] |= {"error": "the system killed it"}
+    path.write_bytes(results.as_bytes(results.seal(found)))
+    with pytest.raises(EdgecifarError, match=r"r-local\.json is of other files"):
+        half(models=tiny_models[::-1])  # whose result this one would have replaced
+    assert half()[0].errors == []
+    assert "error" not in results.read(path)["models"][0]
+
+
 def test_files_in_another_order_have_other_ratios(half, tiny_models):
     with pytest.raises(EdgecifarError, match=r"r-local\.json is of other files"):
         half(models=tiny_models[::-1])

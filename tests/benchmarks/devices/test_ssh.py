@@ -14,7 +14,7 @@ import pytest
 from edgecifar.benchmarks.devices import ssh
 from edgecifar.benchmarks.devices.fleet import bench_on
 from edgecifar.benchmarks.devices.parcel import pack
-from edgecifar.benchmarks.devices.transport import UnreachableError, parse
+from edgecifar.benchmarks.devices.transport import Connection, UnreachableError, parse
 from edgecifar.runtime import results
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
@@ -70,6 +70,14 @@ def test_a_changed_host_key_is_refused(sshd, tiny_models, tmp_path):
 def test_a_refused_key(sshd, tiny_models):
     (sshd.folder / "authorized").write_text("")
     assert "ssh-copy-id" in _bench(tiny_models, None, None).error
+
+
+def test_what_a_user_can_do_at_another_port_names_it():
+    with Connection(parse("ssh://pi@lab:2222")) as connection:
+        told = str(connection._error(255, "pi@lab: Permission denied (publickey)."))
+        assert "`ssh -p 2222 pi@lab`, `ssh-copy-id -p 2222 pi@lab` installs a key" in told
+        told = str(connection._error(255, "Host key verification failed."))
+        assert "`ssh-keygen -R '[lab]:2222'`" in told
 
 
 def test_nobody_there(sshd, tiny_models):

@@ -172,3 +172,9 @@ def test_a_scale_that_the_network_s_own_layers_contradict_is_told(raw_net, image
     raw_net.save(path)
     run, _ = open_or_adopt(path, lambda: images, pixels="-1..1", beside=tmp_path / "runs")
     assert run.info["adopted"]["pixels"].endswith("though its own move and scale takes 0..255")
+
+
+def test_a_folder_of_a_saved_model_is_not_in_its_own_way(raw_net, images, tmp_path):
+    raw_net.save(tmp_path / "net", save_format="tf")
+    run, _ = open_or_adopt(tmp_path / "net", lambda: images, beside=tmp_path / "net-qat")
+    assert (run.path, run.complete) == (tmp_path / "net-adopted", True)

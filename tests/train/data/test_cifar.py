@@ -100,13 +100,13 @@ def test_missing_file_is_named(helpers, sample, tmp_path, name):
 
 def test_archive_of_something_else(helpers, tmp_path):
     path = helpers.tar(tmp_path / "other.tar.gz", {"readme": b"text"})
-    with pytest.raises(EdgecifarError, match="holds no CIFAR batches: give an archive of"):
+    with pytest.raises(EdgecifarError, match=r"holds no CIFAR batches: .* images of your own"):
         cifar.read(path)
 
 
 def test_an_archive_beside_other_images_is_no_batches_folder(helpers, tmp_path):
     helpers.tar(tmp_path / "cifar-10-python.tar.gz", {"readme": b"text"})
-    with pytest.raises(EdgecifarError, match="holds no CIFAR batches: give an archive of"):
+    with pytest.raises(EdgecifarError, match=r"holds no CIFAR batches: .* images of your own"):
         cifar.read(tmp_path)
 
 
