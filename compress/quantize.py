@@ -206,7 +206,7 @@ def _calibrate(model: "keras.Model", images: np.ndarray) -> None:
         layer.trainable = False
     step = tf.function(lambda batch: model(batch, training=True))
     size = min(_CALIBRATION_BATCH, images_at_once(model))
-    batches = np.array_split(images, max(1, len(images) // size))
+    batches = np.array_split(images, -(-len(images) // size))
     for _ in range(3):
         old = [weight.numpy() for weight in ranges]
         seen = []

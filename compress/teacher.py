@@ -106,6 +106,8 @@ class _Panel:
 
     def __init__(self, runs: Sequence[Run], dataset: "Dataset", settings: Training, seed: int):
         self._models = [_quickened(run.load_model()) for run in runs]
+        for model in self._models:
+            model.make_predict_function()  # here, or each thread would make its own
         self._dataset, self._settings, self._seed = dataset, settings, seed
 
     def __call__(self, view: int) -> np.ndarray:

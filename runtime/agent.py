@@ -46,13 +46,18 @@ def run(folder: Path) -> None:
 def _measure(folder: Path, request: dict[str, Any], settings: Settings) -> None:
     store = folder.parent / "store"
     files = [_named(folder, store, number, item) for number, item in enumerate(request["files"])]
-    result = bench(
-        files,
-        data=_images(store, request["data"]),
-        settings=settings,
-        journal=folder / JOURNAL,
-        on_progress=lambda text: _tell(progress=text),
-    )
+    try:
+        result = bench(
+            files,
+            data=_images(store, request["data"]),
+            settings=settings,
+            journal=folder / JOURNAL,
+            on_progress=lambda text: _tell(progress=text),
+        )
+    except EdgecifarError:
+        if (folder / RESULT).exists():  # of an earlier run, which has finished just now
+            return
+        raise
     replace_file(folder / RESULT, as_bytes(result))
     (folder / JOURNAL).unlink(missing_ok=True)  # an earlier run may have finished just now
 

@@ -16,6 +16,7 @@ from edgecifar.runtime.images import find_images, is_image_name
 
 _SIZE = (640, 480)  # width and height; models take far less
 _POLL_SECONDS = 0.5
+_OLD_SECONDS = 0.2  # after which a frame that waits in a buffer is one of the past
 _EQUAL_LOOKS = 4  # after the first
 
 Picture = tuple[str, "np.ndarray | Path"]
@@ -162,10 +163,14 @@ def _opencv(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], 
         raise EdgecifarError(f"camera {number} can't be opened: is it connected, and free?")
 
     device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    taken = time.monotonic()
 
     def capture() -> np.ndarray:
-        device.grab()  # what the buffer has held since the frame before is old
+        nonlocal taken
+        if time.monotonic() - taken > _OLD_SECONDS:
+            device.grab()  # what the buffer has held since the frame before
         works, frame = device.read()
+        taken = time.monotonic()
         if not works:
             raise EdgecifarError(f"camera {number} gives no more frames: is it connected?")
         return np.ascontiguousarray(frame[..., ::-1])  # OpenCV's are BGR

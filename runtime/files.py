@@ -66,7 +66,7 @@ def try_lock(stream: IO) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:  # where files can't be locked, as on some network disks
-        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK):
             raise
     return True
 

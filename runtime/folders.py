@@ -247,25 +247,35 @@ def _single_part(archive: Path) -> tuple[Entry, ...]:
     return next(iter(parts.values()))
 
 
-def results_in(folder: Path) -> set[str]:
-    """Return the folders in `folder` that hold runs, which commands made there: no classes."""
+def results_in(folder: Path) -> set[tuple[str, ...]]:
+    """Return where commands have left runs in `folder`, as parts of paths: they are no classes.
+
+    A folder `runs` is that as a whole.
+    """
     found = set()
     for parent, names in walk_files(folder, unreadable):
         below = Path(parent).relative_to(folder).parts
-        if len(below) < 2 or "run.json" not in names:
+        if not below or "run.json" not in names:
             continue
         if b'"architecture"' in Path(parent, "run.json").read_bytes():
-            found.add(below[0])
+            found.add(below[: below.index("runs") + 1] if "runs" in below else below)
     return found
+
+
+def is_among(below: tuple[str, ...], results: set[tuple[str, ...]]) -> bool:
+    """Tell whether a folder is one of `results_in`, or lies in one."""
+    return any(below[: len(one)] == one for one in results)
 
 
 def _walk(folder: Path) -> _Tree:
     tree, results = _Tree(), results_in(folder)
     for parent, names in walk(folder, unreadable):
         below = Path(parent).relative_to(folder).parts
-        if _NOT_OURS.isdisjoint(below) and results.isdisjoint(below[:1]):
+        if not _NOT_OURS.isdisjoint(below) or is_among(below, results):
+            continue
+        if names or not any(one[: len(below)] == below for one in results):
             tree.folders.add(below)
-            tree.files.extend(_File((*below, name), Path(parent, name)) for name in names)
+        tree.files.extend(_File((*below, name), Path(parent, name)) for name in names)
     return tree
 
 

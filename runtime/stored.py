@@ -45,6 +45,8 @@ def bench_to_file(
     journal = journal_of(output) if output else None
     result = bench(files, data=data, settings=settings, journal=journal, on_progress=on_progress)
     if output:
+        if not journal.exists():
+            raise EdgecifarError(f"{output}: another bench has ended there: --force replaces it")
         store(output, result)
     return result
 

@@ -90,6 +90,7 @@ def cached_features(
         with progress() as bar:
             task = bar.add_task(f"features of the {name} images", total=len(split))
             done = 0
+            extractor.make_predict_function()  # here, or each thread would make its own
             for found in outputs(extractor.predict_on_batch, (images for images, _ in batches)):
                 table[done : done + len(found)] = found
                 done += len(found)

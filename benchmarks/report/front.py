@@ -115,7 +115,7 @@ def _role(row: Row, shown: Sequence[Row], best: Sequence[Row]) -> str:
         return FASTEST if row is best[0] else BEST if row is best[-1] else MIDDLE
     if _all_known(shown):
         return f"{FASTEST} and the {BEST}"
-    return FASTEST if row.latency else BEST if row.accuracy else "first"
+    return FASTEST if row.latency else BEST if row.accuracy and of_same_images(shown) else "first"
 
 
 def _reason(bench: Bench, shown: Sequence[Row], best: Sequence[Row]) -> str:

@@ -32,13 +32,14 @@ def device_name(bench: Bench) -> str:
 
 def told_apart(benches: Sequence[Bench]) -> list[Bench]:
     """Return benches whose devices are called differently, even if they are of one model."""
-    names = [device_name(bench) for bench in benches]
-    return [
-        replace(bench, alias=str(bench.raw.get("device") or bench.source.stem))
-        if names.count(name) > 1
-        else bench
-        for bench, name in zip(benches, names, strict=True)
-    ]
+    found = list(benches)
+    for alias in (lambda bench: bench.raw.get("device") or bench.source.stem, lambda b: b.source):
+        names = [device_name(bench) for bench in found]
+        found = [
+            replace(bench, alias=str(alias(bench))) if names.count(name) > 1 else bench
+            for bench, name in zip(found, names, strict=True)
+        ]
+    return found
 
 
 def bench_origin(bench: Bench, device: str) -> Facts:

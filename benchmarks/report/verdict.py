@@ -191,8 +191,7 @@ def decide(rows: Sequence[Row]) -> Verdict:
     if chosen.accuracy is None and chosen.latency is None:
         return Verdict("Not measured:", chosen, first, _reason(chosen, first), "", others)
     if not measured:
-        rule = "Chosen on validation images." if chosen.validation is not None else ""
-        return Verdict("Most accurate:", chosen, first, _reason(chosen, first), rule, others)
+        return _untimed(rows, chosen, first, others)
     if not of_same_images(measured):
         rule = "Chosen by speed alone: the accuracies are of different images."
         return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
@@ -201,6 +200,18 @@ def decide(rows: Sequence[Row]) -> Verdict:
         return Verdict("Fastest:", chosen, first, _reason(chosen, first), rule, others)
     grounds = _OWN_WORD if any(row.own_word for row in measured) else _MEASURED
     return Verdict("Ship", chosen, first, _reason(chosen, first), f"{RULE} {grounds}", others)
+
+
+def _untimed(
+    rows: Sequence[Row], chosen: Row, first: Row, others: tuple[Statement, ...]
+) -> Verdict:
+    """Return the verdict on files or runs of which no time is known."""
+    if chosen.validation is None and not of_same_images(rows):
+        rule = "The accuracies are of different images."
+        others = tuple(Statement(row.name, compare(row, first)) for row in rows if row is not first)
+        return Verdict("Not timed:", first, first, _absolute(first), rule, others)
+    rule = "Chosen on validation images." if chosen.validation is not None else ""
+    return Verdict("Most accurate:", chosen, first, _reason(chosen, first), rule, others)
 
 
 def of_same_images(rows: Iterable[Row]) -> bool:

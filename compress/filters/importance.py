@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Importance = Literal["taylor", "bn", "l1"]
 _IMAGES, _BATCH = 2048, 128  # from which the Taylor measure is taken
+_KEPT = 3  # times what evaluating takes: a gradient needs what all layers have put out
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def taylor(model: "keras.Model", graph: ChannelGraph, split: "Split") -> np.ndar
         return tape.gradient(value, variables)
 
     total = np.zeros(graph.units)
-    count, size = min(_IMAGES, len(split.labels)), min(_BATCH, images_at_once(model))
+    count = min(_IMAGES, len(split.labels))
+    size = min(_BATCH, max(1, images_at_once(model) // _KEPT))
     for start in range(0, count, size):
         chosen = slice(start, min(start + size, count))
         images = normalise(split.images[chosen].astype(np.float32))

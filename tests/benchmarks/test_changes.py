@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from edgecifar.benchmarks.report.build import build_report
 from edgecifar.benchmarks.report.changes import change_view, change_views, device_table
 from edgecifar.benchmarks.report.load import load_bench, load_run
 from edgecifar.benchmarks.report.origins import told_apart
-from edgecifar.runtime.results import seal
+from edgecifar.runtime.results import pack_bits, pack_classes, seal, unpack_classes
 
 
 @pytest.fixture
@@ -97,6 +98,10 @@ def test_devices_side_by_side(bench, variant, tmp_path):
     apart = told_apart([load_bench(bench.source), twin])
     names = (f"Test CPU ({bench.source.stem})", "Test CPU (ssh://pi@second)")
     assert device_table(apart).columns[1:3] == names
+    (tmp_path / "twin").mkdir()
+    again = shutil.copy(bench.source, tmp_path / "twin" / bench.source.name)
+    apart = told_apart([load_bench(bench.source), load_bench(again)])
+    assert device_table(apart).columns[1:3] == tuple(f"Test CPU ({b.source})" for b in apart)
     turned = variant(lambda result: result["data"].update(labels="of another order"))
     assert device_table([bench, turned]).rows[0][3].text == "\N{EM DASH}"
 
@@ -125,3 +130,19 @@ def test_threads_and_batches_tell_rows_apart(variant):
     names = [row.name for row in bench_rows(variant(swept))]
     assert len(set(names)) == 3
     assert "net.tflite" not in names
+
+
+def test_a_bench_of_the_first_images_shows_those(variant, flat_digits):
+    def fewer(result):
+        kept = 100
+        data = result["data"]
+        labels = unpack_classes(data["labels"], 10)[:kept]
+        data.update(n=kept, labels=pack_classes(labels, 10))
+        for row in result["models"]:
+            said = unpack_classes(row["accuracy"]["predicted"], 10)[:kept]
+            row["accuracy"].update(
+                n=kept, predicted=pack_classes(said, 10), correct=pack_bits(said == labels)
+            )
+
+    (view,) = change_views([variant(fewer)], [], flat_digits.images)
+    assert any(flips.images for flips in view.flips)

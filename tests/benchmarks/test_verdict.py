@@ -287,3 +287,14 @@ def test_accuracies_of_different_images_are_not_compared(tmp_path, bench_result)
     assert not [p for p in bench_view(load_bench(path), "b").plots if "ccuracy" in p.title]
     models[1]["metadata"]["accuracy"]["this"]["split"] = "validation"
     assert rows_of(models)[1].gap == pytest.approx(-0.54)
+
+
+def test_nothing_is_most_accurate_where_images_differ_and_no_time_is_known():
+    rows = [
+        Row(0, "first", accuracy=Accuracy(95.0, 94.0, 96.0, 5000), images="a"),
+        Row(1, "other", accuracy=Accuracy(96.0, 95.0, 97.0, 5000), images="b"),
+    ]
+    verdict = decide(rows)
+    assert (verdict.action, verdict.chosen) == ("Not timed:", rows[0])
+    assert verdict.rule == "The accuracies are of different images."
+    assert [said.name for said in verdict.others] == ["other"]

@@ -56,6 +56,18 @@ def opencv(monkeypatch):
     return install
 
 
+def test_a_frame_that_waited_in_the_buffer_is_left_out(opencv, monkeypatch):
+    module = opencv(frames=3)
+    pictures = cameras.camera(1, interval=0)
+    next(pictures)
+    next(pictures)  # at once: a camera gives no more than it can
+    assert module.grabbed == 0
+    monkeypatch.setattr(cameras, "_OLD_SECONDS", -1.0)
+    next(pictures)
+    assert module.grabbed == 1
+    pictures.close()
+
+
 def test_frames_of_opencv_are_rgb(opencv):
     module = opencv(frames=2)
     pictures = cameras.camera(1, interval=0)
@@ -65,7 +77,7 @@ def test_frames_of_opencv_are_rgb(opencv):
     pictures.close()
     assert module.number == 1
     assert module.kept == {module.CAP_PROP_BUFFERSIZE: 1}
-    assert module.grabbed == 1  # the one that the buffer has held since the frame before
+    assert module.grabbed == 0
     assert module.released
 
 

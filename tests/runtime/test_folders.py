@@ -341,10 +341,22 @@ def test_a_member_that_is_the_folder_itself(tmp_path):
     assert labels(scan(path)) == {"all": ["cat", "dog"]}
 
 
-def test_runs_beside_the_classes_are_none(tmp_path):
+@pytest.mark.parametrize("place", ["runs/net", "runs/recipe/net", "net", "cat/runs/net", "out/net"])
+def test_runs_beside_the_classes_are_none(tmp_path, place):
     """Commands that are called among one's photos leave them there."""
-    place = folder(tmp_path / "set", [*ONE_SET, "runs/net/plots/curve.png"])
-    (place / "runs/net/run.json").write_text('{"architecture": "nano"}')
-    assert labels(scan(place)) == {"all": ["cat", "cat", "dog"]}
-    (place / "runs/net/run.json").write_text("{}")  # somebody's own
-    assert labels(scan(place)) == {"all": ["cat", "cat", "dog", "runs"]}
+    among = folder(tmp_path / "set", [*ONE_SET, f"{place}/plots/curve.png"])
+    (among / place / "run.json").write_text('{"architecture": "nano"}')
+    assert labels(scan(among)) == {"all": ["cat", "cat", "dog"]}
+
+
+def test_runs_in_a_part_leave_the_part(tmp_path):
+    names = [f"{part}/{name}" for part in ("train", "test") for name in ONE_SET]
+    among = folder(tmp_path / "set", [*names, "test/runs/net/curve.png"])
+    (among / "test/runs/net/run.json").write_text('{"architecture": "nano"}')
+    assert labels(scan(among)) == {part: ["cat", "cat", "dog"] for part in ("test", "train")}
+
+
+def test_what_somebody_else_calls_a_run_is_a_class(tmp_path):
+    among = folder(tmp_path / "set", [*ONE_SET, "runs/net/curve.png"])
+    (among / "runs/net/run.json").write_text("{}")
+    assert labels(scan(among)) == {"all": ["cat", "cat", "dog", "runs"]}

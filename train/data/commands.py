@@ -50,6 +50,7 @@ def info(as_json: bool, **chosen: Any) -> None:
 def preview(out: Path, per_class: int, seed: int, force: bool, **chosen: Any) -> None:
     """Draw ten random training images of each class into a PNG."""
     from edgecifar.runtime.files import refuse_existing
+    from edgecifar.train.data.cifar import is_official
     from edgecifar.train.data.preview import preview as draw_preview
 
     if out.suffix != ".png":
@@ -57,7 +58,8 @@ def preview(out: Path, per_class: int, seed: int, force: bool, **chosen: Any) ->
     refuse_existing(out, force=force)
     dataset = _load(chosen)
     source = Path(dataset.source)
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+    of_photos = source.is_dir() and not (is_official(source) or any(source.glob("*.zip")))
+    if of_photos and out.resolve().is_relative_to(source.resolve()):
         raise EdgecifarError(f"{out} would lie among the images of {source}: give another --out")
     draw_preview(dataset, out, per_class=per_class, seed=seed)
     click.echo(f"{out}: {len(dataset.classes)} classes of {dataset.name}")

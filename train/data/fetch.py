@@ -72,21 +72,21 @@ def fetch(archive: Archive, url: str | None = None) -> Path:
     An archive that is there is checked, and replaced only by one that is right; a download that
     broke off goes on where it stopped. `url` is another place with the same file. Raises
     NoDownloadError if nothing can be reached, and EdgecifarError if the transfer breaks off or
-    the content has another checksum, or while another process downloads.
+    the content has another checksum, or while another process downloads it.
     """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
     path, url = archive.path, url or archive.url
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with alone_in(path.parent):  # two would append to the same unfinished file
-            pooch.retrieve(
-                url,
-                f"sha256:{archive.sha256}",
-                fname=path.name,
-                path=path.parent,
-                downloader=_resuming(path.with_name(f"{path.name}.part")),
-            )
+        pooch.retrieve(
+            url,
+            f"sha256:{archive.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=_resuming(path.with_name(f"{path.name}.part")),
+        )
     except ValueError:  # pooch's word for a checksum that differs
         raise EdgecifarError(
             f"{url} is not the archive that was published (its SHA-256 differs): try again, "
@@ -95,11 +95,17 @@ def fetch(archive: Archive, url: str | None = None) -> Path:
     return path
 
 
+def _locked(part: Path) -> Path:
+    """Return the folder whose lock is that of an unfinished file."""
+    return part.with_name(f".{part.name}-lock")
+
+
 def _resuming(part: Path) -> Callable[[str, str, object], None]:
     """Return a downloader for pooch that goes on where an earlier one broke off."""
 
     def download(url: str, output: str, _: object) -> None:
-        with reporting(f"Downloading {part.stem}") as report:
+        # Two would append to the same unfinished file.
+        with alone_in(_locked(part)), reporting(f"Downloading {part.stem}") as report:
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     _transfer(url, part, report)

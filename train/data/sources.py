@@ -13,7 +13,7 @@ import numpy as np
 from edgecifar.runtime.arrays import read_npz
 from edgecifar.runtime.decoding import Allocate, Decoded, Progress, decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.folders import WHOLE, class_names, named_after, results_in, scan
+from edgecifar.runtime.folders import WHOLE, class_names, is_among, named_after, results_in, scan
 from edgecifar.runtime.images import unreadable, walk_files
 from edgecifar.train.data import cifar
 
@@ -64,7 +64,9 @@ def recognise(path: Path) -> Source:
     if not path.exists():
         raise EdgecifarError(f"{path} does not exist: check the path of the data")
     path = path.resolve()
-    name, stamp = named_after(path), [str(path), _stamp(path)]
+    name = named_after(path)
+    stamp = [str(path), _stamp(path)]
+    stamp += [name] if name != path.stem else []  # it was called otherwise once
     suffix = path.suffix.lower()
     if cifar.is_official(path):
         return Source(name, str(path), stamp, lambda r: _from_cifar(path, r), official=True)
@@ -94,7 +96,7 @@ def _stamp(path: Path) -> Any:
         return [status.st_size, status.st_mtime_ns]
     found, results = [], results_in(path)
     for parent, names in walk_files(path, unreadable):
-        if not results.isdisjoint(Path(parent).relative_to(path).parts[:1]):
+        if is_among(Path(parent).relative_to(path).parts, results):
             continue
         for name in names:
             if name.startswith("."):

@@ -116,3 +116,15 @@ def test_data_options(text, size):
     CliRunner().invoke(command, ["--data", "x", "--image-size", text, "--skip-corrupt"])
     assert seen["image_size"] == size
     assert (str(seen["data"]), seen["skip_corrupt"]) == ("x", True)
+
+
+def test_a_preview_among_the_photos_is_refused(run, containers, tmp_path):
+    """It would be an image without a class."""
+    refused = run(
+        "preview", "--data", containers["folders"], "--out", containers["folders"] / "p.png"
+    )
+    assert refused.exit_code == 1
+    assert "would lie among the images" in refused.output + refused.stderr
+    beside = containers["zips"] / "p.png"
+    assert run("preview", "--data", containers["zips"], "--out", beside).exit_code == 0
+    beside.unlink()

@@ -88,7 +88,7 @@ def test_next_run_goes_on(archive, server):
 
 def test_two_downloads_at_once_spoil_nothing(archive, server):
     with (
-        alone_in(archive.path.parent),
+        alone_in(archive.path.with_name(".set.tar.gz.part-lock")),
         pytest.raises(EdgecifarError, match="another process is at work"),
     ):
         fetch.fetch(archive)
