@@ -40,10 +40,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an .npy file; unlike `np.save` it says with an OSError that the disk is full."""
+    array = np.ascontiguousarray(array)
     with path.open("wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+        header = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(stream, header)
-        stream.write(np.ascontiguousarray(array).data)
+        stream.write(array.data)
 
 
 @contextlib.contextmanager

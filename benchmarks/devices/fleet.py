@@ -69,7 +69,8 @@ def bench_on(
         journal_of(output)  # raises if there is no such folder
     finished = {path for path in outputs if path and path.exists() and not force}
     failed = {path for path in finished if len(devices) > 1 and _has_errors(path)}
-    if outputs and all(path in finished - failed for path in outputs):
+    kept = finished - failed
+    if outputs and all(path in kept for path in outputs):
         refuse_existing(outputs[0], force=force)
     with tempfile.TemporaryDirectory(prefix="edgecifar-") as folder:
         parcel = None
@@ -84,7 +85,7 @@ def bench_on(
         outcomes = []
         for one, path in zip(devices, outputs, strict=True):
             how = {"data": data, "settings": settings, "parcel": parcel}
-            if path in finished - failed:
+            if path in kept:
                 on_progress(f"{one.name}: measured before, in {path}")
                 outcomes.append(Outcome(one.name, known[path]))
             else:

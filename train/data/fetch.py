@@ -95,17 +95,12 @@ def fetch(archive: Archive, url: str | None = None) -> Path:
     return path
 
 
-def _locked(part: Path) -> Path:
-    """Return the folder whose lock is that of an unfinished file."""
-    return part.with_name(f".{part.name}-lock")
-
-
 def _resuming(part: Path) -> Callable[[str, str, object], None]:
     """Return a downloader for pooch that goes on where an earlier one broke off."""
 
     def download(url: str, output: str, _: object) -> None:
-        # Two would append to the same unfinished file.
-        with alone_in(_locked(part)), reporting(f"Downloading {part.stem}") as report:
+        place = part.with_name(f".{part.name}-lock")  # two would append to the same file
+        with alone_in(place), reporting(f"Downloading {part.stem}") as report:
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     _transfer(url, part, report)
