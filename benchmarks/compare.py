@@ -32,8 +32,8 @@ class Change:
 
     `accuracy` is new minus old top-1 in points, paired by image; `slowdown` the new latency over
     the old; `flipped` images are answered otherwise, `per_class` (name, points) lists the classes
-    whose accuracy moved, the most first. `regressions` are supported by the intervals, `hints`
-    are not: beyond the limit, but not beyond chance.
+    whose accuracy moved, the most first. `regressions` are beyond the limit with their whole
+    interval, `hints` with a part of it.
     """
 
     name: str
@@ -367,7 +367,7 @@ def verdict(comparison: Comparison, mark: str = "") -> list[str]:
     """Say what got worse, what may have, and what could not be compared."""
     told = [f"{mark}regression: {text}" for text in comparison.regressions]
     told += [
-        f"{mark}within chance: {change.name}: {text}"
+        f"{mark}perhaps beyond the limit: {change.name}: {text}"
         for change in comparison.changes
         for text in change.hints
     ]

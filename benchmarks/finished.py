@@ -40,7 +40,7 @@ def read_finished(folder: Path) -> Finished:
             raise EdgecifarError(
                 f"{run.path} has no figures of the test images: let `edgecifar run` end"
             )
-    if quantized.info.get("parent_model", original.digest) != original.digest:
+    if quantized.info["parent_model"] != original.digest:
         raise EdgecifarError(
             f"{quantized.path} was made of another model than {original.path} is now: let "
             "`edgecifar run` end with --force"

@@ -122,7 +122,9 @@ def p_value(p: float) -> str:
 
 
 def ratio_places(value: float) -> int:
-    """Return the decimals that a ratio needs beside its interval: more of them near one."""
+    """Return the decimals that a ratio needs beside its interval: more near one and near none."""
+    if value < 0.1:
+        return 4
     return 3 if 0.95 < value < 1.05 else 2
 
 

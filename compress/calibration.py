@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.normalisation import normalise
+from edgecifar.train.pipeline import images_kept_at_once
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -113,8 +114,9 @@ def _outputs(
     import tf_keras as keras
 
     inner = keras.Model(model.inputs, dict(tensors))
-    for start in range(0, len(images), _BATCH):
-        batch = normalise(images[start : start + _BATCH].astype(np.float32))
+    size = min(_BATCH, images_kept_at_once(model))
+    for start in range(0, len(images), size):
+        batch = normalise(images[start : start + size].astype(np.float32))
         values = inner(batch, training=False)
         yield {name: value.numpy().ravel() for name, value in values.items()}
 

@@ -13,6 +13,7 @@ from edgecifar.runtime.interpreters import TensorSpec, onnx_session
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.train.normalisation import normalise
+from edgecifar.train.pipeline import images_kept_at_once
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -43,7 +44,7 @@ def layer_errors(model: "keras.Model", file: ModelFile, images: np.ndarray) -> l
     A layer that the converter fused into another, as batch normalisation into a convolution, has
     no tensor of its own and is listed with that.
     """
-    images = images[:_IMAGES]
+    images = images[: min(_IMAGES, images_kept_at_once(model))]
     owners = owners_in(model)
     expected = _keras_outputs(model, images, owners)
     trace = _tflite_outputs if file.kind == "tflite" else _onnx_outputs

@@ -27,7 +27,7 @@ from edgecifar.runtime.files import refuse_existing
 from edgecifar.runtime.interpreters import open_model
 from edgecifar.train.adopt.adoption import STAGE as ADOPTED
 from edgecifar.train.evaluate import accuracy, predict
-from edgecifar.train.files import read_json, write_json, write_whole
+from edgecifar.train.files import alone_in, read_json, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run
@@ -107,9 +107,9 @@ def export(
     `track` shows progress. With `timed` the files are raced against the float32 original's of
     their kind, if that is there. What was found of each file is kept beside them in exports.json,
     in the run's own folder if the files go there. Raises EdgecifarError before any work if a file
-    is there already (without `force`), and without leaving a file if an int8 file computes in
-    floats or a float file differs from Keras. The other formats are written all the same:
-    PartlyExportedError then tells which were.
+    is there already (without `force`) or another process is at work in `folder`, and without
+    leaving a file if an int8 file computes in floats or a float file differs from Keras. The other
+    formats are written all the same: PartlyExportedError then tells which were.
     """
     int8, folder = int8 or Int8(), folder or run.exports
     model = run.load_model()
@@ -117,30 +117,31 @@ def export(
     _refuse_files(run, folder, forms.values(), searched=int8.max_drop is not None, force=force)
     _require_own(_record_of(run, folder))
     run.require_data(dataset)
-    number = _calibrate(run, model, report)
-    calibration = int8.images(model, dataset, forms.values())
-    if int8.max_drop is not None:
-        found = int8.formats_within_budget(model, dataset, calibration, report, track)
-        forms |= {name: found[name] for name in forms if name in found}
-        _refuse_files(run, folder, forms.values(), force=force)
-    reference = _reference(run, model, dataset)
-    job = _Job(run, model, number, dataset.classes, calibration, reference)
-    exported, failed, warned = [], [], set()
-    for form in forms.values():
-        path = folder / form.file_name(run.name)
-        try:
-            exported.append(job.write(form, path))
-        except EdgecifarError as error:
-            failed.append(error)
-            continue
-        _record(exported[-1], _record_of(run, folder))
-        payload = modelfile.read(path).payload
-        for line in range_warnings(model, form, payload, calibration):
-            if line not in warned:  # two int8 files have the same ranges
-                report(line)
-            warned.add(line)
-    if timed and exported:
-        exported = _timed(run, exported, report)
+    with alone_in(folder):
+        number = _calibrate(run, model, report)
+        calibration = int8.images(model, dataset, forms.values())
+        if int8.max_drop is not None:
+            found = int8.formats_within_budget(model, dataset, calibration, report, track)
+            forms |= {name: found[name] for name in forms if name in found}
+            _refuse_files(run, folder, forms.values(), force=force)
+        reference = _reference(run, model, dataset)
+        job = _Job(run, model, number, dataset.classes, calibration, reference)
+        exported, failed, warned = [], [], set()
+        for form in forms.values():
+            path = folder / form.file_name(run.name)
+            try:
+                exported.append(job.write(form, path))
+            except EdgecifarError as error:
+                failed.append(error)
+                continue
+            _record(exported[-1], _record_of(run, folder))
+            payload = modelfile.read(path).payload
+            for line in range_warnings(model, form, payload, calibration):
+                if line not in warned:  # two int8 files have the same ranges
+                    report(line)
+                warned.add(line)
+        if timed and exported:
+            exported = _timed(run, exported, report)
     if failed and exported:
         raise PartlyExportedError("; ".join(map(str, failed)), exported)
     if failed:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecifar.compress import onnx, onnx_int8, onnx_kernels, tflite
 from edgecifar.compress.buffers import require_int8_weights
-from edgecifar.compress.inspect import operations, require_int8
+from edgecifar.compress.inspect import operations, require_int8, require_pixels
 from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import file_part
 from edgecifar.runtime.encoding import INT16_PIXEL, PIXEL, PIXEL_MINUS_128
@@ -58,6 +58,7 @@ class Format:
 
 def _integer_operations(payload: bytes, name: str, kind: str) -> str:
     require_int8(payload, name=name, kind=kind)
+    require_pixels(payload, name=name, kind=kind)
     return f"{len(operations(payload))} operations, all on integers"
 
 

@@ -88,7 +88,7 @@ def kernels(model: "keras.Model") -> Iterator[tuple[tuple[str, str], Any]]:
 def _find(variables: Mapping[tuple[str, str], Any], key: tuple[str, str], mask: np.ndarray) -> Any:
     """Return the variable of a mask: by its name, else the only one with those zeros.
 
-    Quantization splits a separable convolution in two.
+    Quantization takes some layers apart.
     """
     if key in variables:
         return variables[key]

@@ -37,6 +37,9 @@ def from_keras(
     import tensorflow as tf
     import tf2onnx
 
+    for layer in model.submodules:
+        if getattr(layer, "groups", 1) > 1:  # Keras compiles these, which the converter can't read
+            layer._jit_compiled_convolution_op = layer.convolution_op
     proto, _ = tf2onnx.convert.from_keras(
         model,
         input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=name)],

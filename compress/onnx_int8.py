@@ -7,7 +7,7 @@ layout, channels first, and pixels are turned while they are still bytes.
 """
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ _INPUT, _PIXELS, _TURNED = "image", "pixels", "pixels_channels_first"
 _OPSET = 17
 _BATCH = 100  # calibration images a run
 _BOUNDS = ("Clip", "Relu")  # which onnxruntime takes into the quantization before them
+_SUMS = ("Conv", "Gemm", "MatMul")  # whose kernels can put out what they summed, in float
+_MOVES = ("Flatten", "Reshape", "Squeeze", "Transpose")
 _IN_FLOAT = ("Softmax",)  # of ten numbers: in 8 bits it saves nothing and loses small probabilities
 
 
@@ -66,6 +68,7 @@ def _write_float(model: "keras.Model", path: Path) -> None:
     quant_pre_process(raw, path, skip_symbolic_shape=True)
     folded = onnx.load(path)
     _norms_as_convolutions(folded.graph)
+    _frames_of_pools(folded.graph)
     onnx.save(folded, path)
 
 
@@ -80,6 +83,8 @@ def _norms_as_convolutions(graph: "onnx.GraphProto") -> None:
     ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
     for index, norm in enumerate(graph.node):
         if norm.op_type != "BatchNormalization" or ranks.get(norm.input[0]) != 4:
+            continue
+        if any(name not in values for name in norm.input[1:]):  # of layer normalisation
             continue
         gamma, beta, mean, variance = (
             onnx.numpy_helper.to_array(values[name]) for name in norm.input[1:]
@@ -103,6 +108,44 @@ def _norms_as_convolutions(graph: "onnx.GraphProto") -> None:
             )
         )
     _drop_unused(graph)
+
+
+def _frames_of_pools(graph: "onnx.GraphProto") -> None:
+    """Let maximum pooling put zeros around images itself: a Pad has no integer kernel.
+
+    It puts none there, which is the same where no value is below zero.
+    """
+    import onnx
+
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
+        pad = made_by.get(pool.input[0])
+        if pad is None or pad.op_type != "Pad" or pad.input[1] not in values:
+            continue
+        source = made_by.get(pad.input[0])
+        if source is None or not (source.op_type == "Relu" or _is_clipped_at_zero(source, values)):
+            continue
+        around = values[pad.input[1]]  # before and after: images, channels, height and width
+        given = {each.name: each for each in pool.attribute}
+        if "auto_pad" in given and given["auto_pad"].s not in (b"VALID", b"NOTSET"):
+            continue
+        within = [*given["pads"].ints] if "pads" in given else [0] * 4
+        frame = [int(n) + w for n, w in zip((*around[2:4], *around[6:]), within, strict=True)]
+        kernel = given["kernel_shape"].ints
+        if max(frame[0], frame[2]) >= kernel[0] or max(frame[1], frame[3]) >= kernel[1]:
+            continue  # a place that sees the frame alone
+        for name in {"pads", "auto_pad"} & given.keys():
+            pool.attribute.remove(given[name])
+        pool.attribute.append(onnx.helper.make_attribute("pads", frame))
+        pool.input[0] = pad.input[0]
+        if not any(pad.output[0] in node.input for node in graph.node):
+            graph.node.remove(pad)
+    _drop_unused(graph)
+
+
+def _is_clipped_at_zero(node: "onnx.NodeProto", values: Mapping[str, np.ndarray]) -> bool:
+    return node.op_type == "Clip" and float(values.get(node.input[1], -1)) >= 0
 
 
 def _drop_unused(graph: "onnx.GraphProto") -> None:
@@ -287,7 +330,12 @@ def _keep_logits(graph: "onnx.GraphProto") -> None:
     softmax = made_by[graph.output[0].name]
     wide = made_by.get(softmax.input[0])
     narrow = made_by.get(wide.input[0]) if wide else None
-    if softmax.op_type == "Softmax" and narrow and narrow.op_type == "QuantizeLinear":
+    if softmax.op_type != "Softmax" or not narrow or narrow.op_type != "QuantizeLinear":
+        return
+    source = made_by.get(narrow.input[0])
+    while source is not None and source.op_type in _MOVES:
+        source = made_by.get(source.input[0])
+    if source is not None and source.op_type in _SUMS:
         softmax.input[0] = narrow.input[0]
         graph.node.remove(wide)
         graph.node.remove(narrow)

@@ -6,27 +6,28 @@ folded into what comes before.
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgecifar.compress.apart import layers_behind
 from edgecifar.compress.preflight import opaque, require_one_image
+from edgecifar.compress.scheme import scheme
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.graph import nodes_of
 
 if TYPE_CHECKING:
     import tf_keras as keras
 
-# Activations that come out as integers: inside a layer, and as a layer of their own. The toolkit
-# takes swish inside a layer too, which TFLite then computes in float.
+# Activations that come out as integers: inside a layer, and as a layer of their own.
 _INSIDE = ("gelu", "linear", "relu", "sigmoid", "softmax", "tanh")
 _ALONE = (*_INSIDE, "relu6", "swish")
 # Behind a dense layer the toolkit takes batch normalisation, and TFLite computes both in float.
 _FOLDING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 _WITH_KERNEL = (*_FOLDING, "Dense")
+_LAYERS = ("LeakyReLU", "ReLU")  # which Keras takes as activations inside others too
 _LEFT_IN_FLOAT = ("Conv2DTranspose",)  # by TFLite, though the toolkit takes it
 _REWRITES = (
     (("ELU", "PReLU", "ThresholdedReLU"), "use ReLU or LeakyReLU"),
-    (("Multiply",), "leave the gate out, as of squeeze-and-excitation"),
-    (("Average", "Maximum", "Minimum", "Subtract"), "merge with Add or Concatenate"),
+    (("Average", "Maximum", "Minimum", "Subtract"), "merge with Add, Multiply or Concatenate"),
     (
         ("GroupNormalization", "LayerNormalization", "UnitNormalization"),
         "use BatchNormalization right behind each convolution",
@@ -65,18 +66,9 @@ def require_quantizable(model: "keras.Model") -> None:
         )
 
 
-def _registry() -> Any:
-    """Return what the toolkit knows of kinds of layers."""
-    from tensorflow_model_optimization.quantization.keras.default_8bit import (
-        Default8BitQuantizeScheme,
-    )
-
-    return Default8BitQuantizeScheme().get_quantize_registry()
-
-
 def _has_ranges(layer: "keras.layers.Layer") -> bool:
     """Tell whether the toolkit quantizes what a layer computes or puts out, or its weights."""
-    registry = _registry()
+    registry = scheme().get_quantize_registry()
     if layer.weights or not registry.supports(layer):
         return bool(layer.weights)
     found = registry.get_quantize_config(layer)
@@ -90,13 +82,13 @@ def _unknown(layer: "keras.layers.Layer") -> str | None:
     named = getattr(activation, "__name__", type(activation).__name__)
     if kind == "Activation" and named not in _ALONE:
         return f"({named}) has no int8 form: use relu, relu6, swish or gelu"
-    if kind in _WITH_KERNEL and named not in _INSIDE:
+    if kind in _WITH_KERNEL and named not in (*_INSIDE, *layers_behind()):
         return f"has the activation {named}, which has no int8 form: {_activation_for(named)}"
     if kind == "ReLU" and not _is_fused(layer):
         return "bounds or bends ReLU in a way that has no int8 form: use ReLU() or ReLU(6.0)"
     if kind in ("BatchNormalization", "InputLayer", "SeparableConv2D"):
         return None
-    known = _registry().supports(layer)
+    known = scheme().get_quantize_registry().supports(layer)
     if known and kind not in _LEFT_IN_FLOAT:
         return None
     rewrite = next((text for kinds, text in _REWRITES if kind.startswith(kinds)), _USUAL)
@@ -107,11 +99,7 @@ def _unknown(layer: "keras.layers.Layer") -> str | None:
 
 
 def _activation_for(named: str) -> str:
-    layers = {"relu": "ReLU", "relu6": "ReLU(6.0)", "leaky_relu": "LeakyReLU", "ReLU": "ReLU"}
-    layers |= {"swish": 'Activation("swish")', "silu": 'Activation("swish")'}
-    if named in layers:
-        return f"put a layer {layers[named]} behind it"
-    return "use relu or gelu"
+    return "put that layer behind it" if named in _LAYERS else "use relu, swish or gelu"
 
 
 def _is_fused(layer: "keras.layers.ReLU") -> bool:

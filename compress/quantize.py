@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecifar.compress.apart import split
 from edgecifar.compress.calibration import calibration_images
+from edgecifar.compress.int8 import INT8, Int8
 from edgecifar.compress.masks import hold, hold_still, require_held, zeros_of
 from edgecifar.compress.order import restore_order
 from edgecifar.compress.quantizable import require_quantizable
 from edgecifar.compress.release import release
+from edgecifar.compress.scheme import scheme
 from edgecifar.compress.selective import file_part, fused_with
-from edgecifar.compress.separable import split
 from edgecifar.compress.wrappers import by_name, input_quantizer
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.adopt.copying import SHIFT
@@ -103,6 +105,7 @@ def quantize(
     images = calibration_images(dataset, _CALIBRATION_IMAGES)
     prepared = prepare(model, images, keep_float=recipe.keep_float)
     _require_same_work(prepared, parent)
+    _require_int8(prepared, parent, recipe, images)
     held = hold(prepared, zeros_of(model))
     run = start_run(
         out,
@@ -135,6 +138,15 @@ def _require_same_work(prepared: "keras.Model", parent: Run) -> None:
         )
 
 
+def _require_int8(
+    prepared: "keras.Model", parent: Run, recipe: Quantization, images: np.ndarray
+) -> None:
+    """Raise EdgecifarError now, and not after hours, if the file won't be in int8 as asked."""
+    form = Int8(recipe.keep_float).formats(parent)[INT8]
+    name = form.file_name(recipe.run_name(parent.name))
+    form.inspect(form.convert(prepared, images), prepared, name)
+
+
 def prepare(
     model: "keras.Model", images: np.ndarray, *, keep_float: Collection[str] = ()
 ) -> "keras.Model":
@@ -159,7 +171,8 @@ def _simulated(model: "keras.Model", keep_float: Collection[str]) -> "keras.Mode
 
     floats = fused_with(model, keep_float) if keep_float else ()
     model, apart = split(model)
-    prepared = restore_order(tfmot.quantization.keras.quantize_model(model), model)
+    annotated = tfmot.quantization.keras.quantize_annotate_model(model)
+    prepared = restore_order(tfmot.quantization.keras.quantize_apply(annotated, scheme()), model)
     return release(prepared, floats, rewritten=apart) if floats else prepared
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecifar.compress.conversion import converting
-from edgecifar.compress.inspect import Operation, operations, require_int8
+from edgecifar.compress.inspect import (
+    BETWEEN,
+    Operation,
+    operations,
+    require_int8,
+    require_pixels,
+)
 from edgecifar.compress.layers import Owners, owners_in
 from edgecifar.compress.preflight import require_known
 from edgecifar.compress.tflite import NOISE, converter_of, samples
@@ -18,7 +24,6 @@ from edgecifar.train.keras_files import is_quantization_aware
 if TYPE_CHECKING:
     import tf_keras as keras
 
-_BETWEEN = ("QUANTIZE", "DEQUANTIZE")  # what stands where int8 and float meet
 _LISTED = 3  # layers whose names a file's name has room for
 
 
@@ -105,7 +110,7 @@ def ranged(model: "keras.Model", calibration: np.ndarray) -> Ranged:
 
 def _of(model: "keras.Model", payload: bytes, calibration: int = 0) -> Ranged:
     owners = owners_in(model)
-    computing = [op for op in operations(payload) if op.name not in _BETWEEN]
+    computing = [op for op in operations(payload) if op.name not in BETWEEN]
     loose = tuple(op.output for op in computing if not owners.of(op))
     return Ranged(payload, _units(computing, owners), loose, calibration)
 
@@ -127,8 +132,9 @@ def require_float_only(
     file = _of(model, payload)
     kept = {tensor for unit in file.units_of(layers) for tensor in unit.tensors}
     require_int8(
-        payload, name=name, may_be_float=lambda op: op.name in _BETWEEN or op.output in kept
+        payload, name=name, may_be_float=lambda op: op.name in BETWEEN or op.output in kept
     )
+    require_pixels(payload, name=name)
     found = operations(payload)
     if rounded := [op.output for op in found if op.output in kept and "int8" in op.outputs]:
         raise EdgecifarError(
@@ -148,7 +154,7 @@ def quantized_layers(model: "keras.Model", payload: bytes) -> list[str]:
     The last of those fused into an operation; softmax, whose range is fixed, is left out.
     """
     owners = owners_in(model)
-    computing = (op for op in operations(payload) if op.name not in (*_BETWEEN, "SOFTMAX"))
+    computing = (op for op in operations(payload) if op.name not in (*BETWEEN, "SOFTMAX"))
     last = {owned[-1] for op in computing if not op.is_float and (owned := owners.of(op))}
     return [layer for layer in owners.layers if layer in last]
 

@@ -14,7 +14,7 @@ from edgecifar.compress.bare import probabilities
 from edgecifar.compress.calibration import CALIBRATION_IMAGES, calibration_images, require_count
 from edgecifar.compress.selective import Ranged, Unit, ranged
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import write_json, write_whole
+from edgecifar.train.files import alone_in, write_json, write_whole
 from edgecifar.train.keras_files import is_quantization_aware
 from edgecifar.train.run import Run
 
@@ -73,8 +73,8 @@ def sensitivity(
 
     Ranges are taken from `calibration` training images, 500 by default. Writes `sensitivity.json`
     and `plots/sensitivity.svg` to where the run's findings go. Raises EdgecifarError for a run
-    that was fine-tuned with quantization in the loop, for too few images, and for more to calibrate
-    with than there are.
+    that was fine-tuned with quantization in the loop, for too few images, for more to calibrate
+    with than there are, and if another process is at work in that folder.
     """
     if images < 1:
         raise EdgecifarError(f"{images} images: give 1 or more")
@@ -88,11 +88,12 @@ def sensitivity(
             "from"
         )
     chosen = calibration_images(dataset, calibration or CALIBRATION_IMAGES)
-    measured = measure(ranged(model, chosen), dataset.validation, images, track)
-    write_json(run.findings / "sensitivity.json", measured.as_json())
-    write_whole(
-        run.findings / "plots" / "sensitivity.svg", partial(_save, plot(measured, run.name))
-    )
+    with alone_in(run.findings):  # where nothing can be written, it fails before hours of work
+        measured = measure(ranged(model, chosen), dataset.validation, images, track)
+        write_json(run.findings / "sensitivity.json", measured.as_json())
+        write_whole(
+            run.findings / "plots" / "sensitivity.svg", partial(_save, plot(measured, run.name))
+        )
     return measured
 
 

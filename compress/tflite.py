@@ -85,24 +85,29 @@ def with_raw_pixels(model: "keras.Model") -> "keras.Model":
     import tf_keras as keras
 
     pixels = keras.Input(model.input_shape[1:], name="image")
+    model = keras.Model(model.input, model.output, name=CONVERTED)  # its own may be that too
     return keras.Model(pixels, model(keras.layers.Rescaling(1 / SCALE, -MEAN / SCALE)(pixels)))
 
 
 def samples(images: np.ndarray):
-    """Yield single normalised images, the first two black and white.
+    """Yield single normalised images, the first with a black and a white pixel in its corners.
 
-    Those two make the input range exactly that of all pixels.
+    Those two make the input range exactly that of all pixels. Whole images of them would widen the
+    ranges of inner layers where others are never as dark or as bright.
     """
-    for image in (np.zeros_like(images[0]), np.full_like(images[0], 255), *images):
+    first = images[0].copy()
+    first[0, 0], first[-1, -1] = 0, 255
+    for image in (first, *images[1:]):
         yield [normalise(image[None].astype(np.float32))]
 
 
 def _samples_for_int16(images: np.ndarray):
-    """Yield single normalised images, the first of which sets the scale of the input.
+    """Yield single normalised images, a pixel of the first of which sets the scale of the input.
 
-    A 16-bit tensor's scale is its largest value over 32767, its zero point 0. An even image a
-    little brighter than white makes that scale 1 / (64 * 242).
+    A 16-bit tensor's scale is its largest value over 32767, its zero point 0. A pixel a little
+    brighter than white makes that scale 1 / (64 * 242).
     """
-    brightest = np.iinfo(np.int16).max / (STEPS_A_PIXEL * SCALE)
-    yield [np.full((1, *images.shape[1:]), brightest, np.float32)]
-    yield from samples(images)
+    for number, (image,) in enumerate(samples(images)):
+        if number == 0:
+            image[0, -1, -1] = np.iinfo(np.int16).max / (STEPS_A_PIXEL * SCALE)
+        yield [image]

@@ -86,7 +86,7 @@ def _images(store: Path, data: dict[str, Any] | None) -> dict[tuple[int, int], L
         with np.load(store / name, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
         identity = tuple(data["classes"]), data["fingerprint"], data["name"]
-        found[images.shape[1:3]] = Labelled(images, labels, *identity)
+        found[images.shape[1:3]] = Labelled(images, labels, *identity, of=data.get("of"))
     return found
 
 

@@ -63,15 +63,21 @@ def diagnose(
     """
     if code < 0:
         return killed(package, -code, machine, complaint=complaint)
-    for pattern, explain in _PATTERNS:
-        found = re.search(pattern, complaint)
-        if found:
-            return explain(found, package, machine)
+    if known := recognise(package, complaint, machine):
+        return known
     if version is None:
         return _missing(package, machine)
     last = (complaint.strip().splitlines() or ["no reason given"])[-1]
     mend = _FROM_APT.get(package, f"`pip install --force-reinstall {package}`")
     return f"it is installed and fails ({last})", mend
+
+
+def recognise(package: str, complaint: str, machine: dict[str, Any]) -> tuple[str, str] | None:
+    """Return why a library fails and how to mend it, if its complaint is a known one."""
+    for pattern, explain in _PATTERNS:
+        if found := re.search(pattern, complaint):
+            return explain(found, package, machine)
+    return None
 
 
 def processor(machine: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from edgecifar.runtime.folders import DAMAGED, PART_NAMES, WHOLE, require_usable
 _KERAS_PARTS = {"x_train": "train", "x_val": "validation", "x_valid": "validation"}
 _KERAS_PARTS["x_test"] = "test"
 _RGB = 3
+_LIKELY_CLASSES = 1000  # more than there are images; beyond them a label is a stray one
 _DAMAGED = (*DAMAGED, ValueError, AttributeError, TypeError)  # NumPy raises more
 
 
@@ -42,7 +43,7 @@ def read_npz(path: Path) -> ArrayFile:
     Raises EdgecifarError for a damaged file, other keys, dtypes, shapes or labels than described.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except FileNotFoundError:
         raise EdgecifarError(f"{path} does not exist: check the path") from None
@@ -116,6 +117,12 @@ def _classes(
     highest = max(int(labels.max()) for _, labels in parts.values())
     names = tuple(map(_name, arrays["classes"].ravel())) if "classes" in arrays else None
     count = len(names) if names else highest + 1
+    held = sum(len(labels) for _, labels in parts.values())
+    if not names and count > max(_LIKELY_CLASSES, held):
+        raise EdgecifarError(
+            f"{path}: labels go up to {highest} and there are {held} images: "
+            "store the names as `classes`"
+        )
     if lowest == 1 and not names:
         raise EdgecifarError(f"{path}: labels go from 1 to {highest}: count classes from 0")
     if lowest < 0 or highest >= count:

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
+MOST_THREADS = 256  # of one inference: with thousands interpreters crash
 _UNKNOWN = "unknown"
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecifar.runtime import __version__, environment
+from edgecifar.runtime.backends import MOST_THREADS
 from edgecifar.runtime.candidates import (
     Candidate,
     Images,
+    caveat,
     expand,
     input_of,
     load,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], object]
 
-MOST_THREADS = 256  # of one inference: with thousands interpreters crash
 OF_IMAGES = ("fingerprint", "n", "labels")  # the labels tell of their order
 
 
@@ -103,7 +104,7 @@ def bench(
         on_progress(f"loading {row.path.name}")
         _catching(row, lambda row=row: load(row, timed=settings.timed))
     loaded = [row for row in rows if row.is_loaded]
-    images = _read_images(loaded, data, settings.images) if data else {}
+    images = _read_images(loaded, data, settings.images, on_progress) if data else {}
     key = _key(rows, images, settings)
     done = Journal(journal, key, on_progress)
     try:
@@ -129,14 +130,20 @@ def _catching(row: Candidate, step: Callable[[], None]) -> None:
 
 
 def _read_images(
-    rows: Sequence[Candidate], data: "Path | Labelled | Images", limit: int | None
+    rows: Sequence[Candidate],
+    data: "Path | Labelled | Images",
+    limit: int | None,
+    on_progress: Progress,
 ) -> dict[tuple[int, int], "Labelled"]:
     """Read the test images at each size that a model takes, (height, width)."""
     from edgecifar.runtime.labelled import read_labelled
 
+    def told(count: int, total: int) -> None:
+        on_progress(f"reading images: {count} of {total}")
+
     sizes = dict.fromkeys(row.classifier.image_shape[:2] for row in rows if row.classifier)
     if isinstance(data, Path):
-        found = {size: read_labelled(data, image_size=size) for size in sizes}
+        found = {size: read_labelled(data, image_size=size, progress=told) for size in sizes}
     else:
         given = data if isinstance(data, Mapping) else {data.images.shape[1:3]: data}
         if set(sizes) - set(given):
@@ -172,6 +179,7 @@ def describe(labelled: "Labelled") -> dict[str, Any]:
         "name": labelled.name,
         "fingerprint": labelled.fingerprint,
         "n": len(labelled.labels),
+        **({"of": labelled.of} if labelled.of else {}),
         "classes": list(labelled.classes),
         "labels": pack_classes(np.asarray(labelled.labels), len(labelled.classes)),
     }
@@ -195,6 +203,8 @@ def _accuracies(
                 continue
             known = done.add("accuracy", model=model, backend=backend, value=value)
         row.result["accuracy"] = known["value"]
+        if note := caveat(row.model, images[min(images)]):
+            row.result["accuracy_note"] = note
 
 
 def _profiles(rows: Sequence[Candidate], images: Images) -> None:

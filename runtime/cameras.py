@@ -116,9 +116,11 @@ def _open(number: int) -> tuple[Callable[[], np.ndarray | None], Callable[[], An
             complaints.append(error)
     if complaints:
         raise complaints[0]
+    # OpenCV's newest wheels want NumPy 2, with which picamera2 and tflite-runtime fail.
+    numpy = ' "numpy<2"' if np.__version__.startswith("1.") else ""
     raise EdgecifarError(
         "no camera library: `apt install python3-picamera2` on a Raspberry Pi, else "
-        "`pip install opencv-python-headless`"
+        f"`pip install opencv-python-headless{numpy}`"
     )
 
 

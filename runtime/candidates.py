@@ -13,6 +13,7 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.backends import BACKENDS
 from edgecifar.runtime.classifier import Classifier
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.folders import PART_NAMES
 from edgecifar.runtime.interpreters import Interpreter, choose_backend, open_unchecked
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.probe import probe
@@ -200,6 +201,16 @@ def measure_accuracy(
         "correct": pack_bits(correct),
         "predicted": pack_classes(predicted, len(labelled.classes)),
     }
+
+
+def caveat(model: ModelFile, labelled: "Labelled") -> str | None:
+    """Return what may make an accuracy on these images another than it seems, if anything does."""
+    if model.labels is None:
+        return "it names no classes, so they are taken to be in the data's order"
+    taught = ((model.metadata or {}).get("dataset") or {}).get("name")
+    if labelled.of is None and taught == labelled.name and taught.lower() in PART_NAMES:
+        return f"it was trained on images called {taught}: if on these, it knows most of them"
+    return None
 
 
 def _calibration_error(scores: np.ndarray, labels: np.ndarray) -> float | None:

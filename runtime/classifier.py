@@ -83,7 +83,7 @@ class Classifier:
         path: a .tflite or .onnx file, one already read, or the name of a model that ships with
             the runtime, one of which is the default.
         labels: the class names, or a text file with one a line; by default the file's own.
-        threads: threads to use, 1 or more.
+        threads: threads to use, 1 to 256.
         backend: "litert", "tflite-runtime", "tensorflow" or "onnxruntime"; by default the
             first that imports.
 
@@ -101,13 +101,12 @@ class Classifier:
         threads: int | None = None,
         backend: str | None = None,
     ):
-        if threads is not None and threads < 1:
-            raise EdgecifarError(f"threads is {threads}: give 1 or more")
         self.model = _model(path)
         self._backend = backend
-        self._batch_threads = threads or _cores()
-        self._single = (threads or 1) == 1
-        self._first = open_model(self.model, threads=threads or 1, backend=backend)
+        self.batch_threads = threads or _cores()
+        alone = 1 if threads is None else threads
+        self._single = alone == 1
+        self._first = open_model(self.model, threads=alone, backend=backend)
         self._lock = Lock()
         try:
             self.image_shape = _image_shape(self._first)
@@ -190,7 +189,7 @@ class Classifier:
     def _run_batch(self, batch: np.ndarray) -> np.ndarray:
         """Scores [N, C] of a batch, on as many interpreters as are worth it."""
         out = np.empty((len(batch), *self._first.output.shape[1:]), self._first.output.dtype)
-        shares = min(self._batch_threads, max(1, len(batch) // _SMALLEST_SHARE))
+        shares = min(self.batch_threads, max(1, len(batch) // _SMALLEST_SHARE))
         if shares == 1:
             _run_share(self._lane, batch, out)
             return out

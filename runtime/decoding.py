@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.folders import Entry, EntryReader
-from edgecifar.runtime.images import ImageError, read_image, resize
+from edgecifar.runtime.images import ImageError, decoded, resize
 from edgecifar.runtime.splits import DIGEST_BYTES, digest, digest_all
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
@@ -21,6 +21,7 @@ Progress = Callable[[int, int], None]
 """Called with how many images are done, and of how many."""
 
 _CHUNK = 128  # Images per task: small enough for a smooth progress bar, large enough for threads.
+_TASKS = 8  # a core at least: a few photos take as long as many thumbnails
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,14 @@ class _Batch:
 
     def decode_all(self, allocate: Allocate, progress: Progress | None) -> np.ndarray:
         images = allocate((len(self.entries), *self._first_shape()))
-        starts = range(0, len(self.entries), _CHUNK)
-        pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        total, cores = len(self.entries), os.cpu_count() or 1
+        chunk = max(1, min(_CHUNK, total // (_TASKS * cores)))
+        chunks = [range(start, min(start + chunk, total)) for start in range(0, total, chunk)]
+        pool = ThreadPoolExecutor(cores)
         try:
-            for start in pool.map(lambda start: self._decode_chunk(images, start), starts):
+            for done in pool.map(lambda rows: self._decode_chunk(images, rows), chunks):
                 if progress:
-                    progress(min(start + _CHUNK, len(self.entries)), len(self.entries))
+                    progress(done, total)
         finally:
             pool.shutdown(cancel_futures=True)
         return images
@@ -127,30 +130,30 @@ class _Batch:
             f"({self.problems[0]}): check that the files are images"
         )
 
-    def _decode_chunk(self, images: np.ndarray, start: int) -> int:
-        for index in range(start, min(start + _CHUNK, len(self.entries))):
+    def _decode_chunk(self, images: np.ndarray, rows: range) -> int:
+        for index in rows:
             image = self._read(index)
             if image is None:
                 continue
             if image.shape != images.shape[1:]:
                 raise EdgecifarError(self._mixed(index, image.shape, images.shape[1:]))
             images[index] = image
-        return start
+        return rows.stop
 
     def _read(self, index: int) -> np.ndarray | None:
         entry = self.entries[index]
         try:
-            image = read_image(self.reader.read(entry), name=entry.name)
+            with decoded(self.reader.read(entry), name=entry.name) as image:
+                self.digests[index] = digest(image)
+                if self.image_size is None or image.shape[:2] == self.image_size:
+                    return image
+                self.scaled = True
+                return resize(image, *self.image_size)
         except ImageError as error:
             if self.mend is not None:
                 raise EdgecifarError(f"{error.problem}: {self.mend}") from None
             self.problems[index] = error.problem
             return None
-        self.digests[index] = digest(image)
-        if self.image_size is None or image.shape[:2] == self.image_size:
-            return image
-        self.scaled = True
-        return resize(image, *self.image_size)
 
     def _mixed(self, index: int, shape: tuple[int, ...], model: tuple[int, ...]) -> str:
         return (

@@ -13,7 +13,7 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.advice import advise
 from edgecifar.runtime.ailments import TIMED_OUT, describe_machine, explain, killed
 from edgecifar.runtime.backends import BACKENDS, CAMERAS, NEEDED, Backend
-from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.errors import EdgecifarError, NoInterpreterError
 from edgecifar.runtime.probe import CrashError, child, probe
 from edgecifar.runtime.shipped import default_model, names
 
@@ -80,9 +80,10 @@ def _examine(backend: Backend, machine: dict[str, Any]) -> Examination:
             return Examination(backend.name, package, version, False, *told)
         except EdgecifarError as error:
             told = str(error).partition(": ")[2]
-            # What would mend a file is none of the mends of one whose hash has been checked.
-            reason = told.rpartition(": ")[0] or told
-            mend = f"`pip install -U {package}`"
+            reason, _, mend = told.rpartition(": ")
+            if not isinstance(error, NoInterpreterError):
+                # What would mend a file is none of the mends of one whose hash has been checked.
+                reason, mend = reason or told, f"`pip install -U {package}`"
             return Examination(backend.name, package, version, False, reason, mend)
     return Examination(backend.name, package, version, True, import_ms=import_ms, first_us=first_us)
 

@@ -14,7 +14,9 @@ STEPS_A_PIXEL = 242
 # What metadata calls the ways in which our files hold pixels: floats or uint8 as they are, int8,
 # and int16 whose steps fill the range.
 PIXEL, PIXEL_MINUS_128, INT16_PIXEL = "pixel", "pixel-128", f"{STEPS_A_PIXEL}*(pixel-120)"
-_FOREIGN_PIXEL_SCALES = (1.0, 1 / 255)  # MLPerf Tiny's 0..255 and the common 0..1
+# Scales and zero points of int8 inputs that hold `pixel - 128`: MLPerf Tiny's 0..255, the common
+# 0..1, and -1..1, of which -128 stands for -1 but for half a step.
+_PLAIN = ((1.0, -128), (1 / 255, -128), (2 / 255, -1), (2 / 255, 0), (1 / 128, 0))
 _SOFTMAX_SCALE = 1 / 256  # TensorFlow Lite fixes the scale of an 8-bit softmax to this
 _TOP_BIT = np.array(128, np.uint8)
 
@@ -29,8 +31,8 @@ def pixel_writer(tensor: np.ndarray, spec: TensorSpec, metadata: dict[str, Any] 
     memory would cost more time than the pixels do.
 
     Files of ours take int8 `pixel - 128`, int16 `242 (pixel - 120)`, uint8 pixels or float pixels
-    0..255. A foreign int8 file with zero point -128 and scale 1 or 1/255 takes `pixel - 128` too;
-    with another scale its values are taken to mean pixels 0..255, if they reach that far.
+    0..255. A foreign int8 file whose scale and zero point are those of 0..255, 0..1 or -1..1 takes
+    `pixel - 128` too; others' values are taken to mean pixels 0..255, if they reach that far.
 
     Raises:
         EdgecifarError: nothing says how pixels map to this tensor.
@@ -75,8 +77,10 @@ def score_decoder(spec: TensorSpec, metadata: dict[str, Any] | None) -> Transfor
 
 
 def _is_plain_int8(spec: TensorSpec) -> bool:
-    near = any(abs(spec.scale - scale) < 1e-3 * scale for scale in _FOREIGN_PIXEL_SCALES)
-    return spec.zero_point == -128 and near
+    return any(
+        spec.zero_point == zero_point and abs(spec.scale - scale) < 1e-3 * scale
+        for scale, zero_point in _PLAIN
+    )
 
 
 def _table(spec: TensorSpec) -> np.ndarray:

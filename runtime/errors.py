@@ -1,4 +1,4 @@
-"""The one exception that the whole project raises for a mistake its user can mend."""
+"""What the whole project raises for a mistake that its user can mend."""
 
 
 class EdgecifarError(Exception):
@@ -6,3 +6,7 @@ class EdgecifarError(Exception):
 
     The command line prints it after ``Error:`` and exits with 1, without a traceback.
     """
+
+
+class NoInterpreterError(EdgecifarError):
+    """No interpreter for a kind of file works here, whatever the file is."""

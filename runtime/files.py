@@ -85,9 +85,16 @@ def wait_for_lock(stream: IO, seconds: int, on_wait: Callable[[], object]) -> bo
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise EdgecifarError if ``path`` exists and the user didn't say ``--force``."""
+    """Raise EdgecifarError if ``path`` exists, but for a file where the user said ``--force``."""
+    refuse_special(path)
     if path.exists() and not force:
         raise EdgecifarError(f"{path} exists: --force overwrites it")
+
+
+def refuse_special(path: Path) -> None:
+    """Raise EdgecifarError for a folder, a device or a pipe, in whose place no file should come."""
+    if path.exists() and not path.is_file():
+        raise EdgecifarError(f"{path} exists and is no file: give another name")
 
 
 def _mode_of(path: Path) -> int:

@@ -13,7 +13,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -48,7 +48,7 @@ MAX_PIXELS = 80_000_000
 """Largest width times height that is decoded; of some kinds of files less.
 
 At the peak 8 bytes a pixel are held: Pillow's four, the result's three, and pieces on their way. So
-640 MB is the most that an image takes, what a 1 GB device can bear.
+640 MB is the most that an image takes, or all that are read at once, what a 1 GB device can bear.
 """
 
 _BYTES = 8
@@ -87,9 +87,13 @@ _DECODE_ERRORS = (
     RuntimeError,
     MemoryError,
 )
+# What a thread frees in pieces of up to 32 MB glibc keeps for that thread, and Pillow's are of 16:
+# each that reads would hold an image for good. Pillow looks here as it is imported.
+os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")
 # Filters of the warnings module are process-wide. What runs under this lock holds the
 # interpreter's own, so that no parallelism is lost, but for TIFFs.
 _filter_lock = threading.RLock()
+_room, _taken = threading.Condition(), [0]  # bytes of all images that are being read
 _TIFF_MARKS = (b"II", b"MM")
 # What libtiff, and Pillow's log, write about damage on standard error begins so.
 _TIFF_NOISE = (
@@ -116,6 +120,18 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
     Raises ImageError for a missing, damaged or foreign file, for more pixels than MAX_PIXELS
     allows, and for grey values of another scale, such as a camera's 12 bits in 16.
     """
+    with decoded(source, name=name) as image:
+        return image
+
+
+@contextmanager
+def decoded(
+    source: str | Path | bytes | BinaryIO, *, name: str | None = None
+) -> Iterator[np.ndarray]:
+    """Give what `read_image` returns, whose memory counts as taken until the block ends.
+
+    Threads that read wait for each other, where all together would take more than one image may.
+    """
     if name is None:
         name = str(source) if isinstance(source, (str, Path)) else "the image"
     try:
@@ -125,17 +141,16 @@ def read_image(source: str | Path | bytes | BinaryIO, *, name: str | None = None
         raise ImageError(
             f"{name} can't be read ({reason})", "check the path and its permissions"
         ) from None
-    try:
-        with _load(stream, name) as image:
-            # Pillow itself turns TIFFs as it loads them; older ones leave the tag.
-            turned = image.format == "TIFF"
-            return _pixels(image, 1 if turned else _orientation(image), name)
-    except _DECODE_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{name} is truncated or damaged ({reason})", "replace it") from None
-    finally:
-        if stream is not source:
-            stream.close()
+    with ExitStack() as room:
+        try:
+            pixels = _read(stream, name, room)
+        except _DECODE_ERRORS as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ImageError(f"{name} is truncated or damaged ({reason})", "replace it") from None
+        finally:
+            if stream is not source:
+                stream.close()
+        yield pixels
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -155,10 +170,13 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     """Yield image files: files as they are, folders searched as `walk` does, globs expanded.
 
     A link to nowhere in a folder is one of them: reading it names the trouble, and the others of
-    the folder go on. Raises EdgecifarError for a path that doesn't exist, for a folder or glob
-    without images and, after all others, for a folder that can't be listed.
+    the folder go on. Raises EdgecifarError for a path that is empty or doesn't exist, for a folder
+    or glob without images and, after all others, for a folder that can't be listed.
     """
-    for path in map(Path, paths):
+    for given in paths:
+        if not str(given):
+            raise EdgecifarError("an empty path: give an image or a folder")
+        path = Path(given)
         if os.path.isdir(path):
             found = _images_below(path)
         elif os.path.exists(path):
@@ -239,18 +257,27 @@ def _stream(source: str | Path | bytes | BinaryIO) -> BinaryIO:
     return source
 
 
-def _load(stream: BinaryIO, name: str) -> PillowImage.Image:
+def _read(stream: BinaryIO, name: str, room: ExitStack) -> np.ndarray:
+    with _load(stream, name, room) as image:
+        # Pillow itself turns TIFFs as it loads them; older ones leave the tag.
+        turned = image.format == "TIFF"
+        return _pixels(image, 1 if turned else _orientation(image), name)
+
+
+def _load(stream: BinaryIO, name: str, room: ExitStack) -> PillowImage.Image:
     from PIL import Image, UnidentifiedImageError
 
+    is_tiff = _is_tiff(stream)
     try:
-        with _hushed(stream):
-            with _quiet():
-                image = Image.open(stream, formats=_FORMATS)
-            if image.format == "TIFF":  # as raw files are, with a small preview for an image
-                _refuse_unread(name)
-            _check_size(image, name)
+        with _hushed(is_tiff), _quiet():
+            image = Image.open(stream, formats=_FORMATS)
+        if image.format == "TIFF":  # as raw files are, with a small preview for an image
+            _refuse_unread(name)
+        # Nobody may wait for it who holds a lock: that has a thread to take which gives room.
+        room.enter_context(_room_for(_needed(image, name)))
+        with _hushed(is_tiff):
             image.load()
-            return image
+        return image
     except UnidentifiedImageError:
         _refuse_unread(name)
         raise ImageError(f"{name} is not an image", "give a PNG, JPEG, WebP, BMP or GIF") from None
@@ -265,23 +292,43 @@ def _refuse_unread(name: str) -> None:
         raise ImageError(told, "convert it to JPEG or PNG") from None
 
 
-def _check_size(image: PillowImage.Image, name: str) -> None:
+def _needed(image: PillowImage.Image, name: str) -> int:
+    """Return how many bytes the image takes while it is read; ImageError if too many."""
     needs = _MORE_BYTES.get("progressive" if "progressive" in image.info else image.format, _BYTES)
     most = MAX_PIXELS * _BYTES // needs
     if image.width * image.height > most:
         raise _too_large(name, most)
+    return image.width * image.height * needs
 
 
 @contextmanager
-def _hushed(stream: BinaryIO) -> Iterator[None]:
-    """Hold back what a damaged TIFF makes others say as it loads, which no other format does."""
+def _room_for(count: int) -> Iterator[None]:
+    """Wait until so many bytes fit beside those of images that other threads read."""
+    with _room:
+        _room.wait_for(lambda: _taken[0] + count <= MAX_PIXELS * _BYTES)
+        _taken[0] += count
+    try:
+        yield
+    finally:
+        with _room:
+            _taken[0] -= count
+            _room.notify_all()
+
+
+def _is_tiff(stream: BinaryIO) -> bool:
     try:
         stream.seek(0)
         mark = stream.read(2)
         stream.seek(0)
     except (AttributeError, OSError):  # a pipe, of which Pillow makes a copy
-        mark = b""
-    if mark not in _TIFF_MARKS:
+        return False
+    return mark in _TIFF_MARKS
+
+
+@contextmanager
+def _hushed(is_tiff: bool) -> Iterator[None]:
+    """Hold back what a damaged TIFF makes others say as it loads, which no other format does."""
+    if not is_tiff:
         yield
         return
     with _quiet(), quiet_stderr(*_TIFF_NOISE):

@@ -1,21 +1,19 @@
 """One face for every interpreter: LiteRT, tflite-runtime, TensorFlow's and onnxruntime."""
 
+import io
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgecifar.runtime.backends import BACKENDS, Backend, ComplaintError
-from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.backends import BACKENDS, MOST_THREADS, Backend, ComplaintError
+from edgecifar.runtime.errors import EdgecifarError, NoInterpreterError
 from edgecifar.runtime.modelfile import ModelFile
 from edgecifar.runtime.quiet import quiet_stderr
 from edgecifar.runtime.shipped import ships
-
-
-class NoInterpreterError(EdgecifarError):
-    """No interpreter for a kind of file imports."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,12 @@ def open_model(model: ModelFile, *, threads: int = 1, backend: str | None = None
     damaged FlatBuffer can kill the process that opens it, and anybody can write its checksum.
 
     Raises:
-        NoInterpreterError: no interpreter imports.
+        NoInterpreterError: no interpreter imports, or this one was built for another NumPy.
         EdgecifarError: this one can't load or run the model.
 
     """
-    if threads < 1:
-        raise EdgecifarError(f"{threads} threads: give 1 or more")
+    if not 1 <= threads <= MOST_THREADS:
+        raise EdgecifarError(f"{threads} threads: give 1 to {MOST_THREADS}")
     chosen = choose_backend(model.kind, backend)
     if not (model.has_checksum and ships(model.path)):
         from edgecifar.runtime.probe import check_once
@@ -113,13 +111,27 @@ def open_unchecked(
     """
     adapter = OnnxInterpreter if backend.kind == "onnx" else TfliteInterpreter
     try:
-        with quiet_stderr(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TensorFlow's says that LiteRT replaces it
+        # NumPy says at length what it raises, too, and TensorFlow warns that LiteRT replaces it.
+        with quiet_stderr(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return adapter(model.payload, backend, threads, batch)
     except EdgecifarError as error:
         raise EdgecifarError(f"{model.path}: {error}") from error
     except Exception as error:  # each library has its own classes; onnxruntime's aren't importable
+        _refuse_library(error, model, backend)
         raise EdgecifarError(f"{model.path}: {_explain(error, model, backend)}") from error
+
+
+def _refuse_library(error: Exception, model: ModelFile, backend: Backend) -> None:
+    """Raise NoInterpreterError if it is the library that fails: some import NumPy only now."""
+    from edgecifar.runtime.ailments import describe_machine, recognise
+
+    said = f"{error} {error.__cause__}"
+    if known := recognise(backend.distributions[0], said, describe_machine()):
+        reason, mend = known
+        raise NoInterpreterError(
+            f"{model.path}: {backend.name} doesn't work here ({reason}): {mend}"
+        ) from error
 
 
 def _explain(error: Exception, model: ModelFile, backend: Backend) -> str:

@@ -193,10 +193,7 @@ def _read_bytes(path: Path) -> tuple[Literal["tflite", "onnx"], bytes]:
                 raise EdgecifarError(f"{path}: it is larger than 2 GiB, as no model is: check it")
             return kind, head + stream.read()
     except FileNotFoundError:
-        from edgecifar.runtime.shipped import names
-
-        known = "" if path.suffix else f", or name a model that ships ({', '.join(names())})"
-        raise EdgecifarError(f"{path}: no such model file: check the path{known}") from None
+        raise EdgecifarError(f"{path}: no such model file: check the path") from None
     except OSError as error:
         raise EdgecifarError(f"{path}: {error.strerror}: give a model file") from error
 

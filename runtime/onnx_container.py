@@ -11,6 +11,17 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 7, 8, 14  # ModelProto's field numbers in onnx.proto
 _DOMAIN, _VERSION = 1, 2  # OperatorSetIdProto's
 _KEY, _VALUE = 1, 2  # StringStringEntryProto's
+_DATA_LOCATION, _EXTERNAL = 14, 1  # TensorProto's
+# What may hold tensors, by the message and field that holds it: graphs, nodes and what is in them.
+_HOLDERS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
 
 
 def split(data: bytes, names: frozenset[str]) -> tuple[bytes, dict[str, bytes]]:
@@ -43,9 +54,17 @@ def join(payload: bytes, attachments: dict[str, bytes]) -> bytes:
 
 
 def check(payload: bytes) -> None:
-    """Raise ValueError unless the bytes are whole top-level fields with a graph among them."""
+    """Raise ValueError unless the bytes are a model's top-level fields, and hold all its weights.
+
+    Weights in another file are covered by no checksum, and would be read from the working folder.
+    """
     if not any(number == _GRAPH for number, *_ in _fields(payload, 0, len(payload))):
         raise ValueError("it holds no graph")
+    # The key by which a tensor says where its data lie: most models needn't be searched for one.
+    if b"location" in payload and _leads_elsewhere(payload):
+        raise ValueError(
+            "its weights lie in another file, where `external_data=False` would keep them inside"
+        )
 
 
 def opset(payload: bytes) -> int | None:
@@ -57,6 +76,20 @@ def opset(payload: bytes) -> int | None:
             if domain in (b"", b"ai.onnx") and _VERSION in entry:
                 return _varint(payload, *entry[_VERSION])[0]
     return None
+
+
+def _leads_elsewhere(payload: bytes) -> bool:
+    """Whether a tensor of the model has its data in another file."""
+    left = [("model", 0, len(payload))]
+    while left:
+        kind, start, end = left.pop()
+        for number, _, value, stop in _fields(payload, start, end):
+            if kind == "tensor" and number == _DATA_LOCATION:
+                if _varint(payload, value, stop)[0] == _EXTERNAL:
+                    return True
+            elif held := _HOLDERS[kind].get(number):
+                left.append((held, value, stop))
+    return False
 
 
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.errors import EdgecifarError, NoInterpreterError
 from edgecifar.runtime.files import cache_folder
 from edgecifar.runtime.modelfile import ModelFile
 
@@ -22,6 +22,7 @@ _TIMEOUT = 120  # seconds; the slowest Pi needs about 10 for import, load and th
 _LONG_ENOUGH = 20e9  # ns
 _RUNS = 10  # enough for lazily allocated memory to be there
 _CHILD = "from edgecifar.runtime.probe import main; sys.exit(main(sys.argv[1:]))"
+_NO_INTERPRETER = 3  # the child's exit status
 _INSIDE = "EDGECIFAR_PROBE"  # set in the child, and in all that a mistaken one starts
 _checked: set[tuple[str, str]] = set()
 
@@ -54,6 +55,7 @@ def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -
 
     Raises:
         CrashError: a signal ended the child.
+        NoInterpreterError: the interpreter doesn't work, whatever the model.
         EdgecifarError: the child can't load it, or hangs.
 
     """
@@ -81,7 +83,8 @@ def probe(model: ModelFile, backend: str, *, threads: int = 1, batch: int = 1) -
         raise CrashError(f"{model.path}: {_ending(-done.returncode, backend)}", -done.returncode)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise EdgecifarError(f"{model.path}: {lines[-1]}")
+        kind = NoInterpreterError if done.returncode == _NO_INTERPRETER else EdgecifarError
+        raise kind(f"{model.path}: {lines[-1]}")
     try:
         found = Probe(**json.loads(done.stdout))
     except (ValueError, TypeError):
@@ -221,7 +224,7 @@ def main(arguments: list[str]) -> int:
         result = _measure(kind, backend, *map(int, numbers))
     except EdgecifarError as error:
         print(str(error).removeprefix("model: "), file=sys.stderr)
-        return 1
+        return _NO_INTERPRETER if isinstance(error, NoInterpreterError) else 1
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         print(f"it can't be run ({reason}): copy or export it again", file=sys.stderr)

@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.statistics import median_of, paired_ratio
 
 SCHEMA = 1
 _CHECKSUM = "checksum"
@@ -70,7 +72,22 @@ def parse(text: bytes, path: Path | str, *, kind: str = "bench") -> dict[str, An
         raise EdgecifarError(
             f"{path} isn't what was measured (its checksum differs): measure it again"
         )
+    if kind == "bench":
+        _derive_from_rounds(result)
     return result
+
+
+def _derive_from_rounds(result: dict[str, Any]) -> None:
+    """Compute medians, ratios and their intervals anew from the rounds, where a result has them.
+
+    So results of different versions of this package can be compared.
+    """
+    rows = [row for row in result.get("models") or () if row.get("rounds_us")]
+    for row in rows:
+        found = median_of(np.array(row["rounds_us"]))
+        row["latency_us"] |= {"median": found.value, "low": found.low, "high": found.high}
+        if row.get("ratio"):
+            row["ratio"] = asdict(paired_ratio(row["rounds_us"], rows[0]["rounds_us"]))
 
 
 def pack_classes(classes: np.ndarray, count: int) -> str:

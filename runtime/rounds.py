@@ -12,11 +12,13 @@ import numpy as np
 from edgecifar.runtime import energy, environment
 from edgecifar.runtime.candidates import Candidate, Images, call_of, loader_of
 from edgecifar.runtime.journal import Journal
-from edgecifar.runtime.statistics import latency, ratio, round_medians
+from edgecifar.runtime.statistics import latency, median_of, ratio, round_medians
 from edgecifar.runtime.timing import Samples, TimingPlan, time_interleaved
 
 if TYPE_CHECKING:
     from edgecifar.runtime.benchmark import Progress, Settings
+
+_ROUNDS_TO_TELL = 7  # in each half: fewer have no interval of their own
 
 
 def measure_rounds(
@@ -54,7 +56,8 @@ def measure_rounds(
         row.result["rounds_us"] = [round(float(value), 3) for value in round_medians(rounds)]
         if first is not None:
             row.result["ratio"] = asdict(ratio(rounds, samples[first]))
-    watch.conclude(too_wide(samples, plan, first))
+    names = [row.result["name"] for row in loaded]
+    watch.conclude([*too_wide(samples, plan, first), *unsteady(names, samples, first)])
     if settings.energy:
         _energies(loaded, calls, done, on_progress)
 
@@ -94,7 +97,8 @@ def too_wide(samples: Samples, plan: TimingPlan, first: int | None) -> list[str]
     """Say whose interval is wider than asked."""
     if plan.precision is None:
         return []
-    widest = max(_half_width(rounds, samples, first) for rounds in samples)
+    found = [median_of(each) for each in _measured_by(first, samples)]
+    widest = max((each.high - each.low) / 2 / each.value for each in found)
     if widest <= plan.precision:
         return []
     return [
@@ -103,15 +107,34 @@ def too_wide(samples: Samples, plan: TimingPlan, first: int | None) -> list[str]
     ]
 
 
-def _half_width(rounds: list[np.ndarray], samples: Samples, first: int | None) -> float:
-    """Half of the interval of a ratio, as a share of it; of the median where there is no ratio."""
-    if first is None or rounds is samples[first]:
-        if len(samples) > 1 and first is not None:
-            return 0.0  # the first against itself
-        found = latency(rounds)
-        return (found.high - found.low) / 2 / found.median
-    against = ratio(rounds, samples[first])
-    return (against.high - against.low) / 2 / against.value
+def unsteady(names: Sequence[str], samples: Samples, first: int | None) -> list[str]:
+    """Say who took longer or shorter in the second half of the rounds, beyond chance.
+
+    What holds of one half only would be told as if it held of both.
+    """
+    half = len(samples[0]) // 2
+    if half < _ROUNDS_TO_TELL:
+        return []
+    found = []
+    for name, rounds in zip(names, _measured_by(first, samples), strict=True):
+        early, late = median_of(rounds[:half]), median_of(rounds[half:])
+        if early.high < late.low or late.high < early.low:
+            found.append(
+                f"{name} took {late.value / early.value:.2f} times as long in the second half of "
+                "the rounds as in the first"
+            )
+    return found
+
+
+def _measured_by(first: int | None, samples: Samples) -> list[np.ndarray]:
+    """Return each one's latency in each round, as a multiple of the first one's if there is one.
+
+    Of a single one it is in microseconds.
+    """
+    medians = [round_medians(rounds) for rounds in samples]
+    if first is None or len(medians) == 1:
+        return medians
+    return [each / medians[first] for each in medians]
 
 
 def _goal(plan: TimingPlan) -> str:

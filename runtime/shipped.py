@@ -13,6 +13,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in MODELS.glob("*.tflite")))
 
 
+def listed() -> str:
+    """Return the names of the models that ship, for a message or a help text."""
+    return ", ".join(names()) or "none"
+
+
 def default_model() -> Path:
     """Find the model that is used unless another is named; EdgecifarError if there is none."""
     for name in _FAVOURITES:
@@ -29,12 +34,24 @@ def ships(path: Path) -> bool:
 def locate(model: Path | str | None) -> Path:
     """Return the file that a path or the name of a shipped model stands for, None the default.
 
-    A file of that name in the working folder wins; what is neither is returned as it is.
+    The name may end in `.tflite`. A file of that name in the working folder wins.
+
+    Raises:
+        EdgecifarError: it is neither.
+
     """
     if model is None:
         return default_model()
+    if not str(model):
+        raise EdgecifarError("an empty path: give a model file")
     path = Path(model)
-    if path.suffix or path.is_file():
+    if path.is_file():
         return path
-    shipped = MODELS / f"{path}.tflite"
-    return shipped if path.name == str(path) and shipped.is_file() else path
+    shipped = MODELS / f"{path.name.removesuffix('.tflite')}.tflite"
+    if path.name == str(path) and shipped.is_file():
+        return shipped
+    if path.exists():  # what is no file is told when it is read
+        return path
+    raise EdgecifarError(
+        f"{path}: no such model file: check the path, or name a model that ships ({listed()})"
+    )

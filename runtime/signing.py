@@ -22,9 +22,9 @@ _PURPOSE = "edgecifar model 1"  # a signature made for something else can't be r
 def make_key(path: Path, *, force: bool = False) -> Path:
     """Write a new private key to ``path`` and return the path of its public one beside it."""
     serialization, ed25519 = _cryptography()
+    refuse_existing(path, force=force)
     public = path.with_name(f"{path.name.removesuffix('.pem')}.pub.pem")
-    for target in (path, public):
-        refuse_existing(target, force=force)
+    refuse_existing(public, force=force)
     key = ed25519.Ed25519PrivateKey.generate()
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)

@@ -93,6 +93,7 @@ def cut(
 ) -> dict[str, np.ndarray]:
     """Divide one part: of each class sorted by digest the shares in their order, then "train".
 
+    A share grows by what copies of its last image there are in the class.
     Returns the rows of each split, in the order of `order`.
     """
     chosen: dict[str, list[np.ndarray]] = {name: [] for name in (*shares, "train")}
@@ -101,17 +102,26 @@ def cut(
         rows = by_digest[labels[by_digest] == label]
         start = 0
         for split, share in shares.items():
-            count = max(1, round(share * len(rows)))
-            chosen[split].append(rows[start : start + count])
-            start += count
+            end = _past_copies(identity[rows], start + max(1, round(share * len(rows))))
+            chosen[split].append(rows[start:end])
+            start = end
         if start >= len(rows):
+            different = len(np.unique(identity[rows], axis=0))
             raise EdgecifarError(
-                f"class {name} has too few training images ({len(rows)}) to set some aside for "
-                f"{' and '.join(shares) or 'training'}: add images to it or remove the class"
+                f"class {name} has too few different training images ({different}) to set some "
+                f"aside for {' and '.join(shares) or 'training'}: add images to it or remove the "
+                "class"
             )
         chosen["train"].append(rows[start:])
     joined = {split: np.concatenate(rows) for split, rows in chosen.items()}
     return {split: rows[order(labels[rows], identity[rows])] for split, rows in joined.items()}
+
+
+def _past_copies(identity: np.ndarray, end: int) -> int:
+    """Return the first place from `end` on that parts no copies, whose sorted digests are equal."""
+    while end < len(identity) and np.array_equal(identity[end - 1], identity[end]):
+        end += 1
+    return end
 
 
 def order(labels: np.ndarray, identity: np.ndarray) -> np.ndarray:

@@ -73,13 +73,13 @@ def latency(rounds: Sequence[np.ndarray]) -> Latency:
     """Summarise one model's rounds of nanoseconds as microseconds.
 
     Calls of one round share its clock and temperature, so the median is that of the rounds'
-    medians, with an interval that `paired_ratio` explains; the other quantiles are of all calls.
+    medians, with the interval of `median_of`; the other quantiles are of all calls.
 
     Raises:
         ValueError: fewer than two rounds.
 
     """
-    middle = _median(round_medians(rounds))
+    middle = median_of(round_medians(rounds))
     calls = np.concatenate(rounds) / 1e3
     p90, p99 = (float(value) for value in np.percentile(calls, (90, 99)))
     return Latency(middle.value, p90, p99, len(calls), middle.low, middle.high)
@@ -98,9 +98,7 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
 
     Slice i of both ran within moments: what a machine does to some rounds, such as a lower clock,
     it does to both, where the medians over all rounds may be of different ones. The interval is
-    the exact 98 % one of that median (order statistics: W. J. Conover, Practical Nonparametric
-    Statistics, 3.2), since rounds that follow each other aren't quite independent. Fewer than
-    seven rounds have none: theirs is Student's, of the ratios' logarithms, with as much.
+    that of `median_of`.
 
     Raises:
         ValueError: the two have different numbers of rounds, or fewer than two.
@@ -108,7 +106,26 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} rounds can't be paired with {len(theirs)}")
-    return _median(np.asarray(ours) / np.asarray(theirs))
+    return median_of(np.asarray(ours) / np.asarray(theirs))
+
+
+def median_of(rounds: np.ndarray) -> Estimate:
+    """Return the median of float [rounds], all above 0, with its 95 % interval.
+
+    It is the exact one (order statistics: W. J. Conover, Practical Nonparametric Statistics, 3.2)
+    of as many independent rounds as tell as much, since rounds that follow each other are alike;
+    it is of 98 %, as how many that are is known roughly. Fewer than seven rounds have none:
+    theirs is Student's, of their logarithms, with as much.
+
+    Raises:
+        ValueError: fewer than two rounds.
+
+    """
+    if len(rounds) < 2:
+        raise ValueError("one round tells nothing of how far rounds differ")
+    value = float(np.median(rounds))
+    low, high = (_student if _are_few(rounds) else _median_interval)(rounds)
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def paired_change(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -142,23 +159,37 @@ def round_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([np.median(samples) for samples in rounds]) / 1e3
 
 
-def _median(rounds: np.ndarray) -> Estimate:
-    if len(rounds) < 2:
-        raise ValueError("one round tells nothing of how far rounds differ")
-    value = float(np.median(rounds))
-    low, high = (_student if _are_few(rounds) else _median_interval)(rounds)
-    return Estimate(value, min(low, value), max(high, value))
-
-
 def _median_interval(values: np.ndarray) -> tuple[float, float]:
     """Bound the median by order statistics that miss it at most one time in fifty."""
     ordered, n = np.sort(values), len(values)
+    independent = max(1, int(n / _alikeness(values)))
+    rank = _rank(independent) * n // independent
+    return float(ordered[rank]), float(ordered[n - 1 - rank])
+
+
+def _rank(n: int) -> int:
+    """Return how far from either end of n independent values their median almost surely lies."""
     # In whole numbers of 2**-n: of a thousand rounds and more they are no floats.
     tail, rank = 1, 0
     while 100 * (tail + math.comb(n, rank + 1)) <= 2**n and 2 * rank + 3 < n:
         rank += 1
         tail += math.comb(n, rank)
-    return float(ordered[rank]), float(ordered[n - 1 - rank])
+    return rank
+
+
+def _alikeness(values: np.ndarray) -> float:
+    """Return of how many rounds one tells no more than an independent one would, at least 1.
+
+    By how much the shares of rounds above the median differ between batches of rounds, against
+    what chance makes of them. Source: Flegal and Jones, "Batch means and spectral variance
+    estimators in Markov chain Monte Carlo", 2010, which has batches of the root of n too.
+    """
+    above = values > np.median(values)
+    if not above.any():
+        return 1.0
+    size = math.isqrt(len(values))
+    shares = above[: len(values) // size * size].reshape(-1, size).mean(axis=1)
+    return max(1.0, float(size * shares.var(ddof=1) / above.var()))
 
 
 def _are_few(rounds: np.ndarray) -> bool:

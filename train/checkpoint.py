@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train.files import read_json, remove_partial, write_json, write_rows, write_whole
+from edgecifar.train.files import (
+    discard,
+    read_json,
+    remove_partial,
+    write_json,
+    write_rows,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     import tf_keras as keras
@@ -81,7 +88,7 @@ class Checkpoints:
         if newest is None:
             return 0
         record = read_json(newest / "progress.json")
-        self._require_same_state(record.get("loss_scaled"))
+        self._require_same_state(record["loss_scaled"])
         try:
             self._state.read(str(newest / "state")).assert_consumed()
         except (AssertionError, LookupError, ValueError, tf.errors.OpError) as error:
@@ -91,9 +98,9 @@ class Checkpoints:
         self.history, self.best_epoch = record["history"], record["best_epoch"]
         return len(self.history)
 
-    def _require_same_state(self, scaled: bool | None) -> None:
+    def _require_same_state(self, scaled: bool) -> None:
         """Raise EdgecifarError if losses were scaled, as for float16, and aren't here, or are."""
-        if scaled not in (None, self._scales_losses):  # None: an older checkpoint doesn't tell
+        if scaled != self._scales_losses:
             began, here = ("float16", "float32") if scaled else ("float32", "float16")
             raise EdgecifarError(
                 f"{self.folder} was begun in {began} and would go on in {here}: go on where there "
@@ -158,6 +165,7 @@ class Checkpoints:
         write_json(folder / "progress.json", record)
 
 
+_PHASES = (".", "head", "ramp", "rounds/*")  # a run's folders that models are fitted into
 _COLUMNS = (
     "loss",
     "accuracy",
@@ -192,6 +200,13 @@ def seed_dropout(model: "keras.Model", seed: int) -> None:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest whole checkpoint under a run's folder, or None."""
     return next(reversed(_checkpoints(folder)), None)
+
+
+def remove_checkpoints(run: Path) -> None:
+    """Remove the checkpoints of all phases of the run in the folder `run`, which is finished."""
+    for phase in _PHASES:
+        for folder in run.glob(f"{phase}/checkpoints"):
+            discard(folder)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -14,7 +14,13 @@ from edgecifar.train.adopt.options import open_given, run_argument
 from edgecifar.train.data.options import data_options
 from edgecifar.train.devices import STRATEGIES
 from edgecifar.train.parsing import flat
-from edgecifar.train.settings import LARGEST_SEED, Training
+from edgecifar.train.settings import (
+    LARGEST_SEED,
+    Training,
+    for_few_images,
+    for_large_images,
+    with_wider_crops,
+)
 
 if TYPE_CHECKING:
     from edgecifar.train.data import Dataset
@@ -127,8 +133,9 @@ def train(
 ):
     """Train ARCHITECTURE; the same command, without --force, takes up an interrupted run.
 
-    ARCHITECTURE is one of those listed below. Defaults are those without --weights; few images
-    bring smaller batches at a lower rate, and `baseline` its own optimizer and rate.
+    ARCHITECTURE is one of those listed below. Defaults are those without --weights; few or large
+    images bring smaller batches at a lower rate, large ones wider crops, and `baseline` its own
+    optimizer and rate.
 
     Training images are mirrored at random: where that makes another class of them, as with digits
     and signs, say --set augment.flip=none.
@@ -186,23 +193,45 @@ def trainer(
 
 
 def suited(settings: "Training", changes: Mapping, dataset: "Dataset") -> "Training":
-    """Return `settings` for the number of images, told in a line if it isn't the usual way.
+    """Return `settings` for the number and size of images, told in lines if not the usual ones.
 
-    A batch size among the user's `changes` stays as it is.
+    A batch size and a crop among the user's `changes` stay as they are.
     """
-    from edgecifar.train.settings import for_few_images
+    if "augment.crop" not in changes:
+        settings = _with_suited_crops(settings, dataset)
+    if "batch_size" not in changes:
+        own_rate = "learning_rate" in changes
+        settings = _in_suited_batches(settings, dataset, rate_given=own_rate)
+    return settings
 
-    if "batch_size" in changes:
-        return settings
-    count, own_rate = len(dataset.train), "learning_rate" in changes
-    found = for_few_images(settings, count, rate_given=own_rate)
+
+def _with_suited_crops(settings: "Training", dataset: "Dataset") -> "Training":
+    found = with_wider_crops(settings, dataset.image_size)
     if found != settings:
         click.echo(
-            f"{count:,} training images: batches of {found.batch_size} at a rate of up to "
-            f"{found.learning_rate:g}, unless you give batch_size and learning_rate",
+            f"images{_of_size(dataset)}: crops by up to {found.augment.crop} pixels, unless you "
+            "give augment.crop",
             err=True,
         )
     return found
+
+
+def _in_suited_batches(settings: "Training", dataset: "Dataset", *, rate_given: bool) -> "Training":
+    smaller = for_large_images(settings, dataset.image_size, rate_given=rate_given)
+    found = for_few_images(smaller, len(dataset.train), rate_given=rate_given)
+    if found != settings:
+        size = _of_size(dataset) if smaller != settings else ""
+        click.echo(
+            f"{len(dataset.train):,} training images{size}: batches of {found.batch_size} at a "
+            f"rate of up to {found.learning_rate:g}, unless you give batch_size and learning_rate",
+            err=True,
+        )
+    return found
+
+
+def _of_size(dataset: "Dataset") -> str:
+    height, width = dataset.image_size
+    return f" of {width}x{height}"
 
 
 def _given(options: dict) -> dict:

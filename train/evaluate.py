@@ -77,9 +77,12 @@ def accuracy(correct: np.ndarray) -> dict[str, float]:
 
 def evaluate_run(run: "Run", dataset: "Dataset", split: str) -> dict[str, Any]:
     """Measure a run's model on a split by name; store figures and predictions in the run."""
+    from edgecifar.train.files import alone_in
+
     run.require_data(dataset)
     chosen = dataset.splits[split]
-    figures, probabilities = evaluate(run.load_model(), chosen, dataset.classes)
-    run.save_predictions(split, probabilities, chosen.labels)
-    run.save_metrics({split: figures})
+    with alone_in(run.path):  # where nothing can be written, it fails before the work
+        figures, probabilities = evaluate(run.load_model(), chosen, dataset.classes)
+        run.save_predictions(split, probabilities, chosen.labels)
+        run.save_metrics({split: figures})
     return figures

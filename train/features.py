@@ -77,7 +77,7 @@ def cached_features(
     extractor: "keras.Model", split: "Split", path: Path, *, name: str
 ) -> np.ndarray:
     """Return features of a split's images, float32 [n, channels], computed once into `path`."""
-    from edgecifar.train.pipeline import evaluation_batches
+    from edgecifar.train.pipeline import evaluation_batches, images_at_once
     from edgecifar.train.progress import progress
 
     def write(partial_path: Path) -> None:
@@ -86,7 +86,8 @@ def cached_features(
         if hasattr(os, "posix_fallocate"):  # or a full disk ends the process at the first write
             with partial_path.open("rb+") as stream:
                 os.posix_fallocate(stream.fileno(), 0, partial_path.stat().st_size)
-        batches = evaluation_batches(split, 1, batch_size=_BATCH)
+        at_once = min(_BATCH, images_at_once(extractor))
+        batches = evaluation_batches(split, 1, batch_size=at_once)
         with progress() as bar:
             task = bar.add_task(f"features of the {name} images", total=len(split))
             done = 0

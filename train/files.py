@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -52,15 +52,26 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes from working in `folder`; EdgecifarError if one does already."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
-    with path.open("w") as stream:
-        if not try_lock(stream):
-            raise EdgecifarError(
-                f"another process is at work in {folder}: wait until it ends, or end it"
-            )
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    while True:
+        with path.open("w") as stream:
+            if not try_lock(stream):
+                raise EdgecifarError(
+                    f"another process is at work in {folder}: wait until it ends, or end it"
+                )
+            if _is_at(path, stream):  # if not, its holder has removed it: others lock another
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+
+def _is_at(path: Path, stream: IO) -> bool:
+    """Tell whether an open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def named(path: Path) -> Path:

@@ -109,12 +109,13 @@ def schedule(
     import tf_keras as keras
 
     rate, total = settings.learning_rate, steps * settings.epochs
-    if settings.schedule != "cosine":
+    warmup, falls = math.ceil(settings.warmup * total), settings.schedule == "cosine"
+    if not (warmup or falls):
         return rate
-    warmup = math.ceil(settings.warmup * total)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else rate,
         max(1, total - warmup),
+        alpha=0.0 if falls else 1.0,
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
@@ -146,7 +147,8 @@ def require_batches(dataset: "Dataset", settings: Training) -> None:
         )
     count = len(dataset.train.labels)
     if count < settings.batch_size:
+        most = max(1, count // 4)
         raise EdgecifarError(
             f"{count} training images don't fill a batch of {settings.batch_size}: "
-            f"set batch_size to {max(1, count // 4)} or less"
+            f"set batch_size to {most}{' or less' if most > 1 else ''}"
         )

@@ -1,5 +1,6 @@
 """Frozen dataclasses from plain values, such as TOML's: what does not fit is named."""
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -66,7 +67,7 @@ def flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]
 
 
 def parse_assignments(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Parse `key=value` texts, with values as TOML writes them (bare words count as strings)."""
+    """Parse `key=value` texts, with values as TOML writes them, other numbers and bare words."""
     assignments = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -105,9 +106,11 @@ def load_toml(path: Path, *, where: str = "") -> dict[str, Any]:
 
 
 def _toml_value(text: str) -> Any:
-    try:
+    with contextlib.suppress(EdgecifarError):
         return read_toml(f"value = {text}", where="value")["value"]
-    except EdgecifarError:
+    try:
+        return float(text)  # such as .1 and 1., which are none in TOML
+    except ValueError:
         return text
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _MOST_EVALUATED = 500
+_LAYERS_KEPT = 16  # as much memory does it take to keep what all layers of a network put out
 _EVALUATED_PIXELS = 500 * 96 * 96  # at once: EfficientNet-Lite0 takes a GB for as many
 
 
@@ -184,6 +185,11 @@ def images_at_once(model: "keras.Model") -> int:
 
     sizes = (shape[1:3] for _, shapes in calls(model) for shape in shapes if len(shape) == 4)
     return min((_fitting(size) for size in sizes if None not in size), default=_MOST_EVALUATED)
+
+
+def images_kept_at_once(model: "keras.Model") -> int:
+    """Return of how many images what all layers put out can be kept at once."""
+    return max(1, images_at_once(model) // _LAYERS_KEPT)
 
 
 def _fitting(size: tuple[int, int]) -> int:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _LEFT = (".lock", ".run.json.")  # what a kill leaves of a start begin with
 _OPTIONAL = ("transfer", "teacher")  # entries that not all runs of a stage have
-_ABSENT = {"keep_float": []}  # how entries read that older runs don't have
 _PACKAGES = (
     "edgecifar",
     "tensorflow",
@@ -150,7 +149,7 @@ class Run:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return arrays["probabilities"], arrays["labels"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise EdgecifarError(
@@ -328,10 +327,8 @@ def _made_of(identity: Mapping[str, Any]) -> set[str]:
 def _require_same(run: Run, identity: dict[str, Any]) -> None:
     asked = json.loads(json.dumps(identity))  # with lists for tuples, as the file has them
     info = run.info
-    if "parent_model" not in info:  # begun by a version that didn't note it
-        asked.pop("parent_model", None)
     asked |= {key: None for key in _OPTIONAL if key not in asked}
-    found = {key: info.get(key, _ABSENT.get(key)) for key in asked}
+    found = {key: info.get(key) for key in asked}
     found["recipe"] = completed(Training, found["recipe"])
     if found["dataset"]["fingerprint"] == asked["dataset"]["fingerprint"]:
         found["dataset"] = asked["dataset"]  # by whatever name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import models
-from edgecifar.train.files import alone_in
+from edgecifar.train.files import alone_in, remove_partial
 from edgecifar.train.keras_files import hold_random_states
 from edgecifar.train.parsing import from_mapping
 from edgecifar.train.run import Run, start_run
@@ -153,15 +153,18 @@ def finish(
 def record(run: Run, model: "keras.Model", dataset: "Dataset", **details: object) -> None:
     """Write a run's model, its size and `details`; metrics.json comes last: the run is complete.
 
-    Among the details may be other sizes than those of `model` itself. Raises EdgecifarError if
-    another process is at work in the run.
+    Among the details may be other sizes than those of `model` itself. What only an unfinished run
+    needs goes. Raises EdgecifarError if another process is at work in the run.
     """
+    from edgecifar.train.checkpoint import remove_checkpoints
     from edgecifar.train.evaluate import evaluate
     from edgecifar.train.macs import count_macs
 
     with alone_in(run.path):
+        remove_partial(run.path)
         run.save_model(model)
         run.update(**{"parameters": model.count_params(), "macs": count_macs(model), **details})
         figures, probabilities = evaluate(model, dataset.validation, dataset.classes)
         run.save_predictions("validation", probabilities, dataset.validation.labels)
         run.save_metrics({"validation": figures})
+        remove_checkpoints(run.path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 from edgecifar.runtime.errors import EdgecifarError
@@ -11,6 +12,8 @@ LARGEST_SEED = 2**32 - 1  # that NumPy takes
 _MOST_FOR_ADAM = 0.05  # its steps don't shrink with the gradient
 _STEPS = 20  # an epoch has at least so many, where there are few images
 _LEAST_BATCH = 8  # fewer images tell batch normalisation little
+_SIZE = 32  # pixels: the images that the defaults suit
+_MOST_PIXELS = 256 * 64 * 64  # a batch has: what a network makes of more takes many GB
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,35 @@ class Training:
 def for_few_images(settings: Training, count: int, *, rate_given: bool = False) -> Training:
     """Return `settings` with batches so small that an epoch of `count` images has 20 steps.
 
-    The rate of SGD falls with them, unless it is the user's own. Batches of 8 are the smallest.
+    The rate of SGD falls with them, unless it is the user's own. Batches of 8 are the smallest,
+    but for fewer images.
     """
-    most = max(_LEAST_BATCH, 2 ** (max(1, count // _STEPS).bit_length() - 1))
+    most = min(count, _batch_within(count // _STEPS))
+    return _in_batches_of(settings, most, rate_given=rate_given)
+
+
+def for_large_images(
+    settings: Training, image_size: tuple[int, int], *, rate_given: bool = False
+) -> Training:
+    """Return `settings` with batches of at most as many pixels as 256 images of 64x64 have.
+
+    The rate and the smallest batches are those of `for_few_images`.
+    """
+    most = _batch_within(_MOST_PIXELS // prod(image_size))
+    return _in_batches_of(settings, most, rate_given=rate_given)
+
+
+def with_wider_crops(settings: Training, image_size: tuple[int, int]) -> Training:
+    """Return `settings` with crops that are as large a part of larger images as of 32x32."""
+    crop = settings.augment.crop * max(_SIZE, min(image_size)) // _SIZE
+    return dataclasses.replace(settings, augment=dataclasses.replace(settings.augment, crop=crop))
+
+
+def _batch_within(images: int) -> int:
+    return max(_LEAST_BATCH, 2 ** (max(1, images).bit_length() - 1))
+
+
+def _in_batches_of(settings: Training, most: int, *, rate_given: bool) -> Training:
     if settings.batch_size <= most:
         return settings
     rate = settings.learning_rate

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from edgecifar.runtime.statistics import wilson
 from edgecifar.train.console import plain_console
 from edgecifar.train.run import Run
 
@@ -28,11 +29,12 @@ def print_run(run: Run) -> None:
     table.add_row("folder", str(run.path))
     console = plain_console()
     console.print(table)
-    if is_chance(run.metrics["validation"]):
-        console.print(
-            "That is not surely better than naming the commonest class: train for more epochs, or "
-            "in smaller batches. Batch normalisation settles after some hundreds of them."
-        )
+    mend = (
+        "train for more epochs, or in smaller batches. Batch normalisation settles after some "
+        "hundreds of them."
+    )
+    if told := told_of_chance(run.metrics["validation"], mend):
+        console.print(told)
 
 
 def training_seconds(info: Mapping[str, Any]) -> float | None:
@@ -45,10 +47,22 @@ def training_seconds(info: Mapping[str, Any]) -> float | None:
     return seconds and seconds + sum(both)
 
 
-def is_chance(figures: dict) -> bool:
-    """Tell whether a split's top-1 may be that of always giving the same answer."""
-    commonest = max(row["support"] for row in figures["per_class"]) / figures["n"]
-    return figures["low"] <= 100 * commonest
+def told_of_chance(figures: dict, mend: str) -> str | None:
+    """Return a line if the validation top-1 may be that of always giving the same answer.
+
+    It ends in `mend`, unless so few images couldn't tell even if all answers were right.
+    """
+    commonest = max(figures["per_class"], key=lambda row: row["support"])
+    n, known = figures["n"], commonest["support"]
+    if figures["low"] > 100 * known / n:
+        return None
+    than = "better than naming the commonest class"
+    if wilson(n, n).low <= 100 * known / n:
+        return (
+            f"{n:,} validation images, {known:,} of them `{commonest['name']}`, are too few to "
+            f"tell whether that is {than}: add images"
+        )
+    return f"the validation top-1 is not surely {than}: {mend}"
 
 
 def describe_accuracy(figures: dict) -> str:

@@ -18,6 +18,7 @@ import click
 from edgecifar.benchmarks import words
 from edgecifar.benchmarks.against import versus
 from edgecifar.benchmarks.checks import instructions
+from edgecifar.benchmarks.compare import multiple
 from edgecifar.benchmarks.documents import picture, systems
 from edgecifar.benchmarks.documents.cards import card
 from edgecifar.benchmarks.documents.search_table import search_table
@@ -100,13 +101,12 @@ def table(result: Mapping[str, Any]) -> str:
     """Return a bench result as a Markdown table and a line on where it was measured."""
     rows = [("file", "top-1 % (95 % interval)", "median", "ratio", "model", "backend")]
     for row in result["models"]:
-        times = row["ratio"]
         rows.append(
             (
                 f"`{Path(row['file']).name}`",
                 words.accuracy(row["accuracy"]) if row["accuracy"] else words.NOTHING,
                 f"{row['latency_us']['median']:.1f} µs",
-                f"{times['value']:.2f} ({times['low']:.2f} to {times['high']:.2f})",
+                words.ratio(multiple(row)),
                 human_bytes(row["payload_bytes"]),
                 row["backend"],
             )
@@ -114,13 +114,15 @@ def table(result: Mapping[str, Any]) -> str:
     data = result["data"]
     images = f"{data['n']:,} test images of {data['name']}; " if data else ""
     # With --precision more than were asked for; older results don't keep them.
-    rounds = len(result["models"][0].get("rounds_us", ())) or result["settings"]["rounds"]
+    kept = len(result["models"][0].get("rounds_us", ()))
+    older = "" if kept else ", its interval a bootstrap one of medians over all calls"
+    rounds = kept or result["settings"]["rounds"]
     return (
         f"{markdown_table(rows, numbers=False)}\n\n"
         f"{images}one image at a time on {result['settings']['threads']} thread, "
         f"{rounds} interleaved rounds in one run; "
         f"{words.machine(result['environment'])}, {result['created'][:10]}. The ratio is to the "
-        "first row; model is the size without metadata.\n"
+        f"first row{older}; model is the size without metadata.\n"
     )
 
 

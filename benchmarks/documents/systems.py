@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.against import PEERS, Row, file_stem, peer_rows, row_of
+from edgecifar.benchmarks.compare import relative
 from edgecifar.benchmarks.study.plan import Member, Study
 from edgecifar.benchmarks.study.result import mean_over_seeds, on_validation
 from edgecifar.runtime.errors import EdgecifarError
@@ -54,10 +55,10 @@ class _Latencies:
     def __init__(self, result: Mapping[str, Any], untrained: Mapping[str, Any]):
         medians = {r["sha256"]: r["latency_us"]["median"] for r in result["models"]}
         self._rows: Sequence[Row] = untrained["models"]
-        both = (row for row in self._rows if row["sha256"] in medians)
-        if (shared := next(both, None)) is None:
+        shared = next((row for row in self._rows if row["sha256"] in medians), None)
+        if shared is None:
             raise EdgecifarError("no file of the systems' bench is in that of the shipped models")
-        self._scale = medians[shared["sha256"]] / shared["latency_us"]["median"]
+        self._shared, self._median = shared, medians[shared["sha256"]]
 
     def of(self, member: Member) -> float:
         """Return the latency of a recipe's architecture, at the size that the recipe takes."""
@@ -66,7 +67,7 @@ class _Latencies:
         name = f"{recipe.architecture}-{size}-float32"
         for row in self._rows:
             if file_stem(row) == name:
-                return self._scale * row["latency_us"]["median"]
+                return self._median * relative(row, self._shared).value
         raise EdgecifarError(
             f"{name}.tflite was not measured beside the other systems: write it with "
             "edgecifar.benchmarks.checks.untrained, and measure all of them again"

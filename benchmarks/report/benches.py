@@ -122,9 +122,9 @@ def _front_tile(place: Place) -> Tile:
 
 def _speed_tile(chosen: Row, first: Row) -> Tile:
     value = chosen.speedup.value
-    label = "faster" if chosen.speedup.faster else "the speed, no real difference"
-    if chosen.speedup.slower:
-        label = "slower"
+    label = f"the speed, {'no real difference' if chosen.speedup.same else 'may be chance'}"
+    if chosen.speedup.faster or chosen.speedup.slower:
+        label = "faster" if chosen.speedup.faster else "slower"
     before = words.microseconds(first.latency.median) if first.latency else words.NOTHING
     detail = f"{words.microseconds(chosen.latency.median)}, first {before}"
     return Tile(words.times(1 / value if chosen.speedup.slower else value), label, detail)

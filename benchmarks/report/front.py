@@ -239,7 +239,9 @@ def _latency(found: Row) -> Cell:
     if speed.slower:
         low, high = (1 / bound if bound else None for bound in (speed.high, speed.low))
         return Cell(f"{words.times(1 / speed.value)} slower", words.ratios(low, high))
-    told = f"{words.times(speed.value)} faster" if speed.faster else "no real difference"
+    told = "no real difference" if speed.same else "may be chance"
+    if speed.faster:
+        told = f"{words.times(speed.value)} faster"
     return Cell(told, words.ratios(speed.low, speed.high))
 
 

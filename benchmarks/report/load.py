@@ -23,6 +23,9 @@ SCHEMA = 1
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8")
 
 
+_NO_MATTER = 0.05  # of a time, more or less
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Top-1 in percent with its 95 % interval; `correct` bool [n] where it was kept.
@@ -67,6 +70,12 @@ class Speedup:
     def slower(self) -> bool:
         """Whether the whole interval says so."""
         return (self.high or self.value) < 1
+
+    @property
+    def same(self) -> bool:
+        """Whether the interval leaves no room for a difference that matters."""
+        low, high = self.low or self.value, self.high or self.value
+        return max(1 - low, high - 1) < _NO_MATTER
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,14 @@ class Facts:
 
 
 def device_name(bench: Bench) -> str:
-    """Name what a bench ran on: the board, else the processor; see `told_apart`."""
+    """Name what a bench ran on: the board, else the processor, and what was withheld of it.
+
+    See `told_apart`.
+    """
     known = (bench.environment.get(key) for key in ("board", "cpu", "machine"))
     name = next((str(name) for name in known if name), "an unnamed device")
+    if withheld := bench.environment.get("withheld"):
+        name = f"{name} without {', '.join(withheld)}"
     return f"{name} ({bench.alias})" if bench.alias else name
 
 

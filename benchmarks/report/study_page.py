@@ -242,6 +242,6 @@ def _points(study: StudyData, cost: str, role: str, bench: int | None) -> list[P
             continue
         value = file.median if cost == "latency" else file.raw["payload_bytes"] / 1e3
         if value:
-            name, top1 = f"{system.label}, {file.raw['name']}", file.accuracy["top1"]
-            points.append(Point(index, name, value, top1, None, file.interval))
+            name, top1 = f"{system.label}, {file.raw['name']}", system.mean(role)["top1"]
+            points.append(Point(index, name, value, top1, None, system.interval(role)))
     return points

@@ -9,16 +9,16 @@ from edgecifar.benchmarks import words
 from edgecifar.benchmarks.compare import relative
 from edgecifar.benchmarks.report.load import Accuracy, Bench, Latency, Measured, Run, Speedup
 from edgecifar.benchmarks.report.networks import bases
-from edgecifar.benchmarks.statistics import PairedDifference, paired_difference, quotient
-from edgecifar.runtime.statistics import Estimate
+from edgecifar.benchmarks.statistics import PairedDifference, paired_difference
+from edgecifar.runtime.statistics import paired_ratio
 
 MAX_LOSS = 1.0  # points of top-1 that a file may lose against the first and still be recommended
 _AS_FAST = 0.005  # a difference that the word "times" would round away
 _SAME_SIZE = 1.05  # a ratio of sizes within this of one is no news
 RULE = (
     f"Rule: the fastest file that loses at most {MAX_LOSS:g} point of top-1 against the first; "
-    "where latency intervals overlap, the smallest of those whose accuracy is not clearly below "
-    "the best of them."
+    "of those that are no slower beyond chance, the smallest whose accuracy is not below the best "
+    "of them beyond chance."
 )
 _MEASURED = "Judged on the images measured here."
 _OWN_WORD = "Judged by what files say of themselves, without a test on the same images."
@@ -28,7 +28,8 @@ _OWN_WORD = "Judged by what files say of themselves, without a test on the same 
 class Row:
     """One file or run beside another; `gap` is the difference in top-1 in points.
 
-    `latency` is that of a call with `batch` images, `speedup` is by the image. Sizes are compared
+    `latency` is that of a call with `batch` images, `rounds` its medians in microseconds, which
+    older results don't have; `speedup` is by the image. Sizes are compared
     by `payload_bytes`, the model without metadata. `difference` is there where both kept their
     answers image by image. What compares is against the row of the name `against`. `own_word` is
     the split of an accuracy that the file says of itself and this bench did not measure, `images`
@@ -41,6 +42,7 @@ class Row:
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     batch: int = 1
+    rounds: Sequence[float] | None = None
     speedup: Speedup | None = None
     payload_bytes: int | None = None
     file_bytes: int | None = None
@@ -112,6 +114,7 @@ def measured_rows(bench: Bench) -> tuple[Row, ...]:
                 accuracy,
                 model.latency,
                 _batch(model),
+                model.raw.get("rounds_us"),
                 payload_bytes=model.payload_bytes,
                 file_bytes=model.file_bytes,
                 peak_bytes=model.raw.get("peak_memory_bytes"),
@@ -142,19 +145,13 @@ def _batch(model: Measured) -> int:
 def _speedup(model: Measured, first: Measured) -> Speedup | None:
     """Return how many times faster an image is classified than by `first`.
 
-    Both know rounds that can be paired, or older results their speed-up over the first file of
-    the bench.
+    None if nothing relates them: no rounds that can be paired, nor a first file of the bench that
+    both were measured by.
     """
-    if model.raw.get("rounds_us") and first.raw.get("rounds_us"):
-        found = relative(first.raw, model.raw)
-    elif not (model.speedup and first.speedup):
+    rows = model.raw, first.raw
+    if not any(all(row.get(key) for row in rows) for key in ("rounds_us", "ratio")):
         return None
-    else:
-        ours, theirs = (
-            Estimate(s.value, s.low or s.value, s.high or s.value)
-            for s in (model.speedup, first.speedup)
-        )
-        found = quotient(ours, theirs)
+    found = relative(first.raw, model.raw)
     images = _batch(model) / _batch(first)
     return Speedup(images * found.value, images * found.low, images * found.high)
 
@@ -325,22 +322,32 @@ def _own_accuracy(metadata: Mapping[str, Any]) -> tuple[Accuracy | None, str, st
 def _choose(measured: Sequence[Row]) -> Row:
     good = [row for row in measured if row.gap is None or row.gap >= -MAX_LOSS] or list(measured)
     fastest = min(good, key=lambda row: row.latency.median)
-    limit = fastest.latency.high or fastest.latency.median
-    equals = [row for row in good if (row.latency.low or row.latency.median) <= limit]
+    equals = [row for row in good if row is fastest or not _is_slower(row, fastest)]
     known = [row.accuracy for row in equals if row.accuracy] if of_same_images(equals) else []
     best = max(known, key=_top1, default=None)
-    fitting = [row for row in equals if not _is_clearly_below(row.accuracy, best)]
-    return min(fitting, key=lambda row: (row.payload_bytes or float("inf"), row.latency.median))
+    fitting = [row for row in equals if not _is_below(row.accuracy, best)]
+    return min(fitting, key=lambda row: (row.payload_bytes or float("inf"), -_top1(row.accuracy)))
 
 
-def _top1(accuracy: Accuracy) -> float:
-    return accuracy.top1
+def _top1(accuracy: Accuracy | None) -> float:
+    return accuracy.top1 if accuracy else float("-inf")
 
 
-def _is_clearly_below(accuracy: Accuracy | None, best: Accuracy | None) -> bool:
-    """Tell whether the two intervals lie apart; without intervals nothing is clear."""
-    known = accuracy and best and accuracy.high is not None and best.low is not None
-    return bool(known and accuracy.high < best.low)
+def _is_slower(row: Row, fastest: Row) -> bool:
+    """Tell whether a file is slower beyond chance: round by round, where both know theirs."""
+    if row.rounds and fastest.rounds:
+        return paired_ratio(row.rounds, fastest.rounds).low > 1
+    low, high = row.latency.low, fastest.latency.high
+    return (low or row.latency.median) > (high or fastest.latency.median)
+
+
+def _is_below(accuracy: Accuracy | None, best: Accuracy | None) -> bool:
+    """Tell whether an accuracy is lower beyond chance: image by image, where both are known."""
+    if not (accuracy and best):
+        return False
+    if accuracy.correct is not None and best.correct is not None:
+        return paired_difference(best.correct, accuracy.correct).high < 0
+    return (accuracy.high or 100) < (best.low or 0)  # without intervals nothing is clear
 
 
 def _on_validation(row: Row) -> float:
@@ -377,7 +384,7 @@ def _speed(row: Row) -> str:
     if row.speedup is None:
         return ""
     low, high = row.speedup.low or row.speedup.value, row.speedup.high or row.speedup.value
-    if abs(row.speedup.value - 1) < _AS_FAST:
+    if abs(row.speedup.value - 1) < _AS_FAST and row.speedup.same:
         return "no faster and no slower"
     if row.speedup.faster:
         return f"{words.times(row.speedup.value)} faster"

@@ -153,7 +153,8 @@ def promising(
     Of two networks of one family the one with more parameters and more work is usually the more
     accurate; which of both counts for more isn't known, so their ranks are added.
     """
-    feasible = [shape for shape, cost in costs.items() if cost.meets(plan.limits)]
+    # Of equals always the same ones, whichever was measured first.
+    feasible = sorted((shape for shape, cost in costs.items() if cost.meets(plan.limits)), key=str)
     if not feasible:
         needs = [
             (cost.bytes + FINE_TUNED_BYTES, cost.latency(plan.limits)) for cost in costs.values()

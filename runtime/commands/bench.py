@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.runtime.files import refuse_existing
-from edgecifar.runtime.shipped import locate
+from edgecifar.runtime.files import refuse_existing, refuse_special
+from edgecifar.runtime.shipped import listed, locate
 from edgecifar.runtime.stored import Outcome, bench_to_file
 from edgecifar.runtime.tables import human_bytes, printable, table
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _HEADER = ("model", "median µs", "p90", "p99", "ratio", "95 % interval", "file", "memory", "top-1")
 _SLOWEST = 12  # operators that are shown; the JSON has all
 _LOCAL = "local"
+_STDOUT = Path("-")
 _PLUGINS = "edgecifar.devices"
 
 
@@ -51,7 +52,7 @@ class Percent(click.ParamType):
             self.fail(f"{value!r} is no percentage such as 2%", param, ctx)
 
 
-@click.command()
+@click.command(epilog=f"Models that ship: {listed()}.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
     "--data",
@@ -85,7 +86,7 @@ class Percent(click.ParamType):
 )
 @click.option("--profile", is_flag=True, help="Also time each operator, where it can be done.")
 @click.option("--json", "output", type=click.Path(path_type=Path, dir_okay=False),
-              help="Store the result here.")  # fmt: skip
+              help="Store the result in this file; - prints it.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite the file given to --json.")
 def bench(
     *,
@@ -104,19 +105,27 @@ def bench(
     """
     if options["images"] is not None and data is None:
         raise click.UsageError("--images takes some of the test images: give these by --data")
+    printed = output == _STDOUT
+    if printed and len(set(devices)) > 1:
+        raise click.UsageError("--json - prints one result: give one device, or a file's name")
+    if output and not printed:
+        refuse_special(output)
     measure = _here if set(devices) <= {_LOCAL} else _elsewhere()
     with _Status() as status:
         outcomes = measure(
             list(dict.fromkeys(devices)),
             tuple(map(locate, files)),
-            output,
+            None if printed else output,
             data=data,
             settings=_settings(options),
             force=force,
             on_progress=status.show,
         )
-    for number, outcome in enumerate(outcomes):
-        _print(outcome, titled=len(outcomes) > 1, first=not number)
+    click.echo(_told(outcomes), err=printed)
+    if printed and (result := outcomes[0].result):
+        from edgecifar.runtime.results import as_bytes
+
+        click.echo(as_bytes(result), nl=False)
     failed = [error for outcome in outcomes for error in outcome.errors]
     for error in failed[:-1]:
         click.echo(f"Error: {printable(error)}", err=True)
@@ -156,13 +165,15 @@ def _elsewhere() -> Callable[..., list[Outcome]]:
     raise EdgecifarError("measuring on other devices is for a workstation: install edgecifar there")
 
 
-def _print(outcome: Outcome, *, titled: bool, first: bool) -> None:
-    if titled:
-        click.echo(f"{'' if first else chr(10)}{outcome.device}")
-    if outcome.result:
-        click.echo(render(outcome.result))
-    else:
-        click.echo(f"not measured: {printable(str(outcome.error))}")
+def _told(outcomes: list[Outcome]) -> str:
+    """Lay out what each device gave, below its name if there are several."""
+    texts = [
+        render(one.result) if one.result else f"not measured: {printable(str(one.error))}"
+        for one in outcomes
+    ]
+    if len(texts) > 1:
+        texts = [f"{one.device}\n{text}" for one, text in zip(outcomes, texts, strict=True)]
+    return "\n\n".join(texts)
 
 
 def render(result: dict[str, Any]) -> str:
@@ -175,18 +186,31 @@ def render(result: dict[str, Any]) -> str:
         details.append(f"governor {where['governor']}")
     if where["temperature_c"] is not None:
         details.append(f"{where['temperature_c']:.0f} °C")
-    backends = sorted({row["backend"] for row in result["models"] if "backend" in row})
+    rows = result["models"]
+    backends = sorted({row["backend"] for row in rows if "backend" in row})
     notes = [
         f"{machine} ({', '.join(details)}); {', '.join(backends) or 'no interpreter'}; "
         f"threads {_listed(result['settings']['threads'])}",
     ]
     if result["data"]:
-        notes.append(f"top-1 on {result['data']['n']} images of {result['data']['name']}")
+        notes.append(_images(result["data"]))
+        notes += [
+            f"{_name(row, rows)}: {row['accuracy_note']}" for row in rows if "accuracy_note" in row
+        ]
     if not result.get("timed", True):
         notes.append("An emulator's times say nothing of a device, so none were taken.")
     notes += [f"These latencies are invalid: {doubt}." for doubt in result["doubts"]]
     text = "\n".join([table(*_columns(result)), "", *map(printable, notes)])
-    return "\n\n".join([text, *_profiles(result["models"])])
+    return "\n\n".join([text, *_profiles(rows)])
+
+
+def _images(data: dict[str, Any]) -> str:
+    if "of" not in data:
+        return f"top-1 on {data['n']:,} images of {data['name']}"
+    return (
+        f"top-1 on {data['n']:,} of the {data['of']:,} images of {data['name']}, from the fifth "
+        "that training leaves out"
+    )
 
 
 def _profiles(rows: list[dict[str, Any]]) -> list[str]:
@@ -235,10 +259,12 @@ def _cells(row: dict[str, Any], result: dict[str, Any]) -> tuple[str, ...]:
 
 def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Name the row, with whatever tells it from others of that name; else with its file."""
+    # Of one that failed it is known at most which interpreter was asked for.
+    row, *rows = ({"backend": one.get("backend_asked"), **one} for one in (row, *rows))
     told = [row["name"]]
     same = twins = [other for other in rows if other["name"] == row["name"]]
     for key, form in (("backend", "{}"), ("threads", "{} threads"), ("batch", "batch {}")):
-        if len({str(other.get(key)) for other in twins}) > 1:
+        if row.get(key) and len({str(other.get(key)) for other in twins}) > 1:
             told.append(form.format(row.get(key)))
         same = [other for other in same if other.get(key) == row.get(key)]
     if len({other["file"] for other in same}) > 1:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgecifar.runtime.backends import MOST_THREADS
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.shipped import listed
 from edgecifar.runtime.tables import printable
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
 
     from edgecifar.runtime.classifier import Classifier
 
     Source = Path | bytes | np.ndarray | EdgecifarError
+    Item = tuple[str, np.ndarray | EdgecifarError]
     Outcome = list[tuple[str, float]] | EdgecifarError
 
 _BATCH = 64  # images decoded before they are shared out to the cores
+_BATCH_SECONDS = 1.0  # after which fewer are, so that something is seen of large photos
 _INTERVAL = 1.0
 _UNSURE = "unsure"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -39,14 +47,15 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
               help="Seconds between two frames of a camera.  [1.0]")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many images.")
 @click.option("--model", type=click.Path(path_type=Path),
-              help="A .tflite or .onnx file, or the name of a model that ships.")  # fmt: skip
+              help=f"A .tflite or .onnx file, or a model that ships: {listed()}.")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), help="Text file, one label a line.")
 @click.option("--top", default=1, show_default=True, type=click.IntRange(min=1), metavar="K",
               help="Show the K most probable labels.")  # fmt: skip
 @click.option("--min-confidence", default=0.0, type=click.FloatRange(0, 1),
               help="Say 'unsure' below this probability.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@click.option("--threads", type=click.IntRange(min=1), help="By default one a core for batches.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS),
+              help="By default one a core for batches.")  # fmt: skip
 @click.option("--backend", help="litert, tflite-runtime, tensorflow or onnxruntime.")
 def classify(
     paths: tuple[str, ...],
@@ -89,6 +98,8 @@ def classify(
         if isinstance(outcome, EdgecifarError):
             failed += 1
             click.echo(f"Error: {printable(str(outcome))}", err=True)
+            if as_json:
+                click.echo(json.dumps({"file": name, "error": str(outcome)}))
         else:
             click.echo(show(name, outcome, min_confidence))
     if failed:
@@ -99,13 +110,45 @@ def classify_sources(
     classifier: Classifier, sources: Iterable[tuple[str, Source]], top: int = 1, batch: int = _BATCH
 ) -> Iterator[tuple[str, Outcome]]:
     """Yield the best (label, probability) pairs of each image by name, or why there are none."""
-    sources = iter(sources)
-    while some := list(islice(sources, batch)):
-        images = [(name, _read(name, source, classifier)) for name, source in some]
+    at_once = min(batch, classifier.batch_threads)
+    for images in _batches(_read_all(classifier, iter(sources), at_once), batch):
         good = [image for _, image in images if not isinstance(image, EdgecifarError)]
         results = iter(_predict(classifier, good, top))
         for name, image in images:
             yield name, image if isinstance(image, EdgecifarError) else next(results)
+
+
+def _batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Part what comes into lists of so many, or of what has come in `_BATCH_SECONDS`."""
+    some, begun = [], time.monotonic()
+    for item in items:
+        some.append(item)
+        if len(some) == most or time.monotonic() - begun > _BATCH_SECONDS:
+            yield some
+            some, begun = [], time.monotonic()
+    if some:
+        yield some
+
+
+def _read_all(
+    classifier: Classifier, sources: Iterator[tuple[str, Source]], at_once: int
+) -> Iterator[Item]:
+    """Yield each image, or why there is none, by name and in their order."""
+    head = [*islice(sources, 2)] if at_once > 1 else []
+    sources = chain(head, sources)
+    if len(head) < 2:  # a single one pays for no threads
+        yield from ((name, _read(name, source, classifier)) for name, source in sources)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(at_once) as pool:
+        jobs: deque[tuple[str, Future]] = deque()
+        for name, source in sources:
+            jobs.append((name, pool.submit(_read, name, source, classifier)))
+            if len(jobs) > at_once:
+                first, job = jobs.popleft()
+                yield first, job.result()
+        yield from ((name, job.result()) for name, job in jobs)
 
 
 def _warn_of_strangers(classifier: Classifier, *, named: bool) -> None:
@@ -176,19 +219,19 @@ def _live(
 
 def _read(name: str, source: Source, classifier: Classifier) -> np.ndarray | EdgecifarError:
     """Read an image at the model's size, so that a batch of photos needs little memory."""
-    from edgecifar.runtime.images import read_image, resize
+    from edgecifar.runtime.images import decoded, resize
 
     if isinstance(source, EdgecifarError):
         return source
     height, width, _ = classifier.image_shape
+    if not isinstance(source, (bytes, Path)):
+        return resize(source, height, width)
+    told = f"image {name[2:]} on standard input" if isinstance(source, bytes) else None
     try:
-        if isinstance(source, bytes):
-            image = read_image(source, name=f"image {name[2:]} on standard input")
-        else:
-            image = read_image(source) if isinstance(source, Path) else source
+        with decoded(source, name=told) as image:
+            return resize(image, height, width)
     except EdgecifarError as error:
         return EdgecifarError(str(error))  # whose traceback would hold the image, decoded in full
-    return image if image.shape == classifier.image_shape else resize(image, height, width)
 
 
 def _predict(

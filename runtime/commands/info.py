@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from edgecifar.runtime.shipped import listed
 
-@click.command()
+
+@click.command(epilog=f"Models that ship: {listed()}.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--backend", help="litert, tflite-runtime, tensorflow or onnxruntime.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")

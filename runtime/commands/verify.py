@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.runtime.shipped import listed
 
 
-@click.command()
+@click.command(epilog=f"Models that ship: {listed()}.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="Check the signature, too, against "
               "this public key (a PEM file).")  # fmt: skip

@@ -6,72 +6,16 @@ no mirror answers, unless CI or EDGECIFAR_REQUIRE_ARM is set; a download that fa
 failure.
 """
 
-import contextlib
 import os
-import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgecifar.benchmarks.devices import rootfs
-from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
-from edgecifar.benchmarks.devices.transport import UnreachableError
 from edgecifar.runtime.shipped import locate, names
 
 IMAGES = 500
 FEWER = 40  # an emulator takes minutes for all, which `make quiet` shows them
-RUNTIME = Path(__file__).parents[2] / "runtime"
-
-
-@pytest.fixture(scope="session")
-def rootfs_cache(tmp_path_factory):
-    """Where the boards' files are; tests elsewhere that need some find them here too."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "EDGECIFAR_TEST_ROOTFS" not in os.environ:
-            patch.setenv("EDGECIFAR_TEST_ROOTFS", str(tmp_path_factory.mktemp("rootfs")))
-        yield os.environ["EDGECIFAR_TEST_ROOTFS"]
-
-
-@pytest.fixture(scope="session")
-def python_of(rootfs_cache):
-    """Return a board's Python, or skip the test where a tool or the network is missing."""
-
-    def prepare(board):
-        qemu = BOARDS[board].architecture.qemu
-        missing = [tool for tool in ("debootstrap", "dpkg", qemu) if not shutil.which(tool)]
-        if missing:
-            pytest.skip(f"{missing[0]} is missing: apt-get install debootstrap qemu-user-static")
-        with pytest.MonkeyPatch.context() as patch, online():
-            patch.setenv("EDGECIFAR_CACHE", rootfs_cache)
-            return EmulatedDevice.from_spec(f"emulated:{board}").python()
-
-    return prepare
-
-
-@contextlib.contextmanager
-def online():
-    """Skip the test where nothing answers; where it must run, that is a failure."""
-    try:
-        yield
-    except UnreachableError as error:
-        if os.environ.get("CI") or os.environ.get("EDGECIFAR_REQUIRE_ARM"):
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    """The runtime's wheel as a Pi installs it, models and console script included."""
-    folder = tmp_path_factory.mktemp("wheel")
-    without = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
-    copy = shutil.copytree(RUNTIME, folder / "runtime", ignore=without)  # it leaves a build folder
-    with online():
-        options = ("--quiet", "--no-deps", "--wheel-dir", str(folder))
-        rootfs._call([sys.executable, "-m", "pip", "wheel", *options, str(copy)])
-    return next(folder.glob("*.whl"))
 
 
 def _cases():

@@ -289,7 +289,7 @@ def short_bench():
 
 
 @pytest.fixture(scope="session")
-def small_study(digits, short_bench, tmp_path_factory):
+def small_study(digits, short_bench, once):
     """The outcome of a study: its files and recipes lie in FOLDER, all results in FOLDER/runs.
 
     What is tested elsewhere is left out: long benches, verdicts and the page of each recipe.
@@ -300,12 +300,14 @@ def small_study(digits, short_bench, tmp_path_factory):
     from edgecifar.compress import judge
     from edgecifar.runtime import benchmark
 
-    folder = tmp_path_factory.mktemp("study")
-    for name, text in STUDY.items():
-        (folder / f"{name}.toml").write_text(text)
+    def carry_all_out(folder):
+        for name, text in STUDY.items():
+            (folder / f"{name}.toml").write_text(text)
+        chosen = plan.read(str(folder / "small-study.toml"))
+        return carry_out(chosen, digits, folder / "runs" / "small", name="small-study")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "bench", short_bench)
         patch.setattr(judge, "judge", lambda *_: None)
         patch.setattr(build, "build_report", lambda runs, benches, out, **_: out)
-        chosen = plan.read(str(folder / "small-study.toml"))
-        return carry_out(chosen, digits, folder / "runs" / "small", name="small-study")
+        return once("study", carry_all_out)

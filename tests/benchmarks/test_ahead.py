@@ -23,6 +23,7 @@ from edgecifar.train.augment import augment, draw
 from edgecifar.train.normalisation import normalise
 
 pytest.importorskip("jax")
+pytestmark = pytest.mark.slow
 
 TEACHER = """
 architecture = "edge-8-s16"
@@ -45,15 +46,18 @@ PUPIL = PUPIL.replace("epochs = 12", "epochs = 4") + "[distil]\nviews = 3\n"
 
 
 @pytest.fixture(scope="module")
-def finished(small_digits, tmp_path_factory):
+def finished(small_digits, once):
     """Two recipes and their package, carried out; copy it, don't change it."""
-    folder = tmp_path_factory.mktemp("ahead")
-    (folder / "teacher.toml").write_text(TEACHER)
-    (folder / "pupil.toml").write_text(PUPIL)
-    names = tuple(str(folder / f"{name}.toml") for name in ("teacher", "pupil"))
-    pack(names, small_digits, folder / "package", seeds=(1, 2))
-    (folder / "told").write_text(carry_out(folder / "package"))
-    return folder
+
+    def make(folder):
+        (folder / "teacher.toml").write_text(TEACHER)
+        (folder / "pupil.toml").write_text(PUPIL)
+        names = tuple(str(folder / f"{name}.toml") for name in ("teacher", "pupil"))
+        pack(names, small_digits, folder / "package", seeds=(1, 2))
+        (folder / "told").write_text(carry_out(folder / "package"))
+        return folder
+
+    return once("ahead", make)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from edgecifar.benchmarks.report.front import front
 from edgecifar.benchmarks.report.load import Measured, load_bench, parse_bench
 from edgecifar.benchmarks.report.networks import are_several, bases, kin, originals
 from edgecifar.benchmarks.report.verdict import measured_rows, versus
-from edgecifar.runtime.results import seal
+from edgecifar.benchmarks.statistics import paired_difference
+from edgecifar.runtime.results import seal, unpack_bits
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,14 +132,15 @@ def test_figures_of_pairs_are_of_the_pair(bench_file, bench_result):
     models = {model["name"]: model for model in bench_result["models"]}
     bench = load_bench(bench_file)
     (row,) = [r for r in front(bench).pairs.rows if "mlp32-float32, its" in r[0].detail]
-    points, same, latency, size = row[1:]
+    points, same, _, size = row[1:]
     big, small = (models[f"mlp32-{kind}"] for kind in ("float32", "int8"))
-    told = small["accuracy"]["top1"] - big["accuracy"]["top1"]
-    assert points.text == words.signed(told)
-    assert ", p" in points.detail or told == 0
+    assert points.text == words.signed(small["accuracy"]["top1"] - big["accuracy"]["top1"])
+    n = bench_result["data"]["n"]
+    found = paired_difference(*(unpack_bits(m["accuracy"]["correct"], n) for m in (big, small)))
+    span = words.interval(found.low, found.high, words.signed)
+    assert points.detail == f"{span}, {words.p_value(found.test.p)}"
     said = [model.predicted for model in bench.models]
     assert same.text == words.percent(100 * float(np.mean(said[0] == said[1])))
-    assert latency.text.endswith(("faster", "slower", "no real difference"))
     assert size.text.startswith("4.0")
     first, second, third = measured_rows(bench)
     assert versus(bench, third, first).difference.test.significant, "8 hidden units against 32"
@@ -146,6 +148,24 @@ def test_figures_of_pairs_are_of_the_pair(bench_file, bench_result):
         1 / versus(bench, third, first).speedup.value
     )
     assert versus(bench, second, first).against == "mlp32-float32"
+
+
+@pytest.mark.parametrize(
+    ("median", "told"),
+    [
+        (25, f"{words.times(4)} faster"),
+        (250, f"{words.times(2.5)} slower"),
+        (100.5, "no real difference"),
+    ],
+)
+def test_a_latency_is_told_beside_that_of_the_float_form(median, told):
+    bench = bench_of(
+        timed("a-float32", 90, 100, dtype="float32"), timed("a-int8", 89, median),
+        timed("b-float32", 95, 900, dtype="float32"),
+    )  # fmt: skip
+    pairs = front(bench).pairs
+    (row,) = (row for row in pairs.rows if row[0].detail.endswith("its float form"))
+    assert row[pairs.columns.index("Latency")].text == told
 
 
 def test_a_lead_that_may_be_chance_is_called_so(tmp_path, bench_result):

@@ -1,18 +1,21 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgecifar.benchmarks import commands
+from edgecifar.benchmarks import chain, commands
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.chain import Chain, Made, require_feasible
 from edgecifar.benchmarks.pipeline import is_finished, run_recipe
-from edgecifar.compress import fine_tune
+from edgecifar.compress import fine_tune, quantize
 from edgecifar.compress.buffers import zero_share
 from edgecifar.compress.judge import verdict_of
 from edgecifar.compress.prune import Pruning
+from edgecifar.compress.sparsify import sparsity
+from edgecifar.compress.steps import take
 from edgecifar.runtime import benchmark, modelfile, results
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
@@ -64,30 +67,38 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(digits, recipe, short_bench, tmp_path_factory):
+def finished(digits, recipe, short_bench, once):
     """A chain from training to a sparse int8 file of fewer filters, killed on its way."""
-    out = tmp_path_factory.mktemp("runs") / "chain"
     ends = iter([None, KeyboardInterrupt])  # of fine-tuning with fewer filters, then with zeros
 
     def end(held):
         if error := next(ends):
             raise error
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "bench", short_bench)
-        with patch.context() as killed:
+    def kill_and_finish(out):
+        with pytest.MonkeyPatch.context() as killed:
             killed.setattr(fine_tune, "require_held", end)
             with pytest.raises(KeyboardInterrupt):
                 run_recipe(recipe, digits, out)
         before = {path: path.stat().st_mtime_ns for path in out.rglob("model.h5")}
-        outcome = run_recipe(recipe, digits, out)
-    return outcome, before
+        return run_recipe(recipe, digits, out), before
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "bench", short_bench)
+        return once("chain", kill_and_finish)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the chain's folder, to be written to."""
+    return shutil.copytree(finished[0].bench.parent, tmp_path / "chain")
 
 
 def runs_of(outcome):
     return {path.name.removeprefix(NET): open_run(path) for path in outcome.runs}
 
 
+@pytest.mark.slow
 def test_every_file_is_measured_on_the_test_images(digits, finished):
     outcome, _ = finished
     result = json.loads(outcome.bench.read_text())
@@ -100,6 +111,7 @@ def test_every_file_is_measured_on_the_test_images(digits, finished):
     assert float32 == onnx > 80
 
 
+@pytest.mark.slow
 def test_a_killed_chain_goes_on_where_it_stood(finished):
     outcome, before = finished
     assert {path.parent.name.removeprefix(NET) for path in before} == {"", "-qat", "-p40"}
@@ -109,17 +121,21 @@ def test_a_killed_chain_goes_on_where_it_stood(finished):
     assert len(history) == 2  # the head, and one epoch: it wasn't raised twice
 
 
+@pytest.mark.slow
 def test_every_step_keeps_what_earlier_ones_won(finished):
     runs = runs_of(finished[0])
     macs = {name: run.info["macs"] for name, run in runs.items()}
     assert macs["-p40-s50-qat"] == macs["-p40-s50"] == macs["-p40"] <= 0.6 * macs[""]
-    assert runs["-p40-s50"].info["sparsity"] == pytest.approx(0.5, abs=0.01)
+    zeros = {name: sparsity(runs[name].load_model()) for name in ("-p40-s50", "-p40-s50-qat")}
+    assert zeros["-p40-s50-qat"] == zeros["-p40-s50"] == runs["-p40-s50"].info["sparsity"]
+    assert zeros["-p40-s50"] == pytest.approx(0.5, abs=0.01)
     file = finished[0].files[-1]
     assert zero_share(modelfile.read(file).payload) > 0.49
     parents = [run.info["parent"] for run in runs.values()]
     assert parents == [None, NET, NET, f"{NET}-p40", f"{NET}-p40-s50"]
 
 
+@pytest.mark.slow
 def test_the_float_model_teaches_and_is_asked_once(finished):
     runs = runs_of(finished[0])
     taught = {name for name, run in runs.items() if run.info.get("teacher")}
@@ -129,6 +145,7 @@ def test_the_float_model_teaches_and_is_asked_once(finished):
     assert not any((run.path / "teacher").exists() for run in runs.values())
 
 
+@pytest.mark.slow
 def test_every_step_has_its_verdict(finished):
     verdicts = {name: verdict_of(run) for name, run in runs_of(finished[0]).items()}
     assert verdicts.pop("") is None
@@ -137,6 +154,7 @@ def test_every_step_has_its_verdict(finished):
     assert "than float32" in verdicts["-p40-s50-qat"]
 
 
+@pytest.mark.slow
 def test_the_report_says_that_the_images_are_digits(finished):
     page = finished[0].report.read_text()
     title = page.partition("<title>")[2].partition("</title>")[0]
@@ -145,50 +163,66 @@ def test_the_report_says_that_the_images_are_digits(finished):
     assert "10 training images of the class" in page
 
 
-def test_its_images_are_those_of_a_packed_file(digits, recipe, finished, tmp_path):
+@pytest.mark.slow
+def test_its_images_are_those_of_a_packed_file(digits, recipe, copied, tmp_path):
     """So that `compare` takes the recipe's bench beside one with --data."""
-    packed, out = tmp_path / "digits.npz", finished[0].bench.parent
+    packed, bench = tmp_path / "digits.npz", copied / "bench.json"
     pack(digits, "test", packed)
-    found = json.loads(finished[0].bench.read_text())
+    found = json.loads(bench.read_text())
     assert found["data"]["fingerprint"] == read_labelled(packed).fingerprint
     assert found["data"]["dataset_fingerprint"] == digits.fingerprint
-    before = finished[0].bench.read_bytes()
     data = {"fingerprint": digits.fingerprint}  # as of older versions
     for told, done in ((data, True), (data | {"fingerprint": "0" * 64}, False)):
         older = found | {"data": found["data"] | told}
         del older["data"]["dataset_fingerprint"]
-        finished[0].bench.write_bytes(results.as_bytes(results.seal(older)))
-        assert is_finished(recipe.is_that_of, digits, out) == done
-    finished[0].bench.write_bytes(before)
+        bench.write_bytes(results.as_bytes(results.seal(older)))
+        assert is_finished(recipe.is_that_of, digits, copied) == done
 
 
-def test_a_file_that_can_t_be_measured_leaves_no_bench(digits, recipe, finished, monkeypatch):
-    out = finished[0].bench.parent
-    assert is_finished(recipe.is_that_of, digits, out)
-    made = [Made(open_run(path), ()) for path in finished[0].runs]
+@pytest.mark.slow
+def test_a_file_that_can_t_be_measured_leaves_no_bench(
+    digits, recipe, finished, copied, monkeypatch
+):
+    assert is_finished(recipe.is_that_of, digits, copied)
+    made = [Made(open_run(copied / path.name), ()) for path in finished[0].runs]
     failed = {"models": [{"name": "net", "error": "it is broken"}]}
     monkeypatch.setattr(Chain, "runs", lambda self: made)
     monkeypatch.setattr(benchmark, "bench", lambda *_, **__: failed)
-    before = finished[0].bench.read_bytes()
+    before = (copied / "bench.json").read_bytes()
     with pytest.raises(EdgecifarError, match="net can't be measured: it is broken"):
-        run_recipe(recipe, digits, out)
-    assert finished[0].bench.read_bytes() == before
+        run_recipe(recipe, digits, copied)
+    assert (copied / "bench.json").read_bytes() == before
 
 
-def test_what_another_recipe_made_is_named_and_force_makes_it_anew(digits, recipe, finished):
+def untrained(step, parent, dataset, out, *, force, **how):
+    """Take a step that is forced by changing the model that is there."""
+    if not force:
+        return take(step, parent, dataset, out, force=force, **how)
+    run = open_run(out)
+    model = run.load_model()
+    model.set_weights([weight / 2 for weight in model.get_weights()])
+    run.save_model(model)
+    return run
+
+
+@pytest.mark.slow
+def test_what_another_recipe_made_is_named_and_force_makes_it_anew(
+    digits, recipe, finished, copied, monkeypatch
+):
     """And with it what came from it, and nothing else; what is the same isn't touched either."""
-    outcome, _ = finished
-    out, models = outcome.bench.parent, [path / "model.h5" for path in outcome.runs]
+    monkeypatch.setattr(chain, "take", untrained)
+    monkeypatch.setattr(quantize, "prepare", lambda model, *_, **__: model)  # it's refused
+    models = [copied / path.name / "model.h5" for path in finished[0].runs]
     before = [model.stat().st_mtime_ns for model in models]
     (variant,) = recipe.variants
     sparser = replace(variant, sparsify=replace(variant.sparsify, ema=0.5))
     changed = replace(recipe, variants=(sparser,))
-    made = Chain(changed, digits, out).runs()
+    made = Chain(changed, digits, copied).runs()
     message = r"-s50 was begun with recipe\.ema 0\.99, not 0\.5: --force"
     with pytest.raises(EdgecifarError, match=message):
         list(made)
     assert [model.stat().st_mtime_ns for model in models] == before
-    list(Chain(changed, digits, out, force=True).runs())
+    list(Chain(changed, digits, copied, force=True).runs())
     after = [model.stat().st_mtime_ns for model in models]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, True, False, False]
 
@@ -214,6 +248,7 @@ def test_a_step_that_can_t_be_taken_stops_it_before_any_training(digits, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_step_added_to_a_finished_run_is_asked_first(digits, recipe, finished):
     out = finished[0].bench.parent
     more = recipes.Variant(prune=Pruning(share=0.01))

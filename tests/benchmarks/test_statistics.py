@@ -5,10 +5,12 @@ import pytest
 from scipy.stats import binomtest
 
 from edgecifar.benchmarks.statistics import (
+    Mean,
     calibration,
     confident_mistakes,
     confused_pairs,
     mcnemar,
+    mean_of,
     paired_difference,
 )
 from edgecifar.runtime.errors import EdgecifarError
@@ -68,6 +70,19 @@ def test_pairing_is_what_makes_small_differences_visible():
     apart = paired_difference(first, np.random.default_rng(0).permutation(second))
     assert together.test.significant
     assert not apart.test.significant
+
+
+def test_a_mean_of_repetitions_has_student_s_interval():
+    found = mean_of([1, 2, 3])
+    half = 4.3027 / 3**0.5  # t of two degrees of freedom, and a standard deviation of one
+    assert (found.value, found.n) == (2, 3)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), abs=1e-4)
+
+
+def test_a_mean_of_one_repetition_has_no_interval():
+    assert mean_of([91.5]) == Mean(91.5, None, None, 1)
+    with pytest.raises(ValueError, match="a mean of nothing"):
+        mean_of([])
 
 
 def test_unequal_sets_are_refused():

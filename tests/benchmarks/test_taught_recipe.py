@@ -6,7 +6,9 @@ import pytest
 from edgecifar.benchmarks import recipe as recipes
 from edgecifar.benchmarks.chain import Chain
 from edgecifar.benchmarks.pipeline import run_recipe
+from edgecifar.compress import judge
 from edgecifar.compress.judge import verdict_of
+from edgecifar.runtime import benchmark
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train import zoo
 from edgecifar.train.run import open_run
@@ -23,6 +25,17 @@ LARGE = [
     for folder in ("zoo-teacher-quick", "zoo-teacher-second-seed1-quick")
 ]
 PUPIL = TEACHER.replace('"teacher"', '"pupil"') + "[distil]\nviews = 3\n"
+
+
+@pytest.fixture(autouse=True)
+def _short_benches(short_bench, monkeypatch):
+    monkeypatch.setattr(benchmark, "bench", short_bench)
+
+
+@pytest.fixture
+def digits(small_digits):
+    """The small ones: nothing here rests on what a net learns."""
+    return small_digits
 
 
 @pytest.fixture
@@ -159,9 +172,12 @@ def zoo_runs(tmp_path_factory):
         ("resnet8", []),
     ],
 )
-def test_a_quick_zoo(small_digits, zoo_runs, model, taught_by):
+def test_a_quick_zoo(digits, zoo_runs, monkeypatch, model, taught_by):
+    """But for what other tests make of these networks: verdicts of steps, and further files."""
+    monkeypatch.setattr(judge, "judge", lambda *_: None)
     recipe = recipes.read(f"zoo-{model}").shortened()
-    outcome = run_recipe(recipe, small_digits, zoo_runs / f"zoo-{model}-quick")
+    recipe = dataclasses.replace(recipe, export=("float32",))
+    outcome = run_recipe(recipe, digits, zoo_runs / f"zoo-{model}-quick")
     assert outcome.report.exists()
     assert outcome.files[-1].name == f"{model}-qat-int8.tflite"
     assert all((zoo_runs / teacher / "model.h5").exists() for teacher in taught_by)

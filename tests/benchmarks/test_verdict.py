@@ -1,6 +1,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from edgecifar.benchmarks import words
@@ -10,6 +11,7 @@ from edgecifar.benchmarks.report.records import as_csv, bench_records
 from edgecifar.benchmarks.report.verdict import Row, bench_rows, compare, decide
 from edgecifar.benchmarks.statistics import McNemar, PairedDifference
 from edgecifar.runtime.results import seal
+from edgecifar.runtime.statistics import wilson
 
 
 @pytest.fixture
@@ -61,9 +63,17 @@ def test_is_honest_when_int8_is_slower():
     assert "not faster on this device" in verdict.others[0].text
 
 
-def test_does_not_call_noise_a_speed_up():
-    same = row(1, "net-int8", 129.0, speedup=Speedup(1.01, 0.97, 1.05), size_ratio=3.4, gap=-0.04)
-    assert compare(same, FLOAT).startswith("not measurably faster (0.970 to 1.050)")
+@pytest.mark.parametrize(
+    ("speedup", "said"),
+    [
+        (Speedup(1.01, 0.97, 1.05), "not measurably faster (0.970 to 1.050)"),
+        (Speedup(1.001, 0.98, 1.02), "no faster and no slower"),
+        (Speedup(1.001, 0.7, 1.6), "not measurably faster (0.70 to 1.60)"),
+    ],
+)
+def test_does_not_call_noise_a_speed_up(speedup, said):
+    same = row(1, "net-int8", 129.0, speedup=speedup, size_ratio=3.4, gap=-0.04)
+    assert compare(same, FLOAT).startswith(said)
 
 
 def test_a_tie_in_speed_goes_to_the_smaller_file():
@@ -79,6 +89,32 @@ def test_a_few_bytes_do_not_buy_accuracy():
     plain = row(0, "plain", 100.0, accuracy=poor, payload_bytes=100)
     tuned = row(1, "tuned", 100.5, accuracy=good, payload_bytes=101, gap=2.5)
     assert decide([plain, tuned]).chosen is tuned
+
+
+def answered(right, wrong):
+    """Return an accuracy with its answers, whose first `wrong` are wrong."""
+    correct = np.arange(right + wrong) >= wrong
+    top1 = wilson(right, right + wrong)
+    return Accuracy(top1.value, top1.low, top1.high, len(correct), correct)
+
+
+def test_of_files_as_small_and_fast_the_better_one_is_chosen_image_by_image():
+    """Their intervals, each of all images, overlap widely."""
+    sparse = row(0, "sparse", 100.0, accuracy=answered(9300, 700), payload_bytes=100)
+    dense = row(1, "dense", 100.2, accuracy=answered(9345, 655), payload_bytes=101, gap=0.45)
+    assert decide([sparse, dense]).chosen is dense
+
+
+@pytest.mark.parametrize(("factor", "chosen"), [(1.0, "small"), (1.05, "big")])
+def test_a_tie_in_speed_is_told_round_by_round(factor, chosen):
+    """A machine of two speeds gives both medians intervals that overlap."""
+    times = [100.0] * 10 + [130.0] * 10
+    accuracy = Accuracy(87.0, 86.3, 87.6, 10_000)
+    shared = {"accuracy": accuracy, "latency": Latency(110, low=100, high=130)}
+    slowed = [factor * time for time in times]
+    big = Row(0, "big", rounds=times, payload_bytes=400, **shared)
+    small = Row(1, "small", rounds=slowed, payload_bytes=100, **shared)
+    assert decide([big, small]).chosen.name == chosen
 
 
 def test_speed_does_not_buy_more_than_a_point():

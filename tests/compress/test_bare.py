@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 
 from edgecifar.compress.bare import probabilities
-from edgecifar.compress.calibration import calibration_images
-from edgecifar.compress.tflite import to_tflite
 
 
 @pytest.mark.parametrize("kind", ["int8", "float32"])
-def test_many_images_take_the_memory_of_one(digits, digits_run, kind):
+def test_many_images_take_the_memory_of_one(digits, payloads, kind):
     """They may be memory-mapped, and more than memory holds."""
-    payload = to_tflite(digits_run.load_model(), kind, calibration_images(digits, 100))
+    payload = payloads[kind]
     first = digits.validation.images[:1]
     many = np.broadcast_to(first, (2000, *first.shape[1:]))
     tracemalloc.start()

@@ -6,10 +6,8 @@ import pytest
 
 from edgecifar.compress import budget
 from edgecifar.compress.budget import Choice, Trial, require_drop, search_in_float
-from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.latency import Timed
-from edgecifar.compress.selective import ranged
 from edgecifar.compress.sensitivity import LayerSensitivity, Sensitivity
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.statistics import Estimate, Latency
@@ -49,9 +47,9 @@ def model(digits_run):
     return digits_run.load_model()
 
 
-@pytest.fixture(scope="module")
-def file(digits, model):
-    return ranged(model, calibration_images(digits, 50))
+@pytest.fixture
+def file(resnet8_ranged):
+    return resnet8_ranged
 
 
 def test_a_net_that_int8_suits_needs_none(digits, model, file):

@@ -51,6 +51,7 @@ def views(run):
     return sorted((run.path / "teacher").glob("view-*.npy"))
 
 
+@pytest.mark.slow
 def test_a_student_learns(student, digits_run):
     assert student.metrics["validation"]["top1"] > 80
     info = student.info
@@ -60,6 +61,7 @@ def test_a_student_learns(student, digits_run):
     assert info["teacher"] == {"runs": ["resnet8"], "weight": 0.9, "temperature": 3.0, "views": 2}
 
 
+@pytest.mark.slow
 def test_a_student_of_answers_alone_agrees_with_its_teacher(
     digits, settings, digits_run, student, tmp_path
 ):
@@ -73,6 +75,7 @@ def test_a_student_of_answers_alone_agrees_with_its_teacher(
     assert (ours == theirs).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_answers_are_those_to_the_batches_that_the_student_sees(
     digits, settings, digits_run, student
 ):
@@ -92,6 +95,7 @@ def test_answers_are_those_to_the_batches_that_the_student_sees(
         np.testing.assert_allclose(np.exp(answers.astype(np.float32)), expected, atol=0.01)
 
 
+@pytest.mark.slow
 def test_fine_tuning_varies_views_that_were_learned(
     digits, settings, teacher, student, digits_run, tmp_path
 ):
@@ -114,6 +118,7 @@ def test_fine_tuning_varies_views_that_were_learned(
     np.testing.assert_array_equal(next(iter(other.training(0)))[0], first)
 
 
+@pytest.mark.slow
 def test_answers_follow_the_epochs(digits, settings, digits_run, student):
     answers = answer_views(
         (digits_run,), digits, settings, student.path / "teacher", views=2, seed=0
@@ -124,9 +129,9 @@ def test_answers_follow_the_epochs(digits, settings, digits_run, student):
     np.testing.assert_array_equal(np.array(found), np.concatenate([tables[1], tables[0]]))
 
 
-def test_a_killed_teacher_goes_on_and_another_starts_over(digits, settings, digits_run, tmp_path):
+def test_a_killed_teacher_goes_on_and_another_starts_over(few, settings, digits_run, tmp_path):
     def ask(seed):
-        answer_views((digits_run,), digits, settings, tmp_path, views=2, seed=seed)
+        answer_views((digits_run,), few, settings, tmp_path, views=2, seed=seed)
         return [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("view-*.npy"))]
 
     first = ask(0)
@@ -142,29 +147,30 @@ def test_a_killed_teacher_goes_on_and_another_starts_over(digits, settings, digi
     assert min(ask(1)) > max(second)
 
 
-def test_too_few_views_of_another_run_are_left_as_they_are(digits, settings, digits_run, tmp_path):
+def test_too_few_views_of_another_run_are_left_as_they_are(few, settings, digits_run, tmp_path):
     earlier, own = tmp_path / "parent", tmp_path / "own"
-    ask = functools.partial(answer_views, (digits_run,), digits, settings, seed=0)
+    ask = functools.partial(answer_views, (digits_run,), few, settings, seed=0)
     ask(earlier, views=1)
     assert ask(own, views=1, earlier=earlier).folder == earlier
     assert ask(own, views=2, earlier=earlier).folder == own
     assert [path.name for path in earlier.glob("view-*.npy")] == ["view-000.npy"]
 
 
-def test_an_ensemble_answers_with_its_mean(digits, settings, digits_run, student, tmp_path):
+@pytest.mark.slow
+def test_an_ensemble_answers_with_its_mean(few, settings, digits_run, student, tmp_path):
     both = (digits_run, student)
-    answer_views(both, digits, settings, tmp_path, views=1, seed=0)
-    images, _ = next(iter(training_batches(digits.train, 10, settings, seed=0)))
+    answer_views(both, few, settings, tmp_path, views=1, seed=0)
+    images, _ = next(iter(training_batches(few.train, 10, settings, seed=0)))
     mean = np.mean([run.load_model().predict_on_batch(images) for run in both], axis=0)
     stored = np.load(tmp_path / "view-000.npy")[0].astype(np.float32)
     np.testing.assert_allclose(np.exp(stored), mean, atol=0.01)
 
 
 def test_a_network_that_was_fine_tuned_for_int8_answers_too(
-    digits, settings, digits_qat_run, tmp_path
+    few, settings, digits_qat_run, tmp_path
 ):
-    answer_views((digits_qat_run,), digits, settings, tmp_path, views=1, seed=0)
-    images, _ = next(iter(training_batches(digits.train, 10, settings, seed=0)))
+    answer_views((digits_qat_run,), few, settings, tmp_path, views=1, seed=0)
+    images, _ = next(iter(training_batches(few.train, 10, settings, seed=0)))
     expected = digits_qat_run.load_model().predict_on_batch(images)
     stored = np.load(tmp_path / "view-000.npy")[0].astype(np.float32)
     np.testing.assert_allclose(np.exp(stored), expected, atol=0.01)
@@ -186,6 +192,7 @@ def test_the_loss_is_what_its_formula_says():
     assert goals.accuracy(targets, ours).numpy() == 0
 
 
+@pytest.mark.slow
 def test_quantization_learns_from_a_teacher_too(digits, digits_run, student, teacher):
     run = quantize(
         student, digits, Quantization(epochs=1), student.path.with_name("qat"), teacher=teacher
@@ -195,6 +202,7 @@ def test_quantization_learns_from_a_teacher_too(digits, digits_run, student, tea
     assert not (run.path / "teacher").exists()  # the student's own answers serve
 
 
+@pytest.mark.slow
 def test_resuming_needs_the_same_teacher(digits, settings, digits_run, student):
     other = Teacher((digits_run,), Distillation(temperature=5.0))
     with pytest.raises(EdgecifarError, match="was begun with teacher"):
@@ -222,6 +230,7 @@ def verdict(digits, digits_run, student):
     return found
 
 
+@pytest.mark.slow
 def test_a_student_is_judged_against_its_teacher(digits_run, student, verdict):
     before, after = verdict.before, verdict.after
     assert (before.name, after.name) == ("resnet8-int8", "taught-int8")
@@ -232,6 +241,7 @@ def test_a_student_is_judged_against_its_teacher(digits_run, student, verdict):
     assert "than its teacher on this machine" in verdict.text
 
 
+@pytest.mark.slow
 def test_several_teachers_count_as_one(digits, digits_run, student, verdict, long_races):
     both = (digits_run, digits_run)
     twice = judge(both, student, digits).before

@@ -8,7 +8,6 @@ from edgecifar.compress import prune as prune_module
 from edgecifar.compress.judge import judge
 from edgecifar.compress.prune import Pruning, prune
 from edgecifar.compress.steps import take
-from edgecifar.runtime.environment import cpu_features
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.checkpoint import Fit
 from edgecifar.train.macs import count_macs
@@ -42,8 +41,6 @@ def test_the_verdict_is_measured_and_stored(pruned, digits_run, digits):
     assert verdict.after.file_bytes < 0.8 * verdict.before.file_bytes
     ratio = verdict.latency_ratio
     assert 0 < ratio.low <= ratio.value <= ratio.high
-    # AMX takes a network of this size in a few tiles, whole or half.
-    assert ratio.value < 1 or "amx int8" in cpu_features()
     assert verdict.before.top1 == pytest.approx(digits_run.metrics["validation"]["top1"])
     stored = json.loads((pruned.path / "verdict.json").read_text())
     assert stored["verdict"] == verdict.text

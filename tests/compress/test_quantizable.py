@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
 
+from edgecifar.compress.bare import probabilities
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.layers import plain_name
 from edgecifar.compress.quantizable import require_quantizable
@@ -88,12 +89,8 @@ class Doubled(layers.Layer):
             "layer conv has the activation elu",
         ),
         (
-            lambda: layers.Conv2D(4, 3, activation=tf.nn.relu6),
-            r"relu6, .*: put a layer ReLU\(6.0\) behind it",
-        ),
-        (
-            lambda: layers.Conv2D(4, 3, activation="swish", name="conv"),
-            r"activation swish, .*: put a layer Activation\(\"swish\"\) behind it",
+            lambda: layers.Conv2D(4, 3, activation=layers.ReLU()),
+            "has the activation ReLU, .*: put that layer behind it",
         ),
         (lambda: layers.ReLU(4.0, name="low"), r"layer low bounds or bends .*: use ReLU\(\) or"),
         (lambda: layers.ReLU(negative_slope=0.1, name="bent"), "layer bent bounds or bends ReLU"),
@@ -107,9 +104,9 @@ def test_a_layer_without_int8_form_is_named_with_its_rewrite(make, message):
     refused(stack(make()), message)
 
 
-def test_a_gate_is_named_with_its_rewrite():
+def test_a_merge_without_int8_form_is_named_with_its_rewrite():
     refused(
-        branched(layers.Multiply(name="gate")), r"layer gate \(Multiply\) .*: leave the gate out"
+        branched(layers.Maximum(name="larger")), r"layer larger \(Maximum\) .*: merge with Add, Mul"
     )
 
 
@@ -176,6 +173,13 @@ SOUND = {
         layers.Activation("swish"),
         layers.Activation("relu6"),
         layers.LeakyReLU(),
+    ],
+    "activations inside": lambda: [
+        layers.Conv2D(4, 1, activation=tf.nn.relu6),
+        layers.DepthwiseConv2D(3, activation="swish"),
+        layers.SeparableConv2D(4, 3, activation="leaky_relu", depth_multiplier=2),
+        layers.Flatten(),
+        layers.Dense(4, activation=tf.nn.silu),
     ],
     "rewritten norm": lambda: [
         layers.ReLU(),
@@ -282,3 +286,43 @@ def test_what_passes_becomes_an_int8_file(middle):
     assert (low, high) == pytest.approx((-1.875, 2.109375))  # of pixels, in a stack of layers too
     form = FORMATS["int8"]
     assert "all on integers" in form.inspect(form.convert(prepared, noise), prepared, "it")
+
+
+def gated(x):
+    """Return what squeeze-and-excitation makes of features, as EfficientNet has it."""
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(2, 1, activation="swish", name="squeeze")(gate)
+    return layers.Multiply()([x, layers.Conv2D(4, 1, activation="sigmoid")(gate)])
+
+
+def summed(x):
+    return layers.Add()([layers.Conv2D(4, 1)(x), x, layers.Conv2D(4, 1)(x), x])
+
+
+def multiplied(x):
+    return layers.Multiply()([layers.Conv2D(4, 1)(x), x, layers.Conv2D(4, 1)(x)])
+
+
+@pytest.mark.parametrize("block", [gated, summed, multiplied])
+def test_branches_that_are_merged_become_an_int8_file(block):
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(pixels)
+    x = block(layers.Activation("swish")(layers.BatchNormalization()(x)))
+    prepared = computes_the_same(pixels, x)
+    noise = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    form = FORMATS["int8"]
+    payload = form.convert(prepared, noise)
+    assert "all on integers" in form.inspect(payload, prepared, "it")
+    simulated = prepared(normalise(noise.astype(np.float32))).numpy()
+    assert probabilities(payload, noise) == pytest.approx(simulated, abs=0.02)
+
+
+def test_a_layer_with_its_activation_taken_out_has_its_name_free():
+    """Whatever other layers are called."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="conv_linear")(pixels)
+    prepared = computes_the_same(pixels, layers.Conv2D(4, 3, activation="swish", name="conv")(x))
+    names = [plain_name(layer.name) for layer in prepared.layers]
+    assert names[2:5] == ["conv_linear", "conv_linear_", "conv"]

@@ -13,10 +13,9 @@ from edgecifar.compress.quantize import Quantization, prepare, quantize
 from edgecifar.compress.selective import quantize_but
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
-from edgecifar.train.files import write_json
 from edgecifar.train.keras_files import load_model, save_model
 from edgecifar.train.normalisation import RANGE, normalise
-from edgecifar.train.run import Run, RunFinishedError
+from edgecifar.train.run import Run
 from edgecifar.train.settings import Training
 
 
@@ -125,13 +124,6 @@ def stack(*layers):
 
 
 @pytest.fixture(scope="module")
-def neighbours(digits_run):
-    """Return the names of the two convolutions within the first residual block."""
-    layers = digits_run.load_model().layers
-    return tuple(each.name for each in layers if type(each).__name__ == "Conv2D")[1:3]
-
-
-@pytest.fixture(scope="module")
 def partly(digits, digits_run, neighbours):
     images = digits.train.images[:256]
     return prepare(digits_run.load_model(), images, keep_float=neighbours)
@@ -236,25 +228,21 @@ def test_a_run_is_one_with_the_layers_it_was_begun_with(
         quantize(digits_run, digits, Quantization(epochs=1), begun.path)
 
 
-def test_a_run_from_before_there_was_a_choice_has_no_layer_in_float(
-    digits, digits_run, digits_qat_run, tmp_path, unprepared
+def test_what_would_not_be_in_int8_is_refused_before_training(
+    digits, digits_run, neighbours, tmp_path, monkeypatch
 ):
-    begun = Run(tmp_path / digits_qat_run.name)
-    shutil.copytree(digits_qat_run.path, begun.path)
-    info = begun.info
-    assert info.pop("keep_float") == []
-    write_json(begun.path / "run.json", info)
-    with pytest.raises(RunFinishedError):
-        quantize(digits_run, digits, Quantization(epochs=1), begun.path)
-    partly = Quantization(epochs=1, keep_float=("dense",))
-    with pytest.raises(EdgecifarError, match=r"was begun with keep_float \[\], not \['dense'\]"):
-        quantize(digits_run, digits, partly, begun.path)
+    def forgetful(model, images, keep_float):
+        return prepare(model, images, keep_float=neighbours)
+
+    monkeypatch.setattr(quantize_module, "prepare", forgetful)
+    with pytest.raises(EdgecifarError, match="qat-int8.tflite is not int8 throughout"):
+        quantize(digits_run, digits, Quantization(epochs=1), tmp_path / "late")
+    assert not (tmp_path / "late").exists()
 
 
 @pytest.mark.slow
-def test_fine_tuning_partly_in_float(digits, digits_run, neighbours, tmp_path):
-    recipe = Quantization(epochs=1, keep_float=neighbours)
-    run = quantize(digits_run, digits, recipe, tmp_path / recipe.run_name("resnet8"))
+def test_fine_tuning_partly_in_float(digits, digits_run, partly_float_run, neighbours):
+    run = partly_float_run
     part = f"-float-{'+'.join(neighbours)}"
     assert run.info["keep_float"] == list(neighbours)
     assert run.metrics["validation"]["top1"] > digits_run.metrics["validation"]["top1"] - 3

@@ -3,7 +3,6 @@ import pytest
 import tf_keras as keras
 
 from edgecifar.compress.bare import probabilities
-from edgecifar.compress.calibration import calibration_images
 from edgecifar.compress.inspect import operations
 from edgecifar.compress.layers import owners_in
 from edgecifar.compress.selective import (
@@ -14,7 +13,6 @@ from edgecifar.compress.selective import (
     ranged,
     require_float_only,
 )
-from edgecifar.compress.tflite import to_tflite
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.train.evaluate import predict
 
@@ -26,14 +24,9 @@ def model(digits_run):
     return digits_run.load_model()
 
 
-@pytest.fixture(scope="module")
-def images(digits):
-    return calibration_images(digits, 50)
-
-
-@pytest.fixture(scope="module")
-def file(model, images):
-    return ranged(model, images)
+@pytest.fixture
+def file(resnet8_ranged):
+    return resnet8_ranged
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +39,10 @@ def floats(payload):
     return [op for op in operations(payload) if op.is_float and op.name not in BETWEEN]
 
 
-def test_without_float_layers_it_is_the_converters_own_file(digits, model, images, file):
+def test_without_float_layers_it_is_the_converters_own_file(digits, payloads, file):
     found, expected = (
         probabilities(payload, digits.validation.images)
-        for payload in (file.quantized(), to_tflite(model, "int8", images))
+        for payload in (file.quantized(), payloads["int8"])
     )
     np.testing.assert_array_equal(found, expected)
 

@@ -12,7 +12,6 @@ from edgecifar.compress import quantize as quantize_module
 from edgecifar.compress.commands.summary import print_verdict
 from edgecifar.compress.formats import FORMATS
 from edgecifar.compress.judge import judge, verdict_of
-from edgecifar.compress.quantize import Quantization, quantize
 from edgecifar.compress.verdict import Side, Verdict
 from edgecifar.runtime.commands import main
 from edgecifar.runtime.errors import EdgecifarError
@@ -79,26 +78,13 @@ def chain(digits_run, tmp_path):
     return runs
 
 
-@pytest.fixture(scope="module")
-def converted():
-    """Files of the network that all of a chain are, by format."""
-    return {}
-
-
 @pytest.fixture
-def converted_once(monkeypatch, converted):
-    """Convert the runs of a chain, and no others, once for all tests."""
-    convert = judge_module._converted
-
-    def once(form, *how):
-        if form.name not in converted:
-            converted[form.name] = convert(form, *how)
-        return converted[form.name]
-
-    monkeypatch.setattr(judge_module, "_converted", once)
+def converted(monkeypatch, payloads):
+    """Have the files of the network that all of a chain are."""
+    monkeypatch.setattr(judge_module, "_converted", lambda form, *_: payloads[form.name])
 
 
-def test_steps_are_judged_together_too(digits, chain, converted_once):
+def test_steps_are_judged_together_too(digits, chain, converted):
     """Each may have lost so little that it passes for chance."""
     whole, smaller, smallest = chain
     second = judge((smaller,), smallest, digits)
@@ -109,14 +95,14 @@ def test_steps_are_judged_together_too(digits, chain, converted_once):
 
 
 def test_a_first_step_has_no_original_however_its_path_is_put(
-    digits, chain, converted_once, monkeypatch
+    digits, chain, converted, monkeypatch
 ):
     whole, smaller, _ = chain
     monkeypatch.chdir(whole.path.parent)
     assert judge((Run(Path("whole")),), smaller, digits).original is None
 
 
-def test_a_chain_with_a_gap_has_no_original(digits, chain, converted_once):
+def test_a_chain_with_a_gap_has_no_original(digits, chain, converted):
     whole, smaller, smallest = chain
     assert smallest.original().path == whole.path
     assert whole.original() is whole
@@ -144,18 +130,15 @@ def test_what_cannot_be_int8_throughout_is_judged_by_its_float_files(digits, cha
 
 
 def test_a_teacher_with_layers_in_float_has_an_int8_file_all_the_same(
-    digits, digits_run, chain, tmp_path
+    digits, partly_float_run, chain
 ):
-    partly = quantize(
-        digits_run, digits, Quantization(epochs=1, keep_float=("dense",)), tmp_path / "partly"
-    )
-    verdict = judge((partly,), chain[1], digits)
+    verdict = judge((partly_float_run,), chain[1], digits)
     assert (verdict.precision, verdict.why_float) == ("int8", None)
-    assert verdict.before.file_bytes < partly.info["parameters"] * 2
+    assert verdict.before.file_bytes < partly_float_run.info["parameters"] * 2
 
 
 def test_int8_on_a_busy_machine_is_called_doubtful(
-    digits, digits_run, digits_qat_run, tmp_path, monkeypatch
+    digits, digits_run, digits_qat_run, converted, tmp_path, monkeypatch
 ):
     run = Run(shutil.copytree(digits_qat_run.path, tmp_path / "resnet8-qat"))
     monkeypatch.setattr(latency.environment.Usage, "others", lambda *_: 0.51)

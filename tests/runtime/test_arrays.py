@@ -55,6 +55,10 @@ def test_keras_names_and_grey(tmp_path):
         ({"images": IMAGES, "labels": LABELS - 1}, "labels go from -1 to 0: use 0 to 0"),
         ({"images": IMAGES, "labels": LABELS * 2, "classes": ["a", "b"]}, "0 to 1 for its 2"),
         ({"images": IMAGES, "labels": LABELS * 0}, "only one class"),
+        (
+            {"images": IMAGES, "labels": LABELS * 1_000_000_009},
+            "labels go up to 1000000009 and there are 4 images: store the names as `classes`",
+        ),
         ({"images": IMAGES, "labels": LABELS, "classes": ["a", "a"]}, "'a' is that of two classes"),
         ({"images": np.array([{}, {}]), "labels": LABELS}, "not a whole .npz file of plain arrays"),
     ],

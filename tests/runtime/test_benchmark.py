@@ -183,15 +183,39 @@ def test_answers_are_in_the_datas_classes(described, images, tmp_path):
 
 def test_sweeps_make_a_row_for_each(described):
     settings = Settings(threads=(1, 2), batches=(1, 3), plan=PLAN, energy=False)
-    result = bench([described / "float32.tflite", described / "float32.onnx"], settings=settings)
+    result = bench([described / "int8.tflite", described / "float32.onnx"], settings=settings)
     assert [(row["threads"], row["batch"]) for row in result["models"]] == [
         (1, 1), (1, 3), (2, 1), (2, 3),
     ] * 2  # fmt: skip
-    assert all("error" not in row or row["batch"] > 1 for row in result["models"])
-    onnx = result["models"][5]
-    assert onnx["input"]["shape"][0] == 3
-    assert onnx["latency_us"]["median"] > 0
+    for row in result["models"]:
+        assert row["input"]["shape"] == [row["batch"], 16, 16, 3]
+        assert row["latency_us"]["median"] > 0
     assert result["settings"]["threads"] == [1, 2]
+
+
+def test_a_fixed_batch_says_so(bare, tmp_path):
+    onnx, tf = (pytest.importorskip(name) for name in ("onnx", "tensorflow"))
+    model = onnx.load(bare / "float32.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "fixed.onnx")
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 16, 16, 3])])
+    def one_answer(pixels):
+        return tf.nn.softmax(tf.reduce_mean(pixels, axis=[0, 1, 2])[None])
+
+    concrete = [one_answer.get_concrete_function()]
+    converted = tf.lite.TFLiteConverter.from_concrete_functions(concrete).convert()
+    (tmp_path / "fixed.tflite").write_bytes(converted)
+    settings = Settings(batches=(1, 3), plan=PLAN, energy=False)
+    files = [tmp_path / "fixed.tflite", tmp_path / "fixed.onnx"]
+    alone, three, *onnx_rows = bench(files, settings=settings)["models"]
+    for fitting, other in ((alone, three), onnx_rows):
+        assert fitting["input"]["shape"][0] == 1
+        assert fitting["latency_us"]["median"] > 0
+        assert other["error"].endswith(
+            "its batch is fixed, so 3 images don't fit: measure it without --batch, or export it "
+            "with a free first dimension"
+        )
 
 
 def test_backends_side_by_side(described):

@@ -225,6 +225,8 @@ def test_a_classifier_of_one_number_is_refused(bare, tmp_path):
         Classifier(tmp_path / "one.onnx")
 
 
-def test_no_threads_are_refused(described):
-    with pytest.raises(EdgecifarError, match="threads is 0: give 1 or more"):
-        Classifier(described / "int8.tflite", threads=0)
+@pytest.mark.parametrize("threads", [-1, 0, 257, 33_000])
+def test_no_threads_and_too_many_are_refused(described, threads):
+    """With thousands interpreters crash."""
+    with pytest.raises(EdgecifarError, match=f"{threads} threads: give 1 to 256"):
+        Classifier(described / "int8.tflite", threads=threads)

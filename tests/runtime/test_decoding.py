@@ -1,7 +1,10 @@
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from edgecifar.runtime import decoding, images
 from edgecifar.runtime.decoding import decode, scaled
 from edgecifar.runtime.errors import EdgecifarError
 from edgecifar.runtime.folders import Entry
@@ -82,3 +85,24 @@ def test_arrays_scale_as_files_do(entries):
     assert np.array_equal(files.images, arrays.images)
     assert np.array_equal(files.digests, arrays.digests)
     assert arrays.scaled_to == files.scaled_to
+
+
+def test_large_photos_wait_for_each_other(tmp_path, monkeypatch):
+    """Scaling included: until then all of each is held."""
+    found = [Entry("a", f"{n}.png", tmp_path / f"{n}.png") for n in range(8)]
+    for entry in found:
+        Image.new("RGB", (20, 20)).save(entry.container)
+    monkeypatch.setattr(images, "MAX_PIXELS", 20 * 20)
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 4)
+    at_once, most = [], []
+
+    def resize(image, height, width):
+        at_once.append(image)
+        most.append(len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return images.resize(image, height, width)
+
+    monkeypatch.setattr(decoding, "resize", resize)
+    assert decode(found, CLASSES, image_size=(4, 4)).images.shape == (8, 4, 4, 3)
+    assert max(most) == 1

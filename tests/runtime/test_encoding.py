@@ -26,6 +26,9 @@ def written(tensor, metadata):
         (spec("int8", 1 / 64, -8), OURS),
         (spec("int8", 1.0, -128), None),
         (spec("int8", 0.003921568859368563, -128), None),
+        (spec("int8", 0.007843137718737125, -1), None),
+        (spec("int8", 0.007843137718737125, 0), None),
+        (spec("int8", 0.0078125, 0), None),
         (spec("int8", 1.0, -128), {"name": "without an encoding"}),
     ],
 )
@@ -41,7 +44,10 @@ def test_foreign_int8_follows_its_own_scale():
     assert np.array_equal(encoded, expected)
 
 
-@pytest.mark.parametrize("tensor", [spec("int8", 1 / 64, -8), spec("int8"), spec("int8", 0.5, 0)])
+@pytest.mark.parametrize(
+    "tensor",
+    [spec("int8", 1 / 64, -8), spec("int8"), spec("int8", 0.5, 0), spec("int8", 2 / 255, -8)],
+)
 def test_foreign_int8_that_cannot_hold_pixels_is_refused(tensor):
     with pytest.raises(EdgecifarError, match="not pixels 0 to 255"):
         written(tensor, None)

@@ -44,6 +44,10 @@ def test_missing_folder_and_existing_file(tmp_path):
     refuse_existing(path, force=True)
     with pytest.raises(EdgecifarError, match="--force"):
         refuse_existing(path, force=False)
+    os.mkfifo(tmp_path / "pipe")
+    for other in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(EdgecifarError, match="exists and is no file: give another name"):
+            refuse_existing(other, force=True)
 
 
 def test_a_link_stays_one(tmp_path):

@@ -3,6 +3,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -253,21 +254,40 @@ def test_pieces_make_up_the_whole(monkeypatch, mode, orientation):
         assert np.array_equal(read_image(content), whole)
 
 
-# What a process has to have for an image, apart from what it has anyway.
+# What a process has to have for an image, apart from what it has anyway, and for many that four
+# threads read.
 _PEAK = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from edgecifar.runtime import images
 from PIL import Image
-from edgecifar.runtime.images import read_image
 
 def resident(field):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
+def read(path):
+    with images.decoded(path) as image:
+        images.resize(image, 8, 8)
+        return image.shape
+
 Image.init()
 before = resident("VmRSS")
-shape = read_image(sys.argv[1]).shape
+path, count = sys.argv[1], int(sys.argv[2])
+if count == 1:
+    shape = images.read_image(path).shape
+else:
+    images.MAX_PIXELS = 4000 * 4000
+    with ThreadPoolExecutor(4) as pool:
+        *_, shape = pool.map(read, [path] * count)
 print((resident("VmHWM") - before) / (shape[0] * shape[1]))
 """
+
+
+def peak(path, count=1):
+    """Bytes a pixel."""
+    command = [sys.executable, "-c", _PEAK, path, str(count)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
@@ -291,9 +311,14 @@ def test_memory_stays_within_what_is_promised(tmp_path, kind, mode, options, mos
     exif = _turned(options.get("turned", 1))
     options = {name: value for name, value in options.items() if name != "turned"}
     Image.new(mode, (3000, 3000)).save(tmp_path / "large", kind, exif=exif, **options)
-    command = [sys.executable, "-c", _PEAK, tmp_path / "large"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(found.stdout) < most + 0.5
+    assert peak(tmp_path / "large") < most + 0.5
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+def test_many_images_at_once_take_the_memory_of_one(tmp_path):
+    """With what threads have freed: glibc keeps pieces of it, below 32 MB, for each of them."""
+    Image.new("RGB", (4000, 4000)).save(tmp_path / "large", "JPEG")
+    assert peak(tmp_path / "large", 8) < 8.5
 
 
 def test_fewer_pixels_where_decoding_one_takes_more(monkeypatch):
@@ -450,3 +475,37 @@ def test_a_folder_that_cannot_be_listed_is_named_after_all_others(tmp_path, monk
     assert next(found).parent.name == "b"
     with pytest.raises(EdgecifarError, match=r"a can't be read \(Permission denied\)"):
         next(found)
+
+
+def test_images_read_at_once_take_no_more_than_one_may(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 2 * PIXELS.shape[0] * PIXELS.shape[1] - 1)
+    photo, tiff = (encoded(Image.fromarray(PIXELS), kind) for kind in ("JPEG", "TIFF"))
+    small, done = encoded(Image.new("RGB", (2, 2)), "JPEG"), threading.Event()
+
+    def read():
+        read_image(tiff)
+        done.set()
+
+    with images.decoded(photo) as held:
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert read_image(small).shape == (2, 2, 3)  # what fits beside it waits for nothing
+        assert not done.wait(0.2)
+        assert held.shape == PIXELS.shape
+    assert done.wait(20)
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_a_damaged_image_leaves_its_room_to_others(monkeypatch, kind):
+    monkeypatch.setattr(images, "MAX_PIXELS", PIXELS.shape[0] * PIXELS.shape[1] * 3 // 2)
+    photo = encoded(Image.fromarray(PIXELS), kind)
+    for _ in range(3):
+        with pytest.raises(ImageError):
+            read_image(photo[: len(photo) // 2])
+    assert read_image(photo).shape == PIXELS.shape
+
+
+def test_an_empty_path_is_not_the_working_folder():
+    with pytest.raises(EdgecifarError, match="an empty path: give an image"):
+        next(find_images([""]))

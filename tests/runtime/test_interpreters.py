@@ -31,7 +31,10 @@ def test_backends_agree(bare, images):
     assert np.allclose(runs[0], runs[2], atol=1e-5)
 
 
-def test_underscores_and_unknown_backends():
+def test_underscores_and_unknown_backends(monkeypatch):
+    there = Backend("tflite-runtime", "tflite", ("tflite-runtime",), lambda: None)
+    monkeypatch.setitem(BACKENDS, "tflite-runtime", there)
+    assert choose_backend("tflite", "tflite_runtime") is there
     assert choose_backend("tflite", "litert").name == "litert"
     with pytest.raises(EdgecifarError, match="take one of litert, tflite-runtime, tensorflow"):
         choose_backend("tflite", "onnxruntime")

@@ -33,6 +33,7 @@ def test_test_part_is_read_whole(tmp_path):
     found = read_labelled(tmp_path)
     assert found.classes == CLASSES
     assert pixels(found.images) == pixels(IMAGES[40:])
+    assert found.of is None
     by_pixels = {image.tobytes(): label for image, label in zip(IMAGES, LABELS, strict=True)}
     assert [by_pixels[image.tobytes()] for image in found.images] == found.labels.tolist()
 
@@ -41,6 +42,7 @@ def test_splits_of_one_set_do_not_overlap(tmp_path):
     write_folder(tmp_path, range(60))
     found = {name: read_labelled(tmp_path, split=name) for name in ("train", "validation", "test")}
     assert [len(split.labels) for split in found.values()] == [42, 6, 12]
+    assert {split.of for split in found.values()} == {60}
     assert len(set.union(*(pixels(split.images) for split in found.values()))) == 60
 
 
@@ -70,9 +72,9 @@ def test_no_more_is_held_than_is_measured(tmp_path, monkeypatch):
     write_folder(tmp_path, range(60))
     plain, held = read_labelled(tmp_path), []
 
-    def decode(entries, classes, *, image_size):
+    def decode(entries, classes, *, image_size, progress):
         held.append((len(entries), image_size))
-        return decoding.decode(entries, classes, image_size=image_size)
+        return decoding.decode(entries, classes, image_size=image_size, progress=progress)
 
     monkeypatch.setattr(labelled, "decode", decode)
     large = read_labelled(tmp_path, image_size=(16, 16))
@@ -118,3 +120,30 @@ def test_absent_split(tmp_path):
     write_folder(tmp_path / "test", range(20))
     with pytest.raises(EdgecifarError, match="has only test images"):
         read_labelled(tmp_path, split="train")
+
+
+@pytest.mark.parametrize("name", ["test", "Testing", "val"])
+def test_a_part_that_is_given_alone_is_taken_whole(tmp_path, name):
+    folder = write_folder(tmp_path / name, range(60))
+    beside = read_labelled(write_folder(tmp_path / "set" / "test", range(60)).parent)
+    with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.write(path, path.relative_to(folder))
+    np.savez(tmp_path / f"{name}.npz", images=IMAGES, labels=LABELS, classes=CLASSES)
+    for path in (folder, folder.with_suffix(".zip"), folder.with_suffix(".npz")):
+        found = read_labelled(path)
+        assert (len(found.labels), found.of) == (60, None)
+        assert found.fingerprint == beside.fingerprint
+        with pytest.raises(EdgecifarError, match=r"has only (test|validation) images"):
+            read_labelled(path, split="train")
+
+
+def test_training_images_given_alone_are_divided(tmp_path):
+    found = read_labelled(write_folder(tmp_path / "train", range(60)))
+    assert (len(found.labels), found.of) == (12, 60)
+
+
+def test_progress_is_told_image_by_image_where_they_are_few(tmp_path):
+    seen = []
+    read_labelled(write_folder(tmp_path, range(12)), progress=lambda *state: seen.append(state))
+    assert seen == [(count, 12) for count in range(1, 13)]

@@ -349,3 +349,26 @@ def test_little_is_read_of_what_is_no_model(tmp_path):
         modelfile.read(path)
     with pytest.raises(EdgecifarError, match="larger than 2 GiB"):
         modelfile.read(path.rename(tmp_path / "disk.onnx"))
+
+
+@pytest.mark.parametrize("where", ["initializer", "node of a branch"])
+def test_weights_in_another_file_are_refused(bare, tmp_path, where):
+    """No checksum covers them, and they would be read from the working folder."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bare / "float32.onnx")
+    if where != "initializer":
+        held = onnx.helper.make_tensor("location", onnx.TensorProto.FLOAT, [4], [1.0] * 4)
+        constant = onnx.helper.make_node("Constant", [], ["held"], value=held)
+        branch = onnx.helper.make_graph([constant], "branch", [], [])
+        model.graph.node.append(onnx.helper.make_node("If", ["a"], ["b"], then_branch=branch))
+    path = tmp_path / "outside.onnx"
+    onnx.save(model, path)
+    modelfile.read(path)
+    if where == "initializer":
+        onnx.save(model, path, save_as_external_data=True, size_threshold=0)
+    else:
+        tensor = model.graph.node[-1].attribute[0].g.node[0].attribute[0].t
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        onnx.save(model, path)
+    with pytest.raises(EdgecifarError, match=r"weights lie in another file, .*external_data=False"):
+        modelfile.read(path)

@@ -68,3 +68,18 @@ def test_classes_and_bits_survive(count):
         results.unpack_bits(results.pack_bits(bits), 100)
     with pytest.raises(ValueError):  # noqa: PT011 (the library's words)
         results.unpack_bits("%", 1)
+
+
+def test_intervals_follow_from_the_rounds_that_a_result_keeps(tmp_path):
+    """Whatever those were that an earlier version computed from them."""
+    rounds, known = [50.0, 50.5, 51.0, 51.5, 52.0, 52.5, 53.0], {"value": 1, "low": 1, "high": 1}
+    latency = {"median": 51.5, "p90": 60.0, "p99": 70.0, "n": 700, "low": 51.4, "high": 51.6}
+    row = {"rounds_us": rounds, "latency_us": latency, "ratio": known}
+    half = row | {"rounds_us": [time / 2 for time in rounds], "ratio": known | {"value": 0.5}}
+    models = [row, half, {"name": "it failed", "error": "no such file"}]
+    path = tmp_path / "r.json"
+    path.write_bytes(results.as_bytes(results.seal(RESULT | {"models": models})))
+    first, second, third = results.read(path)["models"]
+    assert first["latency_us"] == latency | {"low": 50.0, "high": 53.0}
+    assert (first["ratio"], second["ratio"]) == (known, {"value": 0.5, "low": 0.5, "high": 0.5})
+    assert third == models[2]

@@ -21,7 +21,7 @@ def models(monkeypatch, tmp_path, described):
 
 def test_a_name_stands_for_the_file_that_ships(models):
     assert shipped.names() == ("ants",)
-    assert shipped.locate("ants") == models / "ants.tflite"
+    assert shipped.locate("ants") == shipped.locate("ants.tflite") == models / "ants.tflite"
     assert Classifier("ants").model.path == models / "ants.tflite"
 
 
@@ -29,13 +29,14 @@ def test_a_file_of_that_name_wins_and_a_folder_does_not(models, described):
     (models.parent / "work" / "ants").mkdir()
     assert shipped.locate("ants") == models / "ants.tflite"
     (models.parent / "work" / "ants").rmdir()
-    shutil.copy(described / "float32.tflite", "ants")
-    assert Classifier("ants").model.sha256 == modelfile.read(described / "float32.tflite").sha256
+    for name in ("ants", "ants.tflite"):
+        shutil.copy(described / "float32.tflite", name)
+        assert Classifier(name).model.sha256 == modelfile.read(described / "float32.tflite").sha256
 
 
-@pytest.mark.parametrize("path", ["bees", "ants.tflite", "folder/ants"])
-def test_what_is_no_name_stays_a_path(models, path):
-    assert str(shipped.locate(path)) == path
+def test_a_folder_stays_what_it_is(models):
+    with pytest.raises(EdgecifarError, match="Is a directory: give a model file"):
+        Classifier(models)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,15 @@ def test_commands_take_names(models, arguments, told):
     assert told in result.output
 
 
-def test_an_unknown_name_is_answered_with_those_there_are(models):
-    with pytest.raises(EdgecifarError, match=r"name a model that ships \(ants\)"):
-        Classifier("bees")
+@pytest.mark.parametrize("path", ["bees", "bees.tflite", "ants.onnx", "folder/ants"])
+def test_an_unknown_name_is_answered_with_those_there_are(models, path):
+    with pytest.raises(EdgecifarError, match=rf"^{path}: .*name a model that ships \(ants\)$"):
+        Classifier(path)
+
+
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(EdgecifarError, match="an empty path: give a model file"):
+        Classifier("")
 
 
 def test_what_ships_is_whole():

@@ -1,6 +1,7 @@
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +178,17 @@ def test_without_cryptography(path, keys, monkeypatch):
 def test_keys_that_differ_after_a_dot_are_two(tmp_path):
     names = [signing.make_key(tmp_path / name).name for name in ("maker.v1", "maker.v2", "a.pem")]
     assert names == ["maker.v1.pub.pem", "maker.v2.pub.pem", "a.pub.pem"]
+
+
+def test_only_what_can_be_signed_is_named(keys, tmp_path):
+    """A model that ships isn't signed by its name."""
+    with pytest.raises(EdgecifarError, match=r"nano: no such model file: check the path$"):
+        signing.sign(tmp_path / "nano", keys[0])
+
+
+def test_a_folder_is_no_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(), tmp_path):
+        for force in (False, True):
+            with pytest.raises(EdgecifarError, match="exists and is no file: give another name"):
+                signing.make_key(path, force=force)

@@ -68,7 +68,9 @@ def test_fingerprint_ignores_order_only():
 
 def test_class_too_small_to_divide():
     labels = np.array([0, 0, 0, 0, 1, 1])
-    with pytest.raises(EdgecifarError, match=r"class b has too few training images \(2\) to set"):
+    with pytest.raises(
+        EdgecifarError, match=r"class b has too few different training images \(2\)"
+    ):
         assign({"all": (labels, DIGESTS[:6])}, CLASSES[:2])
 
 
@@ -76,6 +78,23 @@ def test_smallest_class_that_can_be_divided():
     labels = np.array([0, 0, 0, 1, 1, 1])
     plan = assign({"all": (labels, DIGESTS[:6])}, CLASSES[:2])
     assert [len(rows) for _, rows in plan.values()] == [2, 2, 2]
+
+
+def test_copies_stay_together():
+    """Each image is there twice or thrice: some would lie on either side of a cut by rank."""
+    rows = np.repeat(np.arange(600), np.arange(600) % 2 + 2)
+    plan = assign({"all": (LABELS[rows], DIGESTS[rows])}, CLASSES)
+    found = [set(rows[indices]) for _, indices in plan.values()]
+    assert sum(map(len, found)) == 600
+    sizes = [len(indices) for _, indices in plan.values()]
+    assert sum(sizes) == len(rows)
+    assert sizes == pytest.approx([1050, 150, 300], abs=6)
+
+
+def test_a_class_of_copies_can_t_be_divided():
+    labels, digests = np.array([0, 0, 0, 1, 1, 1]), DIGESTS[[0, 1, 2, 3, 4, 4]]
+    with pytest.raises(EdgecifarError, match=r"class b has too few different .* \(2\) to set some"):
+        assign({"all": (labels, digests)}, CLASSES[:2])
 
 
 def test_nothing_to_train_on():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgecifar.runtime.statistics import latency, paired_change, ratio, wilson
+from edgecifar.runtime.statistics import latency, median_of, paired_change, ratio, wilson
 
 
 def test_wilson_against_published_values():
@@ -97,6 +97,24 @@ def test_one_model_against_itself_is_one(rounds, width):
     held = sum(estimate.low <= 1 <= estimate.high for estimate in found)
     assert held >= 0.95 * len(found)
     assert np.median([estimate.high - estimate.low for estimate in found]) < width
+
+
+@pytest.mark.parametrize(("alike", "rounds"), [(0.3, 20), (0.6, 50), (0.8, 200)])
+def test_rounds_that_are_like_those_before_tell_less(alike, rounds):
+    rng = np.random.default_rng(4)
+    held = 0
+    for _ in range(300):
+        walk = [rng.normal() / np.sqrt(1 - alike**2)]
+        for step in rng.normal(size=rounds - 1):
+            walk.append(alike * walk[-1] + step)
+        found = median_of(np.exp(0.01 * np.array(walk)))
+        held += found.low <= 1 <= found.high
+    assert held >= 0.95 * 300
+
+
+def test_rounds_of_two_speeds_one_after_the_other_bound_neither():
+    found = median_of(np.repeat([1.0, 1.1], 20) * np.linspace(0.999, 1.001, 40))
+    assert (found.low, found.high) == pytest.approx((1, 1.1), abs=0.01)
 
 
 def test_few_rounds_know_little_of_a_latency():

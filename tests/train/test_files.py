@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import files
 from edgecifar.train.files import (
     alone_in,
     discard,
@@ -68,6 +69,26 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path):
     with alone_in(tmp_path / "run"):
         pass
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_lock_that_its_holder_removes_is_not_taken_for_one(tmp_path, monkeypatch):
+    """Between opening and locking it: whoever comes next makes a file of its own."""
+    try_lock, ended = files.try_lock, []
+
+    def late(stream):
+        if not ended:
+            ended.append(True)
+            (tmp_path / ".lock").unlink()
+        return try_lock(stream)
+
+    monkeypatch.setattr(files, "try_lock", late)
+    with (
+        alone_in(tmp_path),
+        pytest.raises(EdgecifarError, match="another process is at work"),
+        alone_in(tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_become_csv(tmp_path):

@@ -8,12 +8,17 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from edgecifar.runtime.errors import EdgecifarError
-from edgecifar.train import precision
+from edgecifar.train import precision, session
 from edgecifar.train.checkpoint import DivergedError, newest_checkpoint
 from edgecifar.train.data import Split
+from edgecifar.train.evaluate import evaluate, predict
 from edgecifar.train.files import alone_in
+from edgecifar.train.loop import fit
+from edgecifar.train.pipeline import image_feed
+from edgecifar.train.run import Run
 from edgecifar.train.session import train
 from edgecifar.train.settings import Augmentation, Training
 
@@ -75,15 +80,54 @@ def interrupt(out, number):
     return process.returncode, errors
 
 
+def unrecorded(dataset, settings, out):
+    """Train, and be killed before there is more of the run than checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "record", lambda *_, **__: sys.exit())
+        with pytest.raises(SystemExit):
+            train("baseline", dataset, settings, out)
+    return Run(out)
+
+
 def test_training_learns(digits_run):
     figures = digits_run.metrics["validation"]
     assert figures["top1"] > 60  # chance is 10
-    assert digits_run.info["best_epoch"] == 1 + history(digits_run.path)[:, 3].argmax()
+    rows = history(digits_run.path)
+    best = max(range(len(rows)), key=lambda epoch: (rows[epoch, 3], -rows[epoch, 2]))
+    assert digits_run.info["best_epoch"] == 1 + best
+
+
+class Ruin(keras.callbacks.Callback):
+    """Forgets in the second epoch all that the first has learned."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            for weight in self.model.weights:
+                weight.assign(tf.zeros_like(weight))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_weights_of_the_best_epoch_are_kept(small_digits, tmp_path, ema):
+    settings = dataclasses.replace(SHORT, epochs=2, ema=ema, schedule="constant")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(32, "relu"),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
+    feed = image_feed(small_digits, settings, seed=0)
+    found = fit(feed, model, settings, tmp_path, seed=0, callbacks=(Ruin(),))
+    assert (found.best_epoch, len(found.history)) == (1, 2)
+    figures, _ = evaluate(model, small_digits.validation, small_digits.classes)
+    first = found.history[0]
+    assert figures["top1"] == pytest.approx(100 * first["val_accuracy"])
+    assert figures["loss"] == pytest.approx(first["val_loss"], rel=1e-5)
 
 
 def test_the_stored_model_is_the_one_that_was_measured(digits, digits_run):
-    from edgecifar.train.evaluate import predict
-
     stored = np.load(digits_run.path / "predictions-validation.npz")["probabilities"]
     np.testing.assert_allclose(
         predict(digits_run.load_model(), digits.validation), stored, atol=1e-5
@@ -127,9 +171,7 @@ def test_float16_does_not_go_on_in_float32(digits, tmp_path, monkeypatch):
     )
     with monkeypatch.context() as gpu:
         gpu.setattr(precision, "policy_for", lambda asked: "mixed_float16")
-        run = train("baseline", few, half, tmp_path / "run")
-    for made in ("metrics.json", "model.h5"):  # as if it had been killed
-        (run.path / made).unlink()
+        run = unrecorded(few, half, tmp_path / "run")
     run.update(recipe=run.info["recipe"] | {"precision": "float32"})  # as auto is on a CPU
     single = dataclasses.replace(half, precision="float32")
     with pytest.raises(
@@ -148,16 +190,13 @@ def test_early_stopping_waits_its_patience(digits, tmp_path):
     assert run.info["best_epoch"] + 2 == run.info["epochs"] < 9
 
 
-def test_the_last_checkpoint_replaces_the_others(digits_run, quick_training):
-    kept = sorted((digits_run.path / "checkpoints").iterdir())
-    assert [path.name for path in kept] == [f"epoch-{quick_training.epochs:05d}"]
+def test_the_last_checkpoint_replaces_the_others(digits, tmp_path):
+    run = unrecorded(digits, dataclasses.replace(SHORT, epochs=2), tmp_path / "run")
+    assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["epoch-00002"]
 
 
 def test_a_busy_folder_and_a_damaged_checkpoint_are_named(digits, tmp_path):
-    train("baseline", digits, dataclasses.replace(SHORT, epochs=1), tmp_path / "run")
-    run = tmp_path / "run"
-    for made in ("metrics.json", "model.h5"):  # as if it had been killed
-        (run / made).unlink()
+    run = unrecorded(digits, dataclasses.replace(SHORT, epochs=1), tmp_path / "run").path
     with alone_in(run), pytest.raises(EdgecifarError, match="another process is at work"):
         train("baseline", digits, dataclasses.replace(SHORT, epochs=1), run)
     (state,) = (run / "checkpoints").glob("epoch-*/state.data*")

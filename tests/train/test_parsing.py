@@ -44,6 +44,12 @@ def test_dotted_keys_override():
     assert (settings.learning_rate, settings.epochs) == (0.1, 5)
 
 
+@pytest.mark.parametrize("text", [".1", "0.1", "1e-1", "+.1"])
+def test_numbers_are_read_as_people_write_them(text):
+    changes = parse_assignments((f"learning_rate={text}", "warmup=0.", "transfer.weights=runs/1."))
+    assert changes == {"learning_rate": 0.1, "warmup": 0.0, "transfer.weights": "runs/1."}
+
+
 @pytest.mark.parametrize("text", ["epochs", "=3"])
 def test_an_assignment_needs_key_and_value(text):
     with pytest.raises(EdgecifarError, match="not of the form key=value"):

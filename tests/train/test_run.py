@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import shutil
 import subprocess
@@ -5,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import tf_keras as keras
 
 from edgecifar.runtime.errors import EdgecifarError
+from edgecifar.train import checkpoint
 from edgecifar.train.files import alone_in
 from edgecifar.train.run import Run, open_run, start_run
 from edgecifar.train.session import record, train
@@ -141,6 +144,27 @@ def test_a_run_in_which_another_process_is_at_work_is_not_replaced(
         assert finished.complete
     (finished.path / place / ".lock").touch()  # of one that was killed
     assert not begin(finished.path, digits, quick_training, force=True).complete
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_finished_run_keeps_nothing_to_go_on_from(
+    small_digits, quick_training, tmp_path, monkeypatch, killed
+):
+    run = begin(tmp_path / "base", small_digits, quick_training)
+    phases, other = (".", "head", "rounds/1"), run.path / "other" / "checkpoints"
+    for folder in (*(run.path / phase / "checkpoints" for phase in phases), other):
+        (folder / "epoch-00001").mkdir(parents=True)
+    (run.path / ".partial-1-model.h5").write_bytes(b"half")
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(inputs))
+    if killed:
+        monkeypatch.setattr(checkpoint, "discard", lambda _: sys.exit())
+    with pytest.raises(SystemExit) if killed else contextlib.nullcontext():
+        record(run, keras.Model(inputs, outputs), small_digits)
+    assert run.complete
+    assert not list(run.path.glob(".partial-*"))
+    assert len(list(run.path.rglob("checkpoints"))) == (4 if killed else 1)
+    assert other.exists()
 
 
 def test_the_end_of_a_run_is_such_work_too(digits, digits_run):

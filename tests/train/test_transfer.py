@@ -145,25 +145,25 @@ def test_a_frozen_backbone_ends_after_the_head(few, weights, tmp_path):
             np.testing.assert_array_equal(new, old)
 
 
-def test_features_are_computed_once(few, tmp_path):
-    class Extractor:
-        output_shape = (None, 3)
+@pytest.mark.parametrize(("factor", "batches"), [(1, [64] * 2), (16, [9, *[17] * 7])])
+def test_features_are_computed_once(few, tmp_path, monkeypatch, factor, batches):
+    """Of as many images at once as fit into memory where a network enlarges them."""
+    import tf_keras as keras
 
-        def __init__(self):
-            self.batches = []
+    inputs = keras.Input((32, 32, 3))
+    larger = keras.layers.UpSampling2D(factor)(inputs)
+    extractor = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(larger))
+    predict, seen = extractor.predict_on_batch, []
 
-        def make_predict_function(self):
-            """Nothing is compiled."""
+    def noting(images):
+        seen.append(len(images))
+        return predict(images)
 
-        def predict_on_batch(self, images):
-            self.batches.append(len(images))
-            return np.asarray(images).mean(axis=(1, 2))
-
-    extractor, path = Extractor(), tmp_path / "features.npy"
+    monkeypatch.setattr(extractor, "predict_on_batch", noting)
+    path = tmp_path / "features.npy"
     first = features.cached_features(extractor, few.train, path, name="train")
-    seen = list(extractor.batches)
     second = features.cached_features(extractor, few.train, path, name="train")
-    assert sorted(extractor.batches) == sorted(seen) == [64, 64]
+    assert sorted(seen) == batches
     expected = (few.train.images.astype(np.float32).mean(axis=(1, 2)) - 120) / 64
     np.testing.assert_allclose(first, expected, atol=1e-5)
     np.testing.assert_array_equal(first, second)
@@ -197,10 +197,12 @@ def test_a_run_is_at_work_while_it_computes_features(few, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_either_phase_goes_on(weights, tmp_path):
+def test_a_run_killed_in_either_phase_goes_on(digits, weights, tmp_path):
+    data = tmp_path / "few.npz"
+    np.savez(data, images=digits.train.images[:300], labels=digits.train.labels[:300])
     options = [
-        *("--data", "digits", "--weights", str(weights), "--backbone-size", "32"),
-        *("--unfreeze", "9", "--epochs", "12", "--batch-size", "64", "--set", "augment.flip=none"),
+        *("--data", str(data), "--weights", str(weights), "--backbone-size", "32"),
+        *("--unfreeze", "9", "--epochs", "12", "--batch-size", "32", "--set", "augment.flip=none"),
         *("--set", "transfer.head.epochs=40", "--set", "transfer.head.early_stopping=0"),
     ]
 

@@ -1,9 +1,6 @@
-import configparser
 import hashlib
 import json
-import re
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -84,16 +81,6 @@ def test_every_model_has_its_files():
         )
         assert (model.folder / f"{model.name}.md").exists()
         assert {model.test(which)["n"] for which in ("float", "int8")} == {10_000}
-
-
-def test_the_wheel_takes_all_of_it():
-    config = configparser.ConfigParser()
-    config.read(Path(__file__).parents[2] / "setup.cfg")
-    package = zoo.__name__
-    assert package in config["options"]["packages"].split()
-    patterns = re.split(r"[,\s]+", config["options.package_data"][package])
-    files = [path.name for path in zoo.FOLDER.iterdir() if path.is_file() and path.suffix != ".py"]
-    assert all(any(fnmatch(name, pattern) for pattern in patterns) for name in files)
 
 
 def test_a_model_becomes_a_finished_run():

@@ -22,7 +22,7 @@ from edgecifar.train.adopt.rewrite import (
 from edgecifar.train.parsing import from_mapping
 from edgecifar.train.progress import Report, ignore
 from edgecifar.train.run import Run, is_finished, is_unbegun, open_run, start_run
-from edgecifar.train.settings import Augmentation, Training, for_few_images
+from edgecifar.train.settings import Augmentation, Training, for_few_images, for_large_images
 from edgecifar.train.stem import Preprocessing
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def adopt(
     model that isn't a classifier of these data's images and classes.
     """
     from edgecifar.train.session import record
-    from edgecifar.train.summary import is_chance
+    from edgecifar.train.summary import told_of_chance
 
     adopted = rewrite(model, dataset, pixels=pixels)
     for change in (f"pixels: {adopted.pixels}", *adopted.changes, compared(adopted.comparison)):
@@ -122,11 +122,9 @@ def adopt(
     }
     record(run, adopted.model, dataset, adopted=details)
     report(f"{path.name}: adopted as {out}")
-    if is_chance(run.metrics["validation"]):
-        report(
-            f"{path.name}: that is not surely better than naming the commonest class: check "
-            "--pixels, and that its classes are in the order that `edgecifar data info` shows"
-        )
+    mend = "check --pixels, and that its classes are in the order that `edgecifar data info` shows"
+    if told := told_of_chance(run.metrics["validation"], mend):
+        report(f"{path.name}: {told}")
     return run
 
 
@@ -192,7 +190,8 @@ def fine_tuning_recipe(dataset: "Dataset") -> Training:
     """Return the settings that later steps inherit, for a net of which little is known.
 
     Adam, since nets without batch normalisation don't bear our SGD; no decay, and of all
-    augmentation small crops: what is mirrored may be another class. Few images get small batches.
+    augmentation small crops: what is mirrored may be another class. Few or large images get small
+    batches.
     """
     settings = Training(
         optimizer="adam",
@@ -200,7 +199,7 @@ def fine_tuning_recipe(dataset: "Dataset") -> Training:
         weight_decay=0.0,
         augment=Augmentation(flip="none", crop=min(dataset.image_size) // 16),
     )
-    return for_few_images(settings, len(dataset.train))
+    return for_few_images(for_large_images(settings, dataset.image_size), len(dataset.train))
 
 
 def compared(comparison: dict[str, float]) -> str:
@@ -230,7 +229,7 @@ def _adopted_before(path: Path, out: Path, pixels: str | None) -> Run | None:
         )
     if not run.complete:
         return None
-    if pixels and not _same(scales.parse(pixels), info["adopted"].get("takes")):
+    if pixels and not _same(scales.parse(pixels), info["adopted"]["takes"]):
         raise EdgecifarError(
             f"{out} was adopted with pixels {info['adopted']['pixels']}: remove that folder to "
             f"adopt {path} with {pixels}"
@@ -249,10 +248,8 @@ def _require_same_data(run: Run, dataset: "Dataset", path: Path) -> None:
         )
 
 
-def _same(wanted: Preprocessing, noted: dict[str, Any] | None) -> bool:
-    """Tell whether `noted`, as run.json has it or an older one lacks it, is the scale `wanted`."""
-    if noted is None:
-        return False
+def _same(wanted: Preprocessing, noted: dict[str, Any]) -> bool:
+    """Tell whether `noted`, as run.json has it, is the scale `wanted`."""
     takes = from_mapping(Preprocessing, noted)
     same = np.allclose([wanted.mean, wanted.scale], [takes.mean, takes.scale])
     return bool(same) and wanted.bgr == takes.bgr

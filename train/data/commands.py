@@ -115,7 +115,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "image_size": [int(side) for side in dataset.image_size],
         "images": {name: len(split) for name, split in dataset.splits.items()},
         "skipped": list(dataset.skipped),
-        "repeated": dataset.repeated,
+        "copies": dict(dataset.copies),
         "classes": [
             {"name": name, **{split: counts[split][label] for split in counts}}
             for label, name in enumerate(dataset.classes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Dataset:
 
     `fingerprint` (SHA-256, hex) depends on classes, pixels, labels and splits alone; `source` says
     where the images came from, `skipped` what was wrong with each image that was left out,
-    `repeated` how many test images are training or validation images too.
+    `copies` how many images of each split are in one before it too.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Dataset:
     fingerprint: str
     source: str
     skipped: tuple[str, ...] = ()
-    repeated: int = 0
+    copies: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def image_size(self) -> tuple[int, int]:

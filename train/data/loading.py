@@ -40,12 +40,8 @@ def load(
         dataset = cached(source, image_size, skip_corrupt, report)
     if dataset.skipped:
         click.echo(_skipped_line(dataset.skipped), err=True)
-    if dataset.repeated:
-        click.echo(
-            f"{dataset.repeated:,} of {len(dataset.test):,} test images are training or validation "
-            "images too: figures on test images flatter, remove the copies",
-            err=True,
-        )
+    if any(dataset.copies.values()):
+        click.echo(_copies_line(dataset), err=True)
     return dataset
 
 
@@ -76,6 +72,16 @@ def _named(data: str | Path, download: bool) -> Source:
         if archive := fetch.ARCHIVES.get(str(data)):
             return recognise(fetch.ensure(archive, download=download))
     return recognise(Path(data))
+
+
+def _copies_line(dataset: Dataset) -> str:
+    of = {"validation": "training", "test": "training or validation"}
+    told = " and ".join(
+        f"{count:,} of {len(dataset.splits[split]):,} {split} images are {of[split]} images too"
+        for split, count in dataset.copies.items()
+        if count
+    )
+    return f"{told}: figures on them flatter, remove the copies"
 
 
 def _skipped_line(skipped: tuple[str, ...]) -> str:

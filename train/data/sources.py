@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from edgecifar.train.data import cifar
 
 DIGITS_SIZE = (32, 32)
 """Height and width to which scikit-learn's 8x8 digits are scaled: CIFAR-10's."""
+
+_LARGEST = 512  # pixels a side, unless a size is asked for: photos as taken would fill the disk
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,22 @@ def _from_folders(path: Path, reading: Reading) -> Parts:
             image_size=reading.image_size,
             skip_corrupt=reading.skip_corrupt,
             mend="replace or remove it, or leave out such images with --skip-corrupt",
-            allocate=reading.allocate,
+            allocate=partial(_allocate, reading),
             progress=lambda count, _, before=before: reading.progress(before + count, total),
         )
         done += len(files)
     return Parts(classes, parts)
+
+
+def _allocate(reading: Reading, shape: tuple[int, ...]) -> np.ndarray:
+    """Give an array for decoded images; EdgecifarError for photos that nobody asked to scale."""
+    _, height, width, _ = shape
+    if reading.image_size is None and max(height, width) > _LARGEST:
+        raise EdgecifarError(
+            f"images are {width}x{height}: scale them with --image-size N (or HxW), such as "
+            "--image-size 96"
+        )
+    return reading.allocate(shape)
 
 
 def _from_npz(path: Path, reading: Reading) -> Parts:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 def build(image_size: tuple[int, int], classes: int, *, backbone_size: int = 0) -> "keras.Model":
     """Build the network: 6,580,314 parameters for 10 classes, as the report states.
 
-    Source: Tan and Le, "EfficientNetV2", 2021, as keras.applications builds it. Its swish and
-    squeeze-excitation have an int8 form in TFLite but none in the toolkit that fine-tunes with
-    quantization in the loop.
+    Source: Tan and Le, "EfficientNetV2", 2021, as keras.applications builds it.
     """
     return BACKBONE.build(image_size, classes, backbone_size=backbone_size)
 

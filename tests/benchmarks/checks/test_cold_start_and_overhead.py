@@ -8,13 +8,12 @@ from click.testing import CliRunner
 from edgecifar.benchmarks.checks import cold_start, harness, overhead
 from edgecifar.benchmarks.checks.cold_start import ColdStart
 from edgecifar.benchmarks.checks.overhead import Overhead
-from edgecifar.compress.export import export
+from edgecifar.runtime import shipped
 
 
 @pytest.fixture(scope="module")
-def model(digits, digits_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("overhead")
-    return export(digits_run, digits, ["int8"], folder=folder)[0].path
+def model():
+    return shipped.locate("nano")
 
 
 def test_cold_start(model, monkeypatch):

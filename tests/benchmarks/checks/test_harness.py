@@ -43,6 +43,6 @@ def test_what_counts_as_passed():
         Estimate(1.05, 1.02, 1.07),
         Estimate(0.9, 0.8, 0.95),
     )
-    assert harness.Check((one,) * 19 + (below,), (above,) * 20, None).passed
-    assert not harness.Check((one,) * 18 + (below,) * 2, (above,) * 20, None).passed
+    assert harness.Check((one,) * 17 + (below,) * 3, (above,) * 20, None).passed
+    assert not harness.Check((one,) * 16 + (below,) * 4, (above,) * 20, None).passed
     assert not harness.Check((one,) * 20, (above,) * 19 + (one,), None).passed

@@ -203,12 +203,3 @@ def tiny_data(tmp_path_factory):
         name="insects",
     )
     return path
-
-
-@pytest.fixture
-def peers():
-    """MLPerf Tiny's files, where EDGECIFAR_PEERS says."""
-    folder = os.environ.get("EDGECIFAR_PEERS")
-    if not folder:
-        pytest.skip("EDGECIFAR_PEERS isn't set")
-    return Path(folder)

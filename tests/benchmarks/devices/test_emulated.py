@@ -1,15 +1,15 @@
 import os
-import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from edgecifar.benchmarks.devices import rootfs
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
 from edgecifar.benchmarks.devices.fleet import bench_on, device
 from edgecifar.benchmarks.devices.transport import UnreachableError
-from edgecifar.runtime import environment
+from edgecifar.runtime import environment, shipped
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
 
@@ -146,20 +146,15 @@ def test_what_a_killed_download_left_goes_with_the_next(prepare, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_emulated_pi_answers_as_this_machine_does(peers, tmp_path):
-    """The downloads are kept in EDGECIFAR_TEST_ROOTFS, if that is set."""
-    for tool in ("debootstrap", "qemu-aarch64-static"):
-        if not shutil.which(tool):
-            pytest.skip(f"{tool} isn't installed")
-    import numpy as np
-
+def test_an_emulated_pi_answers_as_this_machine_does(python_of, rootfs_cache, tmp_path):
+    python_of("pi4")  # or it is skipped
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     names = [f"class {index}" for index in range(10)]
     data = tmp_path / "d.npz"
     np.savez(data, images=images, labels=np.arange(20) % 10, classes=names, split="test")
-    files = [peers / "pretrainedResnet_quant.tflite"]
+    files = [shipped.locate("nano")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGECIFAR_CACHE", os.environ.get("EDGECIFAR_TEST_ROOTFS", str(tmp_path)))
+        patch.setenv("EDGECIFAR_CACHE", rootfs_cache)
         outcome = bench_on(["emulated:pi4"], files, None, data=data, settings=Settings())[0]
     assert outcome.errors == []
     there, here = outcome.result, bench(files, data=data, settings=Settings(timed=False))

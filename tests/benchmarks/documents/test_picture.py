@@ -71,6 +71,7 @@ def _row(name, latency, accuracy=None):
         "file": f"{name}.tflite",
         "sha256": name,
         "latency_us": {"median": latency},
+        "ratio": {"value": latency, "low": latency, "high": latency},
         "accuracy": accuracy,
     }
 

@@ -307,6 +307,16 @@ def test_the_probe_takes_no_drawn_shape_s_place(digits, tmp_path, monkeypatch):
     assert searched("two", also=(probe,)) == (drawn | {probe}, {probe})
 
 
+def test_only_the_most_promising_are_trained(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(Stopwatch, "measure", lambda self, shape: cost(100, by_work(shape)))
+    monkeypatch.setattr(module, "_train", lambda *_: 50.0)
+    plan = dataclasses.replace(PLAN, shapes=8, trained=3)
+    drawn = draw_shapes(8, LIMITS, (32, 32), 10, latency=by_work, seed=PLAN.seed)
+    costs = {shape: cost(100, by_work(shape)) for shape in drawn}
+    trained = {trial.shape for trial in module.search(plan, digits, tmp_path)}
+    assert trained == {*promising(costs, plan, (32, 32), 10)}
+
+
 def test_other_limits_keep_what_is_measured(storage):
     watch, trials = Watch(), Trials(storage, "study")
 
@@ -625,7 +635,9 @@ def searched(digits, tmp_path_factory):
 
 
 def test_the_best_of_what_was_measured_is_trained(searched):
-    _, (found,) = searched
+    out, (found,) = searched
+    rows = results.read(out / "search.json", kind="search")["shapes"]
+    assert [parse(row["shape"]) for row in rows if row["accuracy"]] == [found.shape]
     assert found.cost.meets(LIMITS)
     assert 0 < found.top1 <= 100
 

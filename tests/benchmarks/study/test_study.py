@@ -1,5 +1,6 @@
 """Studies from their recipes to the result and the README's table, on digits."""
 
+import csv
 import itertools
 import json
 import shutil
@@ -39,8 +40,9 @@ def result(small_study):
 
 
 @pytest.fixture
-def folder(small_study, tmp_path, monkeypatch):
+def folder(small_study, short_bench, tmp_path, monkeypatch):
     """A copy of the finished study, to be carried out again without its page."""
+    monkeypatch.setattr(benchmark, "bench", short_bench)
     copy = tmp_path / "study"
     shutil.copytree(small_study.result.parents[2], copy)
     monkeypatch.setattr(
@@ -121,12 +123,18 @@ def test_seeds_that_no_generator_takes():
             replace(recipes.read("demo"), seed=seed)
 
 
-def test_every_file_has_its_role_and_its_parity(result):
+def test_every_file_has_its_role_and_its_parity(small_study, result):
     first, second, _ = result["members"]
     files = {file["role"]: file for file in first["runs"][0]["files"]}
     assert files.keys() == {"float", "int8"}
     assert [file["role"] for file in second["runs"][1]["files"]] == ["float"]
-    assert all(file["parity"]["agreement"] <= 100 for file in files.values())
+    exported = {}
+    for record in task_of(small_study.result.parents[2], "first").folder.glob("*/exports.json"):
+        exported |= json.loads(record.read_text())["files"]
+    for file in files.values():
+        assert file["parity"] == exported[file["file"]]["parity"]
+    assert files["float"]["parity"] != files["int8"]["parity"]
+    assert files["float"]["parity"]["agreement"] > 99
 
 
 def test_roles_are_known_by_the_run_not_by_the_name_of_a_file(folder):
@@ -478,6 +486,30 @@ def test_a_step_after_one_that_was_not_run_says_what_it_is_compared_with(small_s
     rows = ablation(replace(study, steps=(first, replace(second, repetitions=()), *others))).rows
     assert rows[1][2].detail.endswith("against row 1")
     assert not any("against row" in row[2].detail for row in ablation(study).rows)
+
+
+def test_the_command_writes_a_study_in_all_forms(small_study, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = str(small_study.result)
+    options = ["--markdown", "r.md", "--csv", "r.csv", "--plots", "figures", "--title", "Mine"]
+    done = CliRunner().invoke(main, ["report", study, *options])
+    assert done.exit_code == 0, done.output
+    written = ("report.html", "r.md", "r.csv", "figures")
+    assert done.output.splitlines() == [f"wrote {name}" for name in written]
+    assert "<h1>Mine (on digits)</h1>" in Path("report.html").read_text()
+    assert Path("r.md").read_text() == study_markdown(load_study(small_study.result))
+    timed = [row["name"] for bench in result["benches"] for row in bench["models"]]
+    rows = csv.DictReader(Path("r.csv").read_text().splitlines())
+    assert [row["name"] for row in rows] == timed
+    assert Path("figures/accuracy-of-each-model.svg").read_text().startswith("<svg xmlns=")
+
+
+def test_a_study_is_reported_alone(small_study, tmp_path):
+    told = CliRunner().invoke(
+        main, ["report", *[str(small_study.result)] * 2, "--out", str(tmp_path / "r.html")]
+    )
+    assert told.exit_code == 1
+    assert "a study has a page of its own: give one result, and run folders" in told.output
 
 
 def test_how_far_confidence_of_a_file_is_off_is_kept(result, small_study):

@@ -31,15 +31,27 @@ def test_nothing_asked_for_is_wrong_usage(tmp_path):
     assert "--int8 --float32 --float16 --dynamic --int16x8 --onnx" in result.output
 
 
-def test_both_int8_files_with_their_verdicts(digits_qat_run, tmp_path):
+@pytest.fixture(scope="module")
+def both(digits_qat_run, tmp_path_factory):
+    """The folder of both int8 files of a run, and what was printed while they were made."""
+    folder = tmp_path_factory.mktemp("both")
     arguments = [str(digits_qat_run.path), "--data", "digits", "--int8", "--onnx"]
-    result = CliRunner().invoke(export, [*arguments, "--out", str(tmp_path)], terminal_width=100)
+    result = CliRunner().invoke(export, [*arguments, "--out", str(folder)], terminal_width=100)
     assert result.exit_code == 0, result.output
-    record = json.loads((tmp_path / "exports.json").read_text())["files"]
+    return folder, result.output.replace("\n", "")
+
+
+def record_of(folder):
+    return json.loads((folder / "exports.json").read_text())["files"]
+
+
+def test_both_int8_files_with_their_verdicts(both):
+    folder, printed = both
+    record = record_of(folder)
     assert sorted(record) == ["resnet8-qat-int8.onnx", "resnet8-qat-int8.tflite"]
     for name, found in record.items():
-        assert f"{tmp_path / name}: {found['verdict']}" in result.output.replace("\n", "")
-        assert verify(tmp_path / name).agreement.identical
+        assert f"{folder / name}: {found['verdict']}" in printed
+        assert verify(folder / name).agreement.identical
     tflite, onnx = (record[f"resnet8-qat-int8.{kind}"]["verdict"] for kind in ("tflite", "onnx"))
     assert "faster than float32 ONNX on this machine" in onnx
     assert "faster than float32 on this machine" in tflite
@@ -58,11 +70,8 @@ def test_what_was_written_before_a_failure_is_told(digits_run, tmp_path, monkeyp
     assert result.stderr.endswith("Error: no such operation\n")
 
 
-def test_a_file_says_whether_it_is_faster_than_float32(digits_qat_run, tmp_path):
-    arguments = [str(digits_qat_run.path), "--data", "digits", "--int8", "--out", str(tmp_path)]
-    result = CliRunner().invoke(export, arguments)
-    assert result.exit_code == 0, result.output
-    (found,) = json.loads((tmp_path / "exports.json").read_text())["files"].values()
+def test_a_file_says_whether_it_is_faster_than_float32(both):
+    found = record_of(both[0])["resnet8-qat-int8.tflite"]
     speed = found["timed"]
     assert speed["latency"]["median"] > 0
     faster = speed["ratio"]["high"] < 1
@@ -77,5 +86,5 @@ def test_a_run_without_its_original_is_exported_without_times(digits_qat_run, tm
     result = CliRunner().invoke(export, [str(moved), "--data", "digits", "--int8"])
     assert result.exit_code == 0, result.output
     assert "no times: resnet8, which" in result.output
-    (found,) = json.loads((moved / "exports.json").read_text())["files"].values()
+    (found,) = record_of(moved).values()
     assert found["timed"] is None

@@ -18,7 +18,10 @@ from edgecifar.runtime import modelfile
 from edgecifar.runtime.verification import verify
 from edgecifar.train.run import Run
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 
 SHORT = ("--epochs", 1, "--learning-rate", 1e-4)
 

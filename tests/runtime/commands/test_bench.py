@@ -1,8 +1,18 @@
 import json
+import os
 import re
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from edgecifar.runtime import modelfile
+from edgecifar.runtime.benchmark import Settings, bench
+from edgecifar.runtime.results import parse
+from edgecifar.runtime.timing import TimingPlan
+
+CLASSES = ("ant", "bee", "cow", "dog")
 
 QUICK = ("--rounds", 2)
 
@@ -127,3 +137,64 @@ def test_other_devices_need_the_workstation(fails, described, monkeypatch):
     assert "install edgecifar there" in fails(
         "bench", described / "int8.tflite", "--device", "ssh://x"
     )
+
+
+def test_what_an_accuracy_rests_on_is_told(edgecifar, bare, described, labelled_npz, tmp_path):
+    files = (bare / "float32.onnx", described / "int8.tflite")
+    told = edgecifar("bench", *files, "--data", labelled_npz, *QUICK).stdout
+    assert "float32: it names no classes, so they are taken to be in the data's order" in told
+    assert told.count("names no classes") == 1
+    told_inside = modelfile.read(files[1]).metadata | {"name": "mine", "dataset": {"name": "test"}}
+    modelfile.append(files[1], told_inside, CLASSES)
+    arrays = dict(np.load(labelled_npz))
+    for name, given in (
+        ("test", "64 images of test\n"),
+        ("set", "12 of the 64 images of set, from"),
+    ):
+        path = tmp_path / "alone" / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, **{key: arrays[key] for key in ("images", "labels", "classes")})
+        told = edgecifar("bench", files[1], "--data", path, *QUICK).stdout
+        assert f"top-1 on {given}" in told
+        assert ("mine: it was trained on images called test: if on" in told) == (name == "test")
+
+
+def test_progress_while_images_are_read(described, images, tmp_path):
+    for row, image in enumerate(images[:24]):
+        path = tmp_path / "set" / CLASSES[row % 4] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    told = []
+    plan = Settings(plan=TimingPlan(rounds=2))
+    files = [described / "int8.tflite"]
+    bench(files, data=tmp_path / "set", settings=plan, on_progress=told.append)
+    assert "reading images: 12 of 24" in told
+
+
+def test_rows_that_failed_are_named_as_they_were_asked_for(edgecifar, tmp_path):
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(b"<html>")
+    backends = ("--backend", "litert", "--backend", "tensorflow")
+    result = edgecifar("bench", bad, *backends, *QUICK)
+    assert "None" not in result.stdout
+    assert "bad, litert " in result.stdout
+    assert "bad, tensorflow " in result.stdout
+
+
+def test_a_result_on_standard_output(edgecifar, described, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = edgecifar("bench", described / "int8.tflite", "--json", "-", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert parse(result.stdout.encode(), "-")["models"][0]["name"] == "tiny-int8"
+    assert "median" in result.stderr
+    assert not (tmp_path / "-").exists()
+    two = ("--device", "local", "--device", "emulated:pi4")
+    assert edgecifar("bench", "nano", "--json", "-", *two).exit_code == 2
+
+
+def test_what_is_no_file_is_never_replaced(fails, described, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    asked = ("bench", described / "int8.tflite", "--json", tmp_path / "pipe", "--force", *QUICK)
+    assert "pipe exists and is no file: give another name" in fails(*asked)
+    assert (tmp_path / "pipe").is_fifo()
+    assert "is no file" in fails(*asked, "--device", "emulated:pi4")

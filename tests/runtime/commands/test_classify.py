@@ -3,13 +3,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgecifar.runtime import Classifier, cameras, classifier, modelfile
+from edgecifar.runtime import Classifier, cameras, classifier, modelfile, shipped
 from edgecifar.runtime.commands.classify import classify_sources
+
+command = sys.modules[classify_sources.__module__]  # whose name in the package is the command
 
 
 @pytest.fixture
@@ -83,7 +87,11 @@ def test_a_camera(edgecifar, model, photos, images):
 def test_a_camera_without_its_library(fails, model, monkeypatch):
     for name in ("picamera2", "cv2"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert "no camera library" in fails("classify", "--camera", "--model", model)
+    for numpy, mend in (("1.26.4", '-headless "numpy<2"`'), ("2.1.0", "-headless`")):
+        monkeypatch.setattr(np, "__version__", numpy)
+        told = fails("classify", "--camera", "--model", model)
+        assert "no camera library" in told
+        assert mend in told
 
 
 def test_a_watched_folder(edgecifar, model, images, tmp_path, monkeypatch):
@@ -212,6 +220,11 @@ def test_one_bad_image_among_good_ones(edgecifar, model, photos):
     assert len(result.stdout.splitlines()) == 2
     assert result.stderr.count("Error: ") == 1
     assert "1.png" in result.stderr
+    lines = edgecifar("classify", photos, "--model", model, "--json").stdout.splitlines()
+    failed = json.loads(lines[1])
+    assert failed["file"] == str(photos / "1.png")
+    assert "is not an image" in failed["error"]
+    assert ["label" in json.loads(line) for line in lines] == [True, False, True]
 
 
 def test_bad_requests(fails, edgecifar, model, photos, tmp_path):
@@ -278,3 +291,64 @@ def test_what_is_told_of_an_unreadable_image_holds_none_of_it(photos, model):
     assert name == "cut"
     assert "cut.png" in str(outcome)
     assert (outcome.__traceback__, outcome.__context__) == (None, None)
+
+
+def test_large_photos_do_not_wait_for_a_whole_batch(model, photos, images, monkeypatch):
+    monkeypatch.setattr(command, "_BATCH_SECONDS", 0)
+    read = []
+
+    def sources():
+        for number in range(40):
+            read.append(number)
+            yield str(number), images[number]
+
+    found = classify_sources(Classifier(model, threads=2), sources())
+    assert next(found)[0] == "0"
+    assert len(read) < 10
+    told = [next(found)[0], *(name for name, _ in found)]
+    assert told == [str(number) for number in range(1, 40)]
+
+
+def test_several_images_are_read_at_once_and_keep_their_order(model, images, monkeypatch):
+    together, read = threading.Barrier(2), command._read
+
+    def read_beside_another(name, *how):
+        together.wait(timeout=20)  # breaks if one after another is read
+        time.sleep(0.01 * (name == "0"))
+        return read(name, *how)
+
+    monkeypatch.setattr(command, "_read", read_beside_another)
+    sources = [(str(row), image) for row, image in enumerate(images[:6])]
+    found = dict(classify_sources(Classifier(model, threads=2), sources, top=4))
+    assert list(found) == [name for name, _ in sources]
+    assert list(found.values()) == Classifier(model).predict(images[:6]).top(4)
+
+
+def test_what_is_live_is_not_read_ahead(model, images):
+    taken = []
+
+    def sources():
+        for row in range(3):
+            taken.append(row)
+            yield str(row), images[row]
+
+    next(classify_sources(Classifier(model, threads=2), sources(), batch=1))
+    assert taken == [0]
+
+
+@pytest.mark.parametrize("name", ["classify", "bench", "info", "verify"])
+def test_help_names_the_models_that_ship(name):
+    asked = [sys.executable, "-m", "edgecifar.runtime", name, "--help"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert f"ship: {shipped.listed()}." in " ".join(told.replace("ships:", "ship:").split())
+
+
+def test_threads_have_a_limit(edgecifar, photos):
+    result = edgecifar("classify", photos, "--threads", 33000)
+    assert result.exit_code == 2
+    assert "1<=x<=256" in result.stderr
+
+
+def test_an_empty_path_is_not_the_working_folder(fails, model, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    assert "an empty path: give an image" in fails("classify", "", "--model", model)

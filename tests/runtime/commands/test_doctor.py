@@ -1,13 +1,17 @@
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from edgecifar.runtime import ailments, doctor
+from edgecifar.runtime import ailments, doctor, shipped
 from edgecifar.runtime.advice import advise
 from edgecifar.runtime.ailments import diagnose, has_wheel, processor
 
@@ -280,3 +284,40 @@ def test_what_every_interpreter_needs_comes_first():
     assert first == "NumPy comes first: mend it."
     assert not any("LiteRT" in sentence for sentence in others)
     assert said("", package="pillow", version=None) == "not installed; `pip install pillow`"
+
+
+@pytest.fixture
+def built_for_numpy_1(tmp_path, monkeypatch):
+    """A tflite-runtime that finds no NumPy that it knows, as 2.14 does only for its first model."""
+    package = tmp_path / "tflite_runtime"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text(
+        "import sys\n"
+        "class Interpreter:\n"
+        "    def __init__(self, **_):\n"
+        "        print('A module that was compiled using NumPy 1.x cannot be', file=sys.stderr)\n"
+        "        cause = ImportError('numpy.core.multiarray failed to import')\n"
+        "        raise SystemError('returned a result with an exception set') from cause\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = r"tflite-runtime doesn't work here \(it was built for NumPy"
+    yield rf"{told} \d, and this is {re.escape(np.__version__)}"
+    for name in ("tflite_runtime.interpreter", "tflite_runtime"):
+        sys.modules.pop(name, None)
+
+
+def test_a_numpy_that_fails_with_the_first_model(edgecifar, built_for_numpy_1, monkeypatch):
+    only = {name: doctor.BACKENDS[name] for name in ("litert", "tflite-runtime")}
+    monkeypatch.setattr(doctor, "BACKENDS", only)
+    text = edgecifar("doctor").stdout
+    assert re.search(rf"no   tflite-runtime.*: {built_for_numpy_1}\); `pip install 'numpy", text)
+
+
+def test_a_numpy_that_fails_as_one_classifies(fails, built_for_numpy_1, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")
+    foreign = shutil.copy(shipped.default_model(), tmp_path / "mine.tflite")
+    for model in ("nano", foreign):  # a foreign one fails in the child that tries it
+        asked = ("--backend", "tflite-runtime", "--model", model)
+        told = fails("classify", tmp_path / "photo.png", *asked)
+        assert re.search(rf"\.tflite: {built_for_numpy_1}\): `pip install 'numpy.*'`\n$", told)

@@ -129,3 +129,18 @@ def test_networks_that_take_pixels_are_compared_on_pixels(tmp_path, monkeypatch)
     path = saved(tmp_path / "net.keras", layers.Rescaling(1e-4), gate)
     with pytest.raises(EdgecifarError, match=r"its outputs differ by .*: find the layer"):
         read_model(path)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_networks_that_were_trained_in_mixed_precision_are_compared_in_float32(tmp_path, policy):
+    keras3.utils.set_random_seed(0)
+    inner = [layers.Conv2D(8, 3, dtype=policy), layers.ReLU(dtype=policy), layers.Conv2D(8, 3)]
+    ours = read_model(saved(tmp_path / "net.keras", *inner))
+    assert {layer.dtype for layer in ours.layers} == {"float32"}
+
+
+def test_networks_that_take_whole_numbers_are_compared_on_those(tmp_path):
+    pixels = keras3.Input((12, 12, 3), dtype="uint8")
+    x = layers.Flatten()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(pixels)))
+    keras3.Model(pixels, x).save(tmp_path / "net.keras")
+    assert read_model(tmp_path / "net.keras").output_shape == (None, 400)

@@ -1,5 +1,6 @@
 import errno
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -146,16 +147,48 @@ def test_cache_that_cannot_be_written(containers, cache):
         load(containers["zips"])
 
 
-def test_test_images_that_are_trained_on_are_told(helpers, sample, tmp_path, capsys):
+@pytest.mark.parametrize("own", [False, True])
+def test_images_of_several_splits_are_told(helpers, sample, tmp_path, capsys, own):
     images, labels = sample.train
     helpers.images(tmp_path / "set/train", images, labels)
     helpers.images(tmp_path / "set/test", images[:30], labels[:30])
+    told, copies = "30 of 30 test images are training or validation images too: figures", 0
+    if own:
+        helpers.images(tmp_path / "set/validation", images[30:50], labels[30:50])
+        helpers.images(tmp_path / "set/validation/one", *(part[:5] for part in sample.test))
+        told, copies = f"20 of 25 validation images are training images too and {told}", 20
     for _ in range(2):  # from the cache, too
         found = load(tmp_path / "set")
-        assert found.repeated == 30
-        assert "30 of 30 test images are training or validation images too" in (
-            capsys.readouterr().err
-        )
+        assert found.copies == {"train": 0, "validation": copies, "test": 30}
+        assert capsys.readouterr().err.startswith(told)
+
+
+def test_photos_at_full_size_are_scaled_or_asked_for(helpers, sample, cache, tmp_path):
+    images = np.kron(sample.train[0][:30], np.ones((1, 16, 17, 1), np.uint8))
+    folder = helpers.images(tmp_path / "set", images, sample.train[1][:30])
+    with pytest.raises(EdgecifarError, match=r"^images are 544x512: scale them with --image-size"):
+        load(folder)
+    assert held(cache) == ["datasets"]
+    assert load(folder, image_size=(512, 544)).image_size == (512, 544)
+
+
+def test_large_images_are_written_a_few_at_once(sample, tmp_path, monkeypatch):
+    images = np.kron(sample.train[0][:40], np.ones((1, 8, 8, 1), np.uint8))
+    np.savez(tmp_path / "set.npz", images=images, labels=sample.train[1][:40])
+    monkeypatch.setattr(cache_module, "_BYTES_AT_ONCE", 3 * images[0].nbytes)
+    write, most = cache_module._write_arrays, []
+
+    def measured(*arguments):
+        tracemalloc.start()
+        write(*arguments)
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    monkeypatch.setattr(cache_module, "_write_arrays", measured)
+    found = load(tmp_path / "set.npz")
+    assert most[0] < 8 * images[0].nbytes
+    stored = np.concatenate([split.images for split in found.splits.values()])
+    assert sorted(map(bytes, stored)) == sorted(map(bytes, images))
 
 
 def test_large_arrays_are_scaled_to_disk(sample, tmp_path, monkeypatch):
