@@ -235,7 +235,7 @@ def test_what_would_not_be_in_int8_is_refused_before_training(
         return prepare(model, images, keep_float=neighbours)
 
     monkeypatch.setattr(quantize_module, "prepare", forgetful)
-    with pytest.raises(EdgecifarError, match="qat-int8.tflite is not int8 throughout"):
+    with pytest.raises(EdgecifarError, match=r"qat-int8\.tflite is not int8 throughout"):
         quantize(digits_run, digits, Quantization(epochs=1), tmp_path / "late")
     assert not (tmp_path / "late").exists()
 
