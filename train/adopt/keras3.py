@@ -5,7 +5,7 @@ Keras 2's words; that both compute the same is checked, not believed.
 """
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,18 @@ _RENAMED = {
 _IDLE = {"data_format": "channels_last", "fill_mode": "constant"}
 # Functions of one name that Keras 2 computes otherwise, and what to take instead.
 _OTHERWISE = {"hard_sigmoid": "sigmoid"}
+# Operations that are layers: of two tensors, and of a tensor and a number as a scale and an offset,
+# by whether the tensor comes first.
+_MERGES = ("Add", "Multiply", "Subtract")
+_SCALES: dict[tuple[str, bool], Callable[[float], tuple[float, float]]] = {
+    ("Add", True): lambda number: (1.0, number),
+    ("Add", False): lambda number: (1.0, number),
+    ("Multiply", True): lambda number: (number, 0.0),
+    ("Multiply", False): lambda number: (number, 0.0),
+    ("Subtract", True): lambda number: (1.0, -number),
+    ("Subtract", False): lambda number: (-1.0, number),
+    ("TrueDivide", True): lambda number: (1 / number, 0.0),
+}
 _SIDE = 32  # pixels of the noise on which both are compared, where the model leaves them open
 # Both sum in float32, in another order where kernels differ.
 _TOLERANCE = 1e-4
@@ -120,7 +132,7 @@ def _layer(entry: dict[str, Any], siblings: Collection[str] = ()) -> dict[str, A
             if key in config:
                 settings[key] = [_tensor(each, models) for each in _listed(config[key])]
     elif entry.get("module") != "keras.layers":
-        raise ValueError(f"{kind} is an operation, not a layer")
+        return _layer(_as_layer(entry), siblings)
     else:
         settings = _settings(kind, config)
     translated = {"class_name": kind, "config": settings, "name": settings["name"]}
@@ -128,6 +140,25 @@ def _layer(entry: dict[str, Any], siblings: Collection[str] = ()) -> dict[str, A
         calls = [_call(node, settings["name"], siblings) for node in entry["inbound_nodes"]]
         translated["inbound_nodes"] = calls
     return translated
+
+
+def _as_layer(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a layer that computes what an operation such as `x / 255` does."""
+    kind, nodes = entry["class_name"], entry.get("inbound_nodes", ())
+    taken = [*nodes[0]["args"]] if len(nodes) == 1 else []
+    numbers = [each for each in taken if isinstance(each, (int, float))]
+    tensors = [each for each in taken if isinstance(each, dict)]
+    scaled = _SCALES.get((kind, tensors == taken[:1]))
+    settings: dict[str, Any] = {"name": entry["config"]["name"]}
+    argument: Any = tensors
+    if scaled and len(numbers) == len(tensors) == 1:
+        (argument,), kind = tensors, "Rescaling"
+        settings["scale"], settings["offset"] = scaled(*numbers)
+    elif kind not in _MERGES or not len(tensors) == len(taken) == 2:
+        raise ValueError(f"{kind} is an operation, not a layer")
+    call = {"args": [argument], "kwargs": {}}
+    changes = {"class_name": kind, "config": settings, "inbound_nodes": [call]}
+    return entry | {"module": "keras.layers"} | changes
 
 
 def _listed(tensors: list) -> list:

@@ -75,7 +75,7 @@ def test_what_keras_2_does_not_have_comes_with_the_way_out(tmp_path):
     refused(path, r"layer rms \(RMSNormalization\) is unknown to Keras 2")
     refused(path, WAY_OUT)
     inputs = keras3.Input((12, 12, 3))
-    keras3.Model(inputs, layers.Flatten()(inputs / 255)).save(tmp_path / "operation.keras")
+    keras3.Model(inputs, layers.Flatten()(255 / inputs)).save(tmp_path / "operation.keras")
     refused(tmp_path / "operation.keras", "is an operation, not a layer")
     x = layers.Reshape((36, 12))(inputs)
     x = layers.MultiHeadAttention(2, 4, name="heads")(x, x)
@@ -144,3 +144,15 @@ def test_networks_that_take_whole_numbers_are_compared_on_those(tmp_path):
     x = layers.Flatten()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(pixels)))
     keras3.Model(pixels, x).save(tmp_path / "net.keras")
     assert read_model(tmp_path / "net.keras").output_shape == (None, 400)
+
+
+def test_arithmetic_becomes_layers(tmp_path):
+    """As in preprocessing inside a model, and in MobileNetV3's gates."""
+    keras3.utils.set_random_seed(0)
+    pixels = keras3.Input((12, 12, 3))
+    x = layers.Conv2D(4, 3)(1 - (pixels / 64 - 0.5) * 2)
+    x = x * (layers.ReLU(6.0)(x + 3.0) * (1 / 6))
+    keras3.Model(pixels, layers.Flatten()(x - layers.Conv2D(4, 1)(x))).save(tmp_path / "net.keras")
+    kinds = [type(layer).__name__ for layer in read_model(tmp_path / "net.keras").layers]
+    assert kinds.count("Rescaling") == 6
+    assert {"Multiply", "Subtract"} < {*kinds}
