@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -73,16 +73,14 @@ def parse(text: bytes, path: Path | str, *, kind: str = "bench") -> dict[str, An
             f"{path} isn't what was measured (its checksum differs): measure it again"
         )
     if kind == "bench":
-        _derive_from_rounds(result)
+        # So that results of different versions of this package can be compared.
+        derive_from_rounds(result.get("models") or ())
     return result
 
 
-def _derive_from_rounds(result: dict[str, Any]) -> None:
-    """Compute medians, ratios and their intervals anew from the rounds, where a result has them.
-
-    So results of different versions of this package can be compared.
-    """
-    rows = [row for row in result.get("models") or () if row.get("rounds_us")]
+def derive_from_rounds(models: Iterable[dict[str, Any]]) -> None:
+    """Compute medians, ratios and their intervals from the rounds of files that have them."""
+    rows = [row for row in models if row.get("rounds_us")]
     for row in rows:
         found = median_of(np.array(row["rounds_us"]))
         row["latency_us"] |= {"median": found.value, "low": found.low, "high": found.high}

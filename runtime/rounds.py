@@ -12,6 +12,7 @@ import numpy as np
 from edgecifar.runtime import energy, environment
 from edgecifar.runtime.candidates import Candidate, Images, call_of, loader_of
 from edgecifar.runtime.journal import Journal
+from edgecifar.runtime.results import derive_from_rounds
 from edgecifar.runtime.statistics import latency, median_of, ratio, round_medians
 from edgecifar.runtime.timing import Samples, TimingPlan, time_interleaved
 
@@ -56,6 +57,7 @@ def measure_rounds(
         row.result["rounds_us"] = [round(float(value), 3) for value in round_medians(rounds)]
         if first is not None:
             row.result["ratio"] = asdict(ratio(rounds, samples[first]))
+    derive_from_rounds(row.result for row in loaded)  # which are rounded: as whoever reads it will
     names = [row.result["name"] for row in loaded]
     watch.conclude([*too_wide(samples, plan, first), *unsteady(names, samples, first)])
     if settings.energy:

@@ -9,7 +9,7 @@ from edgecifar.benchmarks.devices import rootfs
 from edgecifar.benchmarks.devices.emulated import BOARDS, EmulatedDevice
 from edgecifar.benchmarks.devices.fleet import bench_on, device
 from edgecifar.benchmarks.devices.transport import UnreachableError
-from edgecifar.runtime import environment, shipped
+from edgecifar.runtime import environment, modelfile, shipped
 from edgecifar.runtime.benchmark import Settings, bench
 from edgecifar.runtime.errors import EdgecifarError
 
@@ -149,10 +149,9 @@ def test_what_a_killed_download_left_goes_with_the_next(prepare, tmp_path):
 def test_an_emulated_pi_answers_as_this_machine_does(python_of, rootfs_cache, tmp_path):
     python_of("pi4")  # or it is skipped
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
-    names = [f"class {index}" for index in range(10)]
-    data = tmp_path / "d.npz"
-    np.savez(data, images=images, labels=np.arange(20) % 10, classes=names, split="test")
     files = [shipped.locate("nano")]
+    data, classes = tmp_path / "d.npz", modelfile.read(files[0]).labels
+    np.savez(data, images=images, labels=np.arange(20) % 10, classes=classes, split="test")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGECIFAR_CACHE", rootfs_cache)
         outcome = bench_on(["emulated:pi4"], files, None, data=data, settings=Settings())[0]
